@@ -1,0 +1,85 @@
+"""Fillers: how a blob starts out (`weight_filler { type: "xavier" }`).
+
+Fans as Caffe counts them, for a blob of shape (num, channels, …): fan_in = count / num, fan_out = count / channels. The
+random numbers come from PyTorch's generator, so they are not those that the original drew from the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from caffe.engine.layer import Layer
+
+
+def _fan(blob: Tensor, filler: Any) -> float:
+    fan_in = blob.numel() / blob.shape[0]
+    fan_out = blob.numel() / (blob.shape[1] if blob.dim() > 1 else 1)
+    norm = filler.VarianceNorm.Name(filler.variance_norm)
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[norm]
+
+
+def _constant(blob: Tensor, filler: Any) -> None:
+    blob.fill_(filler.value)
+
+
+def _uniform(blob: Tensor, filler: Any) -> None:
+    blob.uniform_(filler.min, filler.max)
+
+
+def _gaussian(blob: Tensor, filler: Any) -> None:
+    blob.normal_(filler.mean, filler.std)
+    if filler.sparse >= 0:
+        # `sparse` is the mean number of non-zero inputs of an output, in a matrix of shape[0] outputs
+        blob.mul_(torch.bernoulli(torch.full_like(blob, min(1.0, filler.sparse / blob.shape[0]))))
+
+
+def _positive_unitball(blob: Tensor, filler: Any) -> None:
+    rows = blob.uniform_(0, 1).view(blob.shape[0], -1)
+    rows.div_(rows.sum(dim=1, keepdim=True))
+
+
+def _xavier(blob: Tensor, filler: Any) -> None:
+    bound = math.sqrt(3 / _fan(blob, filler))
+    blob.uniform_(-bound, bound)
+
+
+def _msra(blob: Tensor, filler: Any) -> None:
+    blob.normal_(0, math.sqrt(2 / _fan(blob, filler)))
+
+
+def _bilinear(blob: Tensor, filler: Any) -> None:
+    size = blob.shape[-1]
+    half = math.ceil(size / 2)
+    centre = (2 * half - 1 - half % 2) / (2 * half)
+    ramp = 1 - (torch.arange(size, dtype=torch.float32) / half - centre).abs()
+    blob.copy_(torch.outer(ramp, ramp).expand_as(blob))
+
+
+_FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball,
+    "xavier": _xavier,
+    "msra": _msra,
+    "bilinear": _bilinear,
+}
+
+
+def fill(blob: Tensor, filler: Any, layer: Layer) -> None:
+    """Fills `blob` in place as the FillerParameter says; `layer` is named in errors."""
+    if filler.type not in _FILLERS:
+        layer.fail(f"unknown filler '{filler.type}'; known: {', '.join(_FILLERS)}")
+    if filler.sparse != -1 and filler.type != "gaussian":
+        layer.fail(f"filler '{filler.type}' has no sparse form; only gaussian does")
+    if filler.type == "bilinear" and (blob.dim() != 4 or blob.shape[2] != blob.shape[3]):
+        layer.fail(f"filler 'bilinear' needs a square filter of 4 axes, not {tuple(blob.shape)}")
+    if blob.numel():
+        with torch.no_grad():
+            _FILLERS[filler.type](blob, filler)

@@ -1,0 +1,40 @@
+"""What holds for the whole process, as Caffe's own singleton: mode, device, seed, and which rank of how many this is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Runtime:
+    mode_gpu: bool = False
+    device_id: int = 0
+    #: seed of data order and augmentation; None: drawn from the system at first use
+    seed: int | None = None
+    #: this process among those training together (Caffe's solver_rank and solver_count)
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where new nets put their parameters."""
+        return torch.device("cuda", self.device_id) if self.mode_gpu else torch.device("cpu")
+
+    def data_seed(self) -> int:
+        """The seed that data layers draw from: set_random_seed's, or one drawn once for the process."""
+        if self.seed is None:
+            import secrets
+
+            self.seed = secrets.randbits(31)
+        return self.seed
+
+
+runtime = Runtime()
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds fillers, dropout and data augmentation alike."""
+    runtime.seed = seed
+    torch.manual_seed(seed)

@@ -1,0 +1,17 @@
+"""The errors that are for the user: a message that says what, where and what to do."""
+
+
+class CaffeError(ValueError):
+    """Something in the user's files, flags or data. The command line prints its message alone and exits with 1."""
+
+
+class ProtoError(CaffeError):
+    """A prototxt, caffemodel, solverstate or record that cannot be read: names the file and the place in it."""
+
+
+class NetError(CaffeError):
+    """A net that cannot be built or run: names the layer."""
+
+
+class DataError(CaffeError):
+    """A data source, annotation or image that cannot be used: names the file or record."""
