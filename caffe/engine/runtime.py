@@ -1,4 +1,4 @@
-"""What holds for the whole process, as Caffe's own singleton: mode, device, seed, and which rank of how many this is."""
+"""What holds for the whole process, as Caffe's own singleton: mode, device, seed, this rank of how many."""
 
 from __future__ import annotations
 
