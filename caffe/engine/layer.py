@@ -25,7 +25,7 @@ class Layer(nn.Module):
     """One layer of a net.
 
     `param` is the LayerParameter, `blobs` the learned parameters in Caffe's order (weights, then bias, …). A subclass
-    sets the class attributes, creates its blobs in `setup`, gives its tops' shapes in `reshape`, and computes in `forward`.
+    sets the class attributes, creates its blobs in `setup`, gives its tops' shapes in `reshape`, computes in `forward`.
     """
 
     type_name: ClassVar[str]

@@ -1,0 +1,73 @@
+"""Command lines as Caffe's users type them: `-flag v`, `--flag v`, `-flag=v`, `--flag=v`, `-shuffle`, `-noshuffle`.
+
+Built on argparse. Every command's `main` goes through `run`, which prints a CaffeError as one message and exits with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from caffe.errors import CaffeError
+
+_TRUE = {"1", "true", "t", "yes", "y"}
+_FALSE = {"0", "false", "f", "no", "n"}
+
+
+def boolean(text: str) -> bool:
+    """A gflags boolean; argparse reports anything else with the flag's name."""
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+
+
+class FlagParser(argparse.ArgumentParser):
+    """An ArgumentParser whose `flag` adds an option under one dash and two."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+
+    def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:
+        """Adds `-name` and `--name`. A `boolean` one may stand alone or be negated as `-noname`; its default is shown."""
+        shown = (
+            help
+            if default in (None, "")
+            else f"{help} (default: {str(default).lower() if type is boolean else default})"
+        )
+        if type is boolean:
+            self.add_argument(
+                f"-{name}", f"--{name}", nargs="?", const=True, type=boolean, default=default, help=shown,
+                metavar="true|false", **kw,
+            )  # fmt: skip
+            self.add_argument(
+                f"-no{name}", f"--no{name}", dest=name, action="store_false", default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )  # fmt: skip
+        else:
+            self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
+
+    def error(self, message: str) -> NoReturn:
+        """Usage errors point at --help rather than printing a page of usage."""
+        self.exit(1, f"{self.prog}: {message}\nSee '{self.prog} --help'.\n")
+
+
+def run(program: str, command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Runs a command's body: its exit status, 1 with one message for what the user can mend, 130 for Ctrl-C."""
+    try:
+        return command(sys.argv[1:] if argv is None else argv) or 0
+    except CaffeError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
