@@ -1,0 +1,15 @@
+"""Numbers as Caffe's log shows them, which log parsers and people's eyes are used to."""
+
+from __future__ import annotations
+
+
+def ostream_number(value: float) -> str:
+    """`value` as a C++ stream writes a float: six significant digits, no trailing zeros (66.1113, 0.0004, 1e-05, nan)."""
+    return f"{value:g}"
+
+
+def loss_suffix(weight: float, value: float) -> str:
+    """What follows an output that is a loss, ` (* 1 = 4.2 loss)`; nothing for an output that is none."""
+    if not weight:
+        return ""
+    return f" (* {ostream_number(weight)} = {ostream_number(weight * value)} loss)"

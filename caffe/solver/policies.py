@@ -1,0 +1,96 @@
+"""How the learning rate falls: Caffe's lr_policy (SGDSolver::GetLearningRate in sgd_solver.cpp)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from caffe import log
+from caffe.errors import CaffeError
+from caffe.solver.number_format import ostream_number
+
+KNOWN = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid", "plateau")
+#: what each policy reads besides base_lr; a missing one would divide by zero or hold the rate at zero
+_NEEDS = {"step": ("gamma", "stepsize"), "exp": ("gamma",), "inv": ("gamma", "power"), "multistep": ("gamma",),
+          "poly": ("power", "max_iter"), "sigmoid": ("gamma", "stepsize"), "plateau": ("gamma",)}  # fmt: skip
+_NO_LOSS_YET = 3.4028234663852886e38  # the largest float, as the original starts with
+
+
+class LearningRatePolicy:
+    """The rate of each iteration; holds what a solver state keeps of it.
+
+    A policy of another fork is only warned of at first, since its solver may be read for its nets alone; asking for a
+    rate is then an error.
+    """
+
+    def __init__(self, param: Any) -> None:
+        """`param` is the SolverParameter."""
+        self.param = param
+        self.name: str = param.lr_policy or "fixed"
+        self.current_step = 0
+        self.iter_last_event = 0
+        self.minimum_loss = _NO_LOSS_YET
+        if self.name not in KNOWN:
+            log.warning("sgd_solver.cpp:90", f"{self._unknown()}. The nets can be used; training would be an error.")
+
+    def check(self) -> None:
+        """Raises a CaffeError if no rate can be had from these settings."""
+        if self.name not in KNOWN:
+            raise CaffeError(f"solver: {self._unknown()}. Choose one of these to train.")
+        missing = [field for field in _NEEDS.get(self.name, ()) if not self.param.HasField(field)]
+        if missing:
+            raise CaffeError(f'solver: lr_policy "{self.name}" needs {" and ".join(missing)}')
+        if self.name == "step" and self.param.stepsize < 1:
+            raise CaffeError(f"solver: stepsize is {self.param.stepsize}; it must be at least 1")
+
+    def rate(self, iteration: int, smoothed_loss: float) -> float:
+        """The learning rate of `iteration`, before any lr_mult. To be called once an iteration, in order."""
+        self.check()
+        p = self.param
+        base, gamma = p.base_lr, p.gamma
+        if self.name == "step":
+            self.current_step = iteration // p.stepsize
+        elif self.name == "multistep":
+            self._multistep(iteration)
+        elif self.name == "plateau":
+            self._plateau(iteration, smoothed_loss)
+        if self.name in ("step", "multistep", "plateau"):
+            return float(base * gamma**self.current_step)
+        if self.name == "exp":
+            return float(base * gamma**iteration)
+        if self.name == "inv":
+            return float(base * (1 + gamma * iteration) ** -p.power)
+        if self.name == "poly":
+            # Past max_iter a fractional power would be complex; the rate has reached 0 there.
+            return float(base * max(0.0, 1 - iteration / p.max_iter) ** p.power)
+        if self.name == "sigmoid":
+            return float(base * _sigmoid(gamma * (iteration - p.stepsize)))
+        return float(base)
+
+    def _multistep(self, iteration: int) -> None:
+        if self.current_step < len(self.param.stepvalue) and iteration >= self.param.stepvalue[self.current_step]:
+            self.current_step += 1
+            log.info("sgd_solver.cpp:47", f"MultiStep Status: Iteration {iteration}, step = {self.current_step}")
+
+    def _plateau(self, iteration: int, smoothed_loss: float) -> None:
+        """A step down once the smoothed loss has not reached a new minimum for plateau_winsize[step] iterations."""
+        if smoothed_loss < self.minimum_loss:
+            self.minimum_loss = smoothed_loss
+            self.iter_last_event = iteration
+        windows = self.param.plateau_winsize
+        if self.current_step < len(windows) and iteration >= self.iter_last_event + windows[self.current_step]:
+            self.current_step += 1
+            self.iter_last_event = iteration
+            log.info("sgd_solver.cpp:76", f"Plateau Status: Iteration {iteration}, step = {self.current_step}")
+        display = self.param.display
+        if display and iteration % display == 0 and self.iter_last_event > iteration - display:
+            minimum = ostream_number(self.minimum_loss)
+            log.info("sgd_solver.cpp:83", f"Plateau Status: Iteration {iteration}, current minimum_loss = {minimum}")
+
+    def _unknown(self) -> str:
+        return f"unknown lr_policy '{self.name}'; known: {', '.join(KNOWN)}"
+
+
+def _sigmoid(x: float) -> float:
+    """1 / (1 + e^-x) without overflow for large negative x."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
