@@ -1,0 +1,85 @@
+// exp and log in single precision, the same to the last bit on CPU and GPU.
+//
+// Losses rank boxes and decoded boxes meet thresholds, so a device whose exp differs in the last place would pick other
+// boxes. These use additions, multiplications and bit moves alone, hence they agree wherever products and sums are not
+// fused (-ffp-contract=off for C++, -fmad=false for CUDA), and loops over them vectorise. Errors are under two units in
+// the last place, which is what the C library of either device promises.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define CAFFE_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define CAFFE_HOST_DEVICE inline
+#endif
+
+namespace caffe {
+
+CAFFE_HOST_DEVICE int32_t float_bits(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+CAFFE_HOST_DEVICE float float_from_bits(int32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// e^x. Infinity above 88.72, gradual underflow to 0 below -87.33, NaN for NaN.
+CAFFE_HOST_DEVICE float exp_float(float x) {
+  // e^x = 2^n e^r with n whole and |r| <= ln(2) / 2. Beyond the clamp the answer is infinity or 0 anyway.
+  float y = x < 90.0f ? x : 90.0f;  // NaN becomes 90 here and is put back at the end
+  y = y > -105.0f ? y : -105.0f;
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
+  const float shifted = y * 1.44269504f + magic;
+  const float n = shifted - magic;
+  float r = y - n * 0.693359375f;  // ln(2) in two parts; the first has few enough bits for an exact product
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // 2^n in two factors, so that neither leaves the normal range.
+  const int32_t whole = float_bits(shifted) - float_bits(magic);
+  const int32_t half = whole >> 1;
+  const float result = p * float_from_bits((half + 127) << 23) * float_from_bits((whole - half + 127) << 23);
+  return x == x ? result : x;
+}
+
+// Natural logarithm for x >= the smallest normal number. 0 gives -infinity, negative numbers and NaN give NaN;
+// subnormal numbers are not supported.
+CAFFE_HOST_DEVICE float log_float(float x) {
+  // x = 2^e m with m in [sqrt(1/2), sqrt(2))
+  const int32_t bits = float_bits(x);
+  const int32_t e = (bits - 0x3f3504f3) >> 23;
+  const float m = float_from_bits(bits - e * (1 << 23));
+  const float r = m - 1.0f;
+  const float z = r * r;
+  float p = 7.0376836292e-2f;
+  p = p * r - 1.1514610310e-1f;
+  p = p * r + 1.1676998740e-1f;
+  p = p * r - 1.2420140846e-1f;
+  p = p * r + 1.4249322787e-1f;
+  p = p * r - 1.6668057665e-1f;
+  p = p * r + 2.0000714765e-1f;
+  p = p * r - 2.4999993993e-1f;
+  p = p * r + 3.3333331174e-1f;
+  p = p * r * z;
+  const float n = static_cast<float>(e);
+  p = p + n * -2.12194440e-4f;
+  p = p - 0.5f * z;
+  float result = r + p + n * 0.693359375f;
+  result = x < 3.0e38f || x != x ? result : (x > 3.4028234e38f ? x : result);  // infinity stays
+  const float nan = float_from_bits(0x7fc00000);
+  const float minus_infinity = float_from_bits(static_cast<int32_t>(0xff800000u));
+  return x > 0.0f ? result : (x == 0.0f ? minus_infinity : nan);
+}
+
+}  // namespace caffe
