@@ -34,7 +34,7 @@ class FlagParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:
-        """Adds `-name` and `--name`. A `boolean` one may stand alone or be negated as `-noname`; its default is shown."""
+        """Adds `-name` and `--name`. A `boolean` one may stand alone or be negated: `-noname`. Its default is shown."""
         shown = (
             help
             if default in (None, "")

@@ -1,0 +1,56 @@
+# `make help` lists what there is. Everything runs in .venv, which the first target that needs it makes.
+PY := .venv/bin/python
+BIN := .venv/bin
+NATIVE := CMakeLists.txt $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
+CLANG := $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check format bench gpu-test gpu-bench proto clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv/.ready: scripts/setup.sh pyproject.toml $(NATIVE)
+	@scripts/setup.sh
+	@touch $@
+
+setup: .venv/.ready  ## make .venv: Python packages and the native layers (others do this by themselves)
+
+demo: .venv/.ready  ## synthetic scenes to a trained, scored MDSSD300, in under ten minutes on two cores
+	@$(PY) demo/demo.py
+
+test: .venv/.ready  ## the tests (those that need a GPU: gpu-test)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) -m "not gpu and not slow"
+
+lint: .venv/.ready  ## style and spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run -Werror $(CLANG)
+	@$(BIN)/codespell $$(git ls-files)
+
+types: .venv/.ready  ## mypy
+	@$(BIN)/mypy
+
+check: lint types test  ## lint, types and tests: what CI runs
+
+format: .venv/.ready  ## rewrite the sources in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(CLANG)
+
+bench: .venv/.ready  ## every CPU benchmark; results as JSON under benchmarks/results
+	@for program in benchmarks/cpu_*.py; do echo "== $$program"; $(PY) $$program || exit 1; done
+
+gpu-test: .venv/.ready  ## the tests that need a GPU
+	@$(PY) -m pytest -q -m gpu
+
+gpu-bench: .venv/.ready  ## every GPU benchmark
+	@for program in benchmarks/gpu_*.py; do echo "== $$program"; $(PY) $$program || exit 1; done
+
+proto: .venv/.ready  ## compile caffe/proto/caffe.proto again
+	@cd caffe/proto && ../../$(PY) -m grpc_tools.protoc -I . --descriptor_set_out=caffe.desc caffe.proto
+
+clean:  ## remove what was built, .venv included
+	rm -rf .venv build dist demo_run .mypy_cache .pytest_cache .ruff_cache .hypothesis caffe/_C*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
