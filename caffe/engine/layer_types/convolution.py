@@ -1,0 +1,237 @@
+"""Convolution, Deconvolution and Im2col: sliding windows over one to three spatial axes.
+
+All three read their geometry alike: kernel, stride, pad, dilation; once for all axes, once for each, or by `_h` and `_w`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer_types.shapes import count, text
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The window, one entry a spatial axis, in pixels."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def extent(self, axis: int) -> int:
+        """How many pixels the dilated kernel spans."""
+        return self.dilation[axis] * (self.kernel[axis] - 1) + 1
+
+
+class _Windowed(Layer):
+    """What the three types share: the channel axis and the geometry."""
+
+    def setup_geometry(self, bottom: Sequence[int]) -> None:
+        param = self.param.convolution_param
+        self.channel_axis = self.canonical_axis(param.axis, len(bottom))
+        axes = len(bottom) - self.channel_axis - 1
+        self.geometry = Geometry(
+            kernel=self._per_axis("kernel_size", "kernel", axes, None, 1),
+            stride=self._per_axis("stride", "stride", axes, 1, 1),
+            pad=self._per_axis("pad", "pad", axes, 0, 0),
+            dilation=self._per_axis("dilation", None, axes, 1, 1),
+        )
+
+    def _per_axis(self, field: str, stem: str | None, axes: int, default: int | None, least: int) -> tuple[int, ...]:
+        param = self.param.convolution_param
+        given = list(getattr(param, field))
+        if stem and (param.HasField(f"{stem}_h") or param.HasField(f"{stem}_w")):
+            if axes != 2:
+                self.fail(f"{stem}_h and {stem}_w are for 2 spatial axes; this blob has {axes}")
+            if given:
+                self.fail(f"give either {field}, or {stem}_h and {stem}_w, not both")
+            values: tuple[int, ...] = (getattr(param, f"{stem}_h"), getattr(param, f"{stem}_w"))
+        elif not given and default is not None:
+            values = (default,) * axes
+        elif len(given) == 1:
+            values = (given[0],) * axes
+        elif len(given) == axes:
+            values = tuple(given)
+        else:
+            self.fail(f"{field} is given {len(given)} times; give it once, or once for each of the {axes} spatial axes")
+        if any(v < least for v in values):
+            self.fail(f"{field} must be at least {least}, not {text(values)}")
+        return values
+
+    def window_counts(self, bottom: Sequence[int]) -> list[int]:
+        """How many windows fit along each spatial axis of a blob."""
+        g = self.geometry
+        sizes = bottom[self.channel_axis + 1 :]
+        counts = []
+        for axis, size in enumerate(sizes):
+            room = size + 2 * g.pad[axis] - g.extent(axis)
+            if room < 0:
+                self.fail(
+                    f"the kernel spans {g.extent(axis)} pixels, but spatial axis {axis} of {text(bottom)} has {size} "
+                    f"with {g.pad[axis]} of padding on either side"
+                )
+            counts.append(room // g.stride[axis] + 1)
+        return counts
+
+    def check_axes(self, bottom: Sequence[int]) -> None:
+        axes = self.channel_axis + 1 + len(self.geometry.kernel)
+        if len(bottom) != axes:
+            self.fail(f"was set up for blobs of {axes} axes and now gets {text(bottom)}")
+
+
+class _Convolving(_Windowed):
+    """A learned filter bank; every bottom goes through the same one into the top of its number."""
+
+    bottoms = (1, None)
+    tops = (1, None)
+    same_count = True
+    operations: tuple[Callable[..., Any], ...]
+
+    def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
+        raise NotImplementedError
+
+    def output_sizes(self, bottom: Sequence[int]) -> list[int]:
+        raise NotImplementedError
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.setup_geometry(bottom[0])
+        param = self.param.convolution_param
+        if len(self.geometry.kernel) > len(self.operations):
+            self.fail(f"at most {len(self.operations)} spatial axes are supported; {text(bottom[0])} has more")
+        self.channels = bottom[0][self.channel_axis]
+        self.num_output, self.group = param.num_output, param.group
+        if self.num_output < 1:
+            self.fail("num_output must be given and positive")
+        if self.group < 1 or self.channels % self.group or self.num_output % self.group:
+            self.fail(
+                f"group {self.group} must divide both the {self.channels} input channels and num_output "
+                f"{self.num_output}"
+            )
+        shape = self.weight_shape(self.channels, self.num_output, self.group) + self.geometry.kernel
+        self.add_blob(shape, param.weight_filler)
+        if param.bias_term:
+            self.add_blob((self.num_output,), param.bias_filler)
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        for shape in bottom:
+            self.check_axes(shape)
+            if shape[self.channel_axis] != self.channels:
+                self.fail(
+                    f"the filters take {self.channels} channels (axis {self.channel_axis}), but the bottom is "
+                    f"{text(shape)}"
+                )
+            if tuple(shape) != tuple(bottom[0]):
+                self.fail(f"all bottoms must have one shape; found {text(bottom[0])} and {text(shape)}")
+        top = (*bottom[0][: self.channel_axis], self.num_output, *self.output_sizes(bottom[0]))
+        return [top] * len(bottom)
+
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
+        tops = tuple(self._filter(x) for x in bottom)
+        return tops[0] if len(tops) == 1 else tops
+
+    def _filter(self, x: Tensor) -> Tensor:
+        g = self.geometry
+        weight = self.blobs[0]
+        bias = self.blobs[1] if len(self.blobs) > 1 else None
+        axes = len(g.kernel)
+        lead = x.shape[: self.channel_axis]
+        if self.channel_axis != 1:
+            x = x.reshape(count(lead), *x.shape[self.channel_axis :])
+        if axes == 0:  # every position is its own: a window of one
+            y = self._run(x.unsqueeze(2), weight.unsqueeze(2), bias, Geometry((1,), (1,), (0,), (1,))).squeeze(2)
+        else:
+            y = self._run(x, weight, bias, g)
+        return y if self.channel_axis == 1 else y.reshape(*lead, *y.shape[1:])
+
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
+        raise NotImplementedError
+
+
+@register
+class Convolution(_Convolving):
+    """Cross-correlation with learned filters; blobs: weight num_output × channels/group × kernel, bias num_output."""
+
+    type_name = "Convolution"
+    operations = (F.conv1d, F.conv2d, F.conv3d)
+
+    def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
+        return (num_output, channels // group)
+
+    def output_sizes(self, bottom: Sequence[int]) -> list[int]:
+        return self.window_counts(bottom)
+
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
+        operation = self.operations[len(g.kernel) - 1]
+        y: Tensor = operation(x, weight, bias, g.stride, g.pad, g.dilation, self.group)
+        return y
+
+
+@register
+class Deconvolution(_Convolving):
+    """Transposed convolution: out = stride·(in − 1) + extent − 2·pad; weight channels × num_output/group × kernel."""
+
+    type_name = "Deconvolution"
+    operations = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+    def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
+        return (channels, num_output // group)
+
+    def output_sizes(self, bottom: Sequence[int]) -> list[int]:
+        g = self.geometry
+        sizes = []
+        for axis, size in enumerate(bottom[self.channel_axis + 1 :]):
+            out = g.stride[axis] * (size - 1) + g.extent(axis) - 2 * g.pad[axis]
+            if out < 1:
+                self.fail(
+                    f"padding of {g.pad[axis]} leaves nothing of spatial axis {axis} of {text(bottom)}: stride "
+                    f"{g.stride[axis]} and a kernel of {g.extent(axis)} give {out} pixels"
+                )
+            sizes.append(out)
+        return sizes
+
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
+        operation = self.operations[len(g.kernel) - 1]
+        y: Tensor = operation(x, weight, bias, g.stride, g.pad, 0, self.group, g.dilation)
+        return y
+
+
+@register
+class Im2col(_Windowed):
+    """The windows themselves as channels: N × C × H × W to N × (C·kernel_h·kernel_w) × rows × columns of windows."""
+
+    type_name = "Im2col"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.setup_geometry(bottom[0])
+        if not self.geometry.kernel:
+            self.fail(f"needs a spatial axis after the channels; the bottom is {text(bottom[0])}")
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        shape = bottom[0]
+        self.check_axes(shape)
+        channels = shape[self.channel_axis] * count(self.geometry.kernel)
+        return [(*shape[: self.channel_axis], channels, *self.window_counts(shape))]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        (x,) = bottom
+        g = self.geometry
+        top = self.reshape([tuple(x.shape)])[0]
+        padded = F.pad(x, [p for pad in reversed(g.pad) for p in (pad, pad)])
+        windows = top[self.channel_axis + 1 :]
+        columns = []
+        for offset in itertools.product(*map(range, g.kernel)):
+            picks: list[slice] = [
+                slice(o * d, o * d + s * (n - 1) + 1, s)
+                for o, d, s, n in zip(offset, g.dilation, g.stride, windows, strict=True)
+            ]
+            columns.append(padded[(slice(None),) * (self.channel_axis + 1) + tuple(picks)])
+        return torch.stack(columns, dim=self.channel_axis + 1).reshape(top)

@@ -1,0 +1,139 @@
+"""EuclideanLoss, SmoothL1Loss and ContrastiveLoss: losses between two blobs, either of which may get a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe.engine.layer import Shape, register
+from caffe.engine.layer_types.shapes import count, full_precision, legacy_dim, text
+from caffe.engine.layer_types.softmax import LossLayer
+
+
+@register
+class EuclideanLoss(LossLayer):
+    """Half the sum of squared differences, over the batch size; both bottoms get gradients."""
+
+    type_name = "EuclideanLoss"
+
+    def takes_gradient(self, index: int) -> bool:
+        return True
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        super().reshape(bottom)
+        if count(bottom[0], 1) != count(bottom[1], 1):
+            self.fail(f"its bottoms must be of one size; they are {text(bottom[0])} and {text(bottom[1])}")
+        return [()]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        a, b = (full_precision(x).reshape(-1) for x in bottom)
+        return (a - b).square().sum() / bottom[0].shape[0] / 2
+
+
+class _SmoothL1(torch.autograd.Function):
+    """The sum of the smooth L1 of w · (a − b); its gradient in a is f'(w · (a − b)), without the factor w.
+
+    That is the derivative where weights are 0 or 1, as they are meant to be.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None) -> Tensor:
+        difference = a - b if weight is None else weight * (a - b)
+        ctx.save_for_backward(difference)
+        size = difference.abs()
+        return torch.where(size < 1, 0.5 * difference.square(), size - 0.5).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (difference,) = ctx.saved_tensors
+        slope = difference.clamp(-1, 1) * grads[0]
+        return slope, -slope, None
+
+
+@register
+class SmoothL1Loss(LossLayer):
+    """Smooth L1 (Girshick 2015) of the differences, over the batch size; a third bottom weights the differences."""
+
+    type_name = "SmoothL1Loss"
+    bottoms = (2, 3)
+
+    def takes_gradient(self, index: int) -> bool:
+        return index < 2
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        super().reshape(bottom)
+        for i, shape in enumerate(bottom):
+            if any(legacy_dim(shape, axis) != legacy_dim(bottom[0], axis) for axis in range(4)):
+                self.fail(
+                    f"its bottoms must have one shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
+                    f"'{self.param.bottom[i]}' is {text(shape)}"
+                )
+        return [()]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        a, b = (full_precision(x).reshape(-1) for x in bottom[:2])
+        weight = full_precision(bottom[2]).detach().reshape(-1) if len(bottom) > 2 else None
+        loss: Tensor = _SmoothL1.apply(a, b, weight)  # type: ignore[no-untyped-call]
+        return loss / bottom[0].shape[0]
+
+
+class _Contrastive(torch.autograd.Function):
+    """Twice the summed contrastive loss of pairs (rows of a and b).
+
+    The gradient of unlike pairs divides by the distance + 1e-4, so that it stays finite for equal ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, alike: Tensor, margin: float, legacy: bool) -> Tensor:
+        difference = a - b
+        squared = difference.square().sum(dim=1)
+        if legacy:
+            missing = margin - squared
+            apart = missing.clamp(min=0)
+            pull = torch.ones_like(squared)
+        else:
+            distance = squared.sqrt()
+            missing = margin - distance
+            apart = missing.clamp(min=0).square()
+            pull = missing / (distance + 1e-4)
+        pull = torch.where(missing > 0, -pull, 0)
+        ctx.save_for_backward(difference * torch.where(alike, 1, pull)[:, None])
+        return torch.where(alike, squared, apart).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        grad = 2 * grads[0] * ctx.saved_tensors[0]
+        return grad, -grad, None, None, None
+
+
+@register
+class ContrastiveLoss(LossLayer):
+    """Hadsell et al. 2006: like pairs cost d², unlike ones max(margin − d, 0)²; half the mean over pairs.
+
+    Bottoms: a and b (N × C), like or not (N). `legacy_version`: unlike pairs cost max(margin − d², 0).
+    """
+
+    type_name = "ContrastiveLoss"
+    bottoms = (3, 3)
+
+    def takes_gradient(self, index: int) -> bool:
+        return index < 2
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        super().reshape(bottom)
+        a, b, like = bottom
+        if count(a, 1) != legacy_dim(a, 1) or count(b, 1) != legacy_dim(a, 1):
+            self.fail(f"needs two blobs of one shape N × C; they are {text(a)} and {text(b)}")
+        if count(like) != a[0]:
+            self.fail(f"needs a label for each of the {a[0]} pairs; '{self.param.bottom[2]}' is {text(like)}")
+        return [()]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        param = self.param.contrastive_loss_param
+        a, b = (full_precision(x).flatten(1) for x in bottom[:2])
+        alike = bottom[2].detach().reshape(-1).long() != 0
+        doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)  # type: ignore[no-untyped-call]
+        return doubled / a.shape[0] / 2

@@ -1,0 +1,149 @@
+"""LRN, BatchNorm and MVN: values set in relation to their neighbours, their batch or their own image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from caffe.engine.layer import TEST, Layer, Shape, register
+from caffe.engine.layer_types.activation import Neuron
+from caffe.engine.layer_types.pooling import Window, average_pool
+from caffe.engine.layer_types.shapes import legacy_dim, text
+from caffe.proto import caffe_pb2
+
+WITHIN_CHANNEL = caffe_pb2.LRNParameter.NormRegion.Value("WITHIN_CHANNEL")
+
+
+@register
+class LRN(Neuron):
+    """Local response normalisation (Krizhevsky et al. 2012): x / (k + alpha · mean of neighbouring squares) ^ beta.
+
+    Neighbours are the local_size channels around, or with WITHIN_CHANNEL the local_size × local_size pixels around,
+    where k counts as 1.
+    """
+
+    type_name = "LRN"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        if self.param.lrn_param.local_size % 2 != 1:
+            self.fail(f"local_size must be odd, not {self.param.lrn_param.local_size}")
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        if len(bottom[0]) != 4:
+            self.fail(f"needs a bottom of 4 axes (num, channels, height, width), not {text(bottom[0])}")
+        return [bottom[0]]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        (x,) = bottom
+        p = self.param.lrn_param
+        if p.norm_region == WITHIN_CHANNEL:
+            around = Window(kernel=(p.local_size,) * 2, pad=(p.local_size // 2,) * 2)
+            scale: Tensor = 1 + p.alpha * average_pool(x.square(), around)
+            return x * scale.pow(-p.beta)
+        return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
+
+
+@register
+class BatchNorm(Layer):
+    """(x − mean) / sqrt(variance + eps), a channel (axis 1) at a time, without scale or shift (add a Scale layer).
+
+    Blobs: sums of means, sums of variances, and the weight of both sums; each forward that takes its statistics from
+    the batch decays all three by moving_average_fraction and adds the new ones (variance times m / (m − 1)). Statistics
+    come from the blobs in phase TEST, from the batch in TRAIN, unless use_global_stats says otherwise. The blobs are
+    not learned: their lr_mult is 0.
+    """
+
+    type_name = "BatchNorm"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        param = self.param.batch_norm_param
+        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == TEST
+        self.channels = self._channels(bottom[0])
+        for shape in ((self.channels,), (self.channels,), (1,)):
+            self.add_blob(shape).requires_grad_(False)
+        for spec in self.param.param:
+            if spec.lr_mult != 0:
+                self.fail("its blobs are statistics, not learned weights: every param needs lr_mult: 0")
+        while len(self.param.param) < len(self.blobs):
+            self.param.param.add(lr_mult=0)
+
+    @staticmethod
+    def _channels(shape: Sequence[int]) -> int:
+        return shape[1] if len(shape) > 1 else 1
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        if self._channels(bottom[0]) != self.channels:
+            self.fail(f"has statistics for {self.channels} channels, but the bottom is {text(bottom[0])}")
+        return [bottom[0]]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        (x,) = bottom
+        means, variances, weight = (blob.detach() for blob in self.blobs)
+        eps = self.param.batch_norm_param.eps
+        if self.use_global_stats:
+            factor = torch.where(weight == 0, 0, 1 / weight)
+            mean, variance = means * factor, variances * factor
+        else:
+            axes = [axis for axis in range(x.dim()) if axis != 1]
+            mean = x.mean(dim=axes).reshape(self.channels)
+            variance = (x - self._along(mean, x)).square().mean(dim=axes).reshape(self.channels)
+            self._accumulate(mean.detach(), variance.detach(), x.numel() // self.channels)
+        return (x - self._along(mean, x)) / self._along(torch.sqrt(variance + eps), x)
+
+    @staticmethod
+    def _along(values: Tensor, x: Tensor) -> Tensor:
+        return values.reshape([-1 if axis == 1 else 1 for axis in range(x.dim())])
+
+    @torch.no_grad()
+    def _accumulate(self, mean: Tensor, variance: Tensor, samples: int) -> None:
+        keep = self.param.batch_norm_param.moving_average_fraction
+        unbiased = samples / (samples - 1) if samples > 1 else 1.0
+        self.blobs[0].mul_(keep).add_(mean)
+        self.blobs[1].mul_(keep).add_(variance, alpha=unbiased)
+        self.blobs[2].mul_(keep).add_(1)
+
+
+class _DivideByDeviation(torch.autograd.Function):
+    """Rows of zero mean over (standard deviation + eps), with the gradient that leaves eps out, as the original."""
+
+    @staticmethod
+    def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
+        divisor = centred.square().mean(dim=1, keepdim=True).sqrt() + eps
+        y = centred / divisor
+        ctx.save_for_backward(y, divisor)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        y, divisor = ctx.saved_tensors
+        (grad,) = grads
+        return (grad - y * (grad * y).mean(dim=1, keepdim=True)) / divisor, None
+
+
+@register
+class MVN(Layer):
+    """Mean 0 and, unless normalize_variance is false, deviation 1: a channel of an image, or `across_channels`.
+
+    The top always has 4 axes.
+    """
+
+    type_name = "MVN"
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        if len(bottom[0]) > 4:
+            self.fail(f"takes at most 4 axes (num, channels, height, width), not {text(bottom[0])}")
+        return [tuple(legacy_dim(bottom[0], axis) for axis in range(4))]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        (x,) = bottom
+        param = self.param.mvn_param
+        top = self.reshape([tuple(x.shape)])[0]
+        rows = x.reshape(top).flatten(0, 0 if param.across_channels else 1).flatten(1)
+        y = rows - rows.mean(dim=1, keepdim=True)
+        if param.normalize_variance:
+            y = _DivideByDeviation.apply(y, param.eps)  # type: ignore[no-untyped-call]
+        return y.reshape(top)

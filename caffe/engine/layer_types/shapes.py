@@ -1,0 +1,39 @@
+"""Words about shapes that many layer types share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:
+    """The number of elements in axes `start` to before `end` (1 for no axes)."""
+    return math.prod(shape[start:end])
+
+
+def text(shape: Sequence[int]) -> str:
+    """A shape as errors show it: 2×3×4; a scalar is ()."""
+    return "×".join(map(str, shape)) if len(shape) else "()"
+
+
+def legacy_dim(shape: Sequence[int], axis: int) -> int:
+    """Size of `axis` when a blob is read as num × channels × height × width: axes that it lacks count as 1."""
+    return shape[axis] if axis < len(shape) else 1
+
+
+def labels_of(label: Tensor) -> Tensor:
+    """Labels as indices: blobs are float, and Caffe truncates towards zero."""
+    return label.detach().reshape(-1).long()
+
+
+def can_inspect(values: Tensor) -> bool:
+    """Whether values may be looked at for an error message: not on a GPU (it would wait), not while tracing."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Half-precision values as float32; losses are summed in no less."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
