@@ -1,0 +1,191 @@
+"""Blobs as pycaffe shows them: a shape, data and diff as numpy arrays that are live both ways.
+
+On the CPU `data` is a view of the tensor itself. On a GPU it is a copy on the host, brought up to date when asked for
+and taken to the device again before the next forward or backward reads it (Caffe's SyncedMemory).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caffe.engine.runtime import runtime
+from caffe.errors import CaffeError
+
+Array = NDArray[np.float32]
+
+
+class _Side:
+    """One of a blob's two tensors, data or diff, with its copy on the host if it lives on a device."""
+
+    def __init__(self) -> None:
+        self.tensor: Tensor | None = None
+        self.host: Array | None = None
+
+    def put(self, tensor: Tensor | None) -> None:
+        self.tensor, self.host = tensor, None
+
+    def array(self) -> Array:
+        """The array to show; from now on what is written to it counts."""
+        assert self.tensor is not None
+        if not self.tensor.is_contiguous():
+            self.tensor = self.tensor.contiguous()
+        if self.tensor.device.type == "cpu":
+            return self.tensor.numpy()
+        if self.host is None:
+            self.host = self.tensor.cpu().numpy()
+        return self.host
+
+    def upload(self) -> None:
+        """Takes to the device what may have been written to the host's copy."""
+        if self.host is not None and self.tensor is not None:
+            self.tensor.copy_(torch.from_numpy(self.host))
+            self.host = None
+
+
+class Blob:
+    """An N-dimensional float32 array with its gradient."""
+
+    def __init__(self, shape: Sequence[int] = ()) -> None:
+        self._shape = tuple(int(d) for d in shape)
+        self._data = _Side()
+        self._diff = _Side()
+
+    # ---- pycaffe's side
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return math.prod(self._shape)
+
+    def _legacy(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise CaffeError(
+                f"num, channels, height and width are for blobs of at most 4 axes; this one is {self._shape}"
+            )
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    @property
+    def num(self) -> int:
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        return self._legacy(3)
+
+    def reshape(self, *shape: int) -> None:
+        """Changes the shape. Data are kept while the count stays the same, and zero otherwise."""
+        new = tuple(int(d) for d in shape)
+        if any(d < 0 for d in new):
+            raise CaffeError(f"a blob cannot have the shape {new}: no dimension may be negative")
+        same = math.prod(new) == self.count
+        for side in (self._data, self._diff):
+            side.upload()
+            side.put(side.tensor.reshape(new) if same and side.tensor is not None else None)
+        self._shape = new
+
+    @property
+    def data(self) -> Array:
+        """float32 array of `shape`; what is written to it is what the next forward reads."""
+        if self._data.tensor is None:
+            self._data.put(torch.zeros(self._shape, device=runtime.device))
+        return self._data.array()
+
+    @property
+    def diff(self) -> Array:
+        """float32 array of `shape`: the gradient, zero until a backward has run."""
+        if self._diff.tensor is None:
+            self._diff.put(torch.zeros(self._shape, device=runtime.device))
+        return self._diff.array()
+
+    # ---- the engine's side
+
+    def data_tensor(self) -> Tensor:
+        """The data on its device, with what was written to `data` in it."""
+        if self._data.tensor is None:
+            self._data.put(torch.zeros(self._shape, device=runtime.device))
+        self._data.upload()
+        assert self._data.tensor is not None
+        return self._data.tensor
+
+    def diff_tensor(self) -> Tensor:
+        """The diff on its device, with what was written to `diff` in it."""
+        if self._diff.tensor is None:
+            self._diff.put(torch.zeros(self._shape, device=runtime.device))
+        self._diff.upload()
+        assert self._diff.tensor is not None
+        return self._diff.tensor
+
+    def set_data(self, tensor: Tensor) -> None:
+        """Makes `tensor` the data; the shape becomes its shape. A diff of another shape is dropped."""
+        self._data.put(tensor.detach())
+        if tuple(tensor.shape) != self._shape:
+            self._shape = tuple(tensor.shape)
+            self._diff.put(None)
+
+    def set_diff(self, tensor: Tensor) -> None:
+        self._diff.put(tensor.detach())
+
+    def has_diff(self) -> bool:
+        return self._diff.tensor is not None
+
+    def upload(self) -> None:
+        """Takes what was written on the host to the device, data and diff."""
+        self._data.upload()
+        self._diff.upload()
+
+
+class ParameterBlob(Blob):
+    """A layer's parameter as a Blob: data is the parameter, diff its gradient."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        super().__init__(parameter.shape)
+        self.parameter = parameter
+        self._bind()
+
+    def _bind(self) -> None:
+        """The parameter's storage or gradient may have been replaced (another device, zero_grad) since the last look."""
+        parameter = self.parameter
+        self._shape = tuple(parameter.shape)
+        data = self._data.tensor
+        if data is None or data.data_ptr() != parameter.data_ptr() or data.device != parameter.device:
+            self._data.put(parameter.detach())
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if self._diff.tensor is None or self._diff.tensor.data_ptr() != parameter.grad.data_ptr():
+            self._diff.put(parameter.grad)
+
+    @property
+    def data(self) -> Array:
+        self._bind()
+        return super().data
+
+    @property
+    def diff(self) -> Array:
+        self._bind()
+        return super().diff
+
+    def reshape(self, *shape: int) -> None:
+        """Changes the parameter's shape, values kept while the count stays the same."""
+        self._bind()
+        super().reshape(*shape)
+        self.parameter.data = self.data_tensor()
+        self.parameter.grad = None
+        self._bind()

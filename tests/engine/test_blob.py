@@ -1,0 +1,70 @@
+"""Blobs: live views, shapes, what a reshape keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from caffe.engine.blob import Blob, ParameterBlob
+from caffe.errors import CaffeError
+
+
+def test_data_is_live_both_ways() -> None:
+    blob = Blob((2, 3))
+    blob.data[...] = 4
+    assert torch.equal(blob.data_tensor(), torch.full((2, 3), 4.0))
+    view = blob.data
+    blob.data_tensor().add_(1)
+    np.testing.assert_array_equal(view, np.full((2, 3), 5))
+
+
+def test_diff_is_zero_until_written() -> None:
+    blob = Blob((2,))
+    np.testing.assert_array_equal(blob.diff, [0, 0])
+    blob.diff[0] = 3
+    assert blob.diff_tensor().tolist() == [3, 0]
+
+
+def test_a_view_that_is_not_contiguous_becomes_one_that_is() -> None:
+    blob = Blob()
+    blob.set_data(torch.arange(6.0).view(2, 3).t())
+    assert blob.shape == (3, 2)
+    blob.data[0, 0] = 9
+    assert blob.data.flags.c_contiguous
+    assert blob.data_tensor()[0, 0] == 9
+
+
+def test_legacy_dimensions() -> None:
+    blob = Blob((5, 6))
+    assert (blob.num, blob.channels, blob.height, blob.width, blob.count) == (5, 6, 1, 1, 30)
+    with pytest.raises(CaffeError, match="at most 4 axes"):
+        _ = Blob((1, 2, 3, 4, 5)).num
+
+
+def test_reshape_keeps_data_of_the_same_count() -> None:
+    blob = Blob((2, 3))
+    blob.data[...] = np.arange(6).reshape(2, 3)
+    blob.reshape(3, 2)
+    np.testing.assert_array_equal(blob.data, np.arange(6).reshape(3, 2))
+    blob.reshape(4)
+    np.testing.assert_array_equal(blob.data, np.zeros(4))
+    with pytest.raises(CaffeError, match="negative"):
+        blob.reshape(-1)
+
+
+def test_a_parameter_s_blob_follows_it() -> None:
+    parameter = nn.Parameter(torch.zeros(3))
+    blob = ParameterBlob(parameter)
+    blob.data[...] = 2
+    assert parameter.tolist() == [2, 2, 2]
+    (parameter.sum() * 5).backward()
+    np.testing.assert_array_equal(blob.diff, [5, 5, 5])
+    blob.diff[...] = 1
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [1, 1, 1]
+    parameter.grad = None
+    np.testing.assert_array_equal(blob.diff, [0, 0, 0])
+    parameter.data = torch.ones(3) * 7
+    np.testing.assert_array_equal(blob.data, [7, 7, 7])
