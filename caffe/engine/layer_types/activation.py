@@ -39,7 +39,7 @@ class ReLU(Neuron):
 
 @register
 class PReLU(Neuron):
-    """max(x, 0) + a · min(x, 0) with a learned slope a (0.25 at first), one a channel or one in all (`channel_shared`)."""
+    """max(x, 0) + a · min(x, 0), a learned from 0.25 on: one a channel, or one in all with `channel_shared`."""
 
     type_name = "PReLU"
 

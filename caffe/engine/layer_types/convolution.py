@@ -1,6 +1,6 @@
 """Convolution, Deconvolution and Im2col: sliding windows over one to three spatial axes.
 
-All three read their geometry alike: kernel, stride, pad, dilation; once for all axes, once for each, or by `_h` and `_w`.
+All three read their geometry alike: kernel, stride, pad, dilation; given once, once for each axis, or by `_h` and `_w`.
 """
 
 from __future__ import annotations

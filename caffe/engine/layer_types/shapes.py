@@ -37,3 +37,9 @@ def can_inspect(values: Tensor) -> bool:
 def full_precision(values: Tensor) -> Tensor:
     """Half-precision values as float32; losses are summed in no less."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def class_index(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Labels forced into the range of classes, so that they can index, and which of them were not in it."""
+    bad = (labels < 0) | (labels >= classes)
+    return labels.clamp(0, max(classes - 1, 0)), bad

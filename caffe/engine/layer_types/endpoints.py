@@ -1,0 +1,91 @@
+"""Where a net's data ends or begins: Silence, HDF5Output and Parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import torch
+from torch import Tensor
+
+from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer_types.shapes import legacy_dim, text
+
+
+@register
+class Silence(Layer):
+    """Takes bottoms that nothing else wants, so that they are not the net's outputs."""
+
+    type_name = "Silence"
+    bottoms = (1, None)
+    tops = (0, 0)
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        return []
+
+    def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
+
+@register
+class Parameter(Layer):
+    """A learned blob of `shape` as a top; zeros at first."""
+
+    type_name = "Parameter"
+    bottoms = (0, 0)
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.add_blob(tuple(self.param.parameter_param.shape.dim))
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        return [tuple(self.blobs[0].shape)]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        return self.blobs[0]
+
+
+@register
+class HDF5Output(Layer):
+    """Writes its two bottoms into the datasets `data` and `label` (num × channels × height × width) of an HDF5 file.
+
+    The file is made anew when the net is; every forward adds its batch. (The original fails at the second one.)
+    """
+
+    type_name = "HDF5Output"
+    bottoms = (2, 2)
+    tops = (0, 0)
+
+    def takes_gradient(self, index: int) -> bool:
+        return False
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.path = Path(self.param.hdf5_output_param.file_name)
+        if not self.param.hdf5_output_param.file_name:
+            self.fail("hdf5_output_param needs a file_name")
+        try:
+            with h5py.File(self.path, "w"):
+                pass
+        except OSError as error:
+            self.fail(f"cannot write '{self.path}': {error}")
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        if legacy_dim(bottom[0], 0) != legacy_dim(bottom[1], 0):
+            self.fail(f"both bottoms need one batch size; they are {text(bottom[0])} and {text(bottom[1])}")
+        if max(map(len, bottom)) > 4:
+            self.fail(f"takes at most 4 axes; its bottoms are {text(bottom[0])} and {text(bottom[1])}")
+        return []
+
+    @torch.no_grad()
+    def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
+        with h5py.File(self.path, "a") as file:
+            for name, blob in zip(("data", "label"), bottom, strict=True):
+                rows = blob.reshape([legacy_dim(blob.shape, axis) for axis in range(4)]).float().cpu().numpy()
+                if name not in file:
+                    file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]))
+                    continue
+                if file[name].shape[1:] != rows.shape[1:]:
+                    self.fail(f"'{self.path}' holds items of {text(file[name].shape[1:])}, now {text(rows.shape[1:])}")
+                file[name].resize(len(file[name]) + len(rows), axis=0)
+                file[name][-len(rows) :] = rows
+        return ()
