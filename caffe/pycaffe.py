@@ -194,6 +194,7 @@ class Net:
         last = len(self._net.steps) - 1 if end is None else self._layer_index(end)
         if kwargs:
             self._feed(kwargs, self.inputs, "data")
+        self._net.follow_mode()
         self._net.forward_layers(first, last)
         names = {*(self._net.outputs if end is None else self._end_names(last, end)), *(blobs or ())}
         return {name: self._blob(name).data for name in names}

@@ -146,6 +146,13 @@ class Blob:
     def has_diff(self) -> bool:
         return self._diff.tensor is not None
 
+    def to(self, device: torch.device) -> None:
+        """Moves data and diff to `device`, with what was written on the host in them."""
+        self.upload()
+        for side in (self._data, self._diff):
+            if side.tensor is not None and side.tensor.device != device:
+                side.put(side.tensor.to(device))
+
     def upload(self) -> None:
         """Takes what was written on the host to the device, data and diff."""
         self._data.upload()

@@ -336,6 +336,16 @@ class Net(nn.Module):
 
     # ---- layer by layer
 
+    def follow_mode(self) -> None:
+        """Moves the net to the device that set_mode_cpu or set_mode_gpu has chosen since it was made."""
+        device = runtime.device
+        if self.device != device:
+            self.to(device)
+            self.parameter_table.tie()
+            for blob in self.blobs.values():
+                blob.to(device)
+            self._records.clear()
+
     def forward_layers(self, start: int = 0, end: int | None = None) -> float:
         """Runs layers `start` to `end` (inclusive; None: the last), reading and writing blobs. Returns their loss."""
         loss = 0.0
