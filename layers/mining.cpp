@@ -1,0 +1,125 @@
+#include "mining.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "multibox_terms.h"
+#include "vectorize.h"
+
+namespace caffe {
+namespace {
+
+// Softmax goes over boxes in blocks of this many, one a vector lane, so that each box's sum keeps its own order.
+constexpr int kLanes = 16;
+// As many classes of a block as are turned at a time.
+constexpr int kClasses = 64;
+
+using Turned = float[kClasses][kLanes];
+
+// turned[c][k] = score of class first + c of box k.
+inline void turn(const float* scores, int num_classes, int first, int count, Turned& turned) {
+  for (int k = 0; k < kLanes; ++k) {
+    const float* x = scores + static_cast<int64_t>(k) * num_classes + first;
+    for (int c = 0; c < count; ++c) turned[c][k] = x[c];
+  }
+}
+
+// softmax_loss of kLanes boxes, to the bit.
+CAFFE_VECTORIZE void softmax_losses_block(const float* scores, int num_classes, const int32_t* targets, float* losses) {
+  Turned x;
+  float largest[kLanes], sum[kLanes], chosen[kLanes];
+  for (int first = 0; first < num_classes; first += kClasses) {
+    const int count = std::min(kClasses, num_classes - first);
+    turn(scores, num_classes, first, count, x);
+    if (first == 0) std::copy(x[0], x[0] + kLanes, largest);
+    for (int c = 0; c < count; ++c) {
+      for (int k = 0; k < kLanes; ++k) largest[k] = max_of(largest[k], x[c][k]);
+    }
+  }
+  std::fill(sum, sum + kLanes, 0.0f);
+  for (int first = 0; first < num_classes; first += kClasses) {
+    const int count = std::min(kClasses, num_classes - first);
+    if (num_classes > kClasses) turn(scores, num_classes, first, count, x);
+    for (int c = 0; c < count; ++c) {
+      for (int k = 0; k < kLanes; ++k) sum[k] += exp_float(x[c][k] - largest[k]);
+    }
+  }
+  for (int k = 0; k < kLanes; ++k) chosen[k] = scores[static_cast<int64_t>(k) * num_classes + targets[k]];
+  for (int k = 0; k < kLanes; ++k) {
+    losses[k] = -log_float(max_of(exp_float(chosen[k] - largest[k]) / sum[k], kLeastProbability));
+  }
+}
+
+// logistic_loss of each score with a target of 0; the classes are summed by the caller.
+CAFFE_VECTORIZE void logistic_terms(const float* scores, int64_t count, float* terms) {
+  for (int64_t i = 0; i < count; ++i) terms[i] = logistic_loss(scores[i], false);
+}
+
+void logistic_losses_block(const float* scores, int64_t boxes, int num_classes, const int32_t* targets, float* losses) {
+  float terms[kClasses];
+  for (int64_t i = 0; i < boxes; ++i) {
+    const float* x = scores + i * num_classes;
+    float sum = 0.0f;
+    for (int first = 0; first < num_classes; first += kClasses) {
+      const int count = std::min(kClasses, num_classes - first);
+      logistic_terms(x + first, count, terms);
+      const int target = targets[i] - first;
+      if (target >= 0 && target < count) terms[target] = logistic_loss(x[targets[i]], true);
+      for (int c = 0; c < count; ++c) sum += terms[c];
+    }
+    losses[i] = sum;
+  }
+}
+
+}  // namespace
+
+void confidence_losses(ConfLossType type, const float* scores, int64_t count, int num_classes, const int32_t* targets,
+                       int32_t target, float* losses) {
+  int32_t same[kLanes];
+  std::fill(same, same + kLanes, target);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t boxes = std::min<int64_t>(kLanes, count - i);
+    const float* x = scores + i * num_classes;
+    const int32_t* wanted = targets ? targets + i : same;
+    if (type == ConfLossType::LOGISTIC) {
+      logistic_losses_block(x, boxes, num_classes, wanted, losses + i);
+    } else if (boxes == kLanes) {
+      softmax_losses_block(x, num_classes, wanted, losses + i);
+    } else {
+      for (int64_t k = 0; k < boxes; ++k) losses[i + k] = softmax_loss(x + k * num_classes, num_classes, wanted[k]);
+    }
+  }
+}
+
+Candidate candidate(float loss, int32_t index) {
+  return {static_cast<uint64_t>(rank_of(loss)) << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index))};
+}
+
+namespace {
+bool greater(const Candidate& a, const Candidate& b) { return a.key > b.key; }
+}  // namespace
+
+void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted) {
+  if (wanted < count) std::nth_element(candidates, candidates + wanted, candidates + count, greater);
+}
+
+int64_t choose_suppressed(Candidate* candidates, int64_t count, int64_t wanted, const float* boxes, float threshold,
+                          int top_k) {
+  const int64_t considered = top_k < 0 ? count : std::min<int64_t>(count, top_k);
+  std::partial_sort(candidates, candidates + considered, candidates + count, greater);
+  int64_t kept = 0;
+  for (int64_t i = 0; i < considered && kept < wanted; ++i) {
+    const Box box = load_box(boxes + 4 * static_cast<int64_t>(candidates[i].index()));
+    const float size = area(box);
+    if (static_cast<double>(size) < 1e-5) continue;
+    bool keep = true;
+    for (int64_t k = 0; k < kept && keep; ++k) {
+      const Box other = load_box(boxes + 4 * static_cast<int64_t>(candidates[k].index()));
+      keep = !(overlap(other, area(other), box, size) > threshold);
+    }
+    if (keep) candidates[kept++] = candidates[i];
+  }
+  return kept;
+}
+
+}  // namespace caffe

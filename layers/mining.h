@@ -1,0 +1,32 @@
+// Choosing the boxes that a batch is trained on: hard negatives, or hard examples of either kind (the SSD paper,
+// section 2.2, "Hard negative mining"; Shrivastava et al. 2016 for HARD_EXAMPLE).
+#pragma once
+
+#include <cstdint>
+
+#include "multibox_loss.h"
+
+namespace caffe {
+
+// Confidence losses of `count` boxes, [count, num_classes] scores. targets: the class of each box, or null where
+// `target` is that of all.
+void confidence_losses(ConfLossType type, const float* scores, int64_t count, int num_classes, const int32_t* targets,
+                       int32_t target, float* losses);
+
+// A box that may be chosen: its loss and index in one number, that of a greater loss (then of a lower index) greater.
+struct Candidate {
+  uint64_t key;
+  int32_t index() const { return static_cast<int32_t>(~static_cast<uint32_t>(key)); }
+};
+Candidate candidate(float loss, int32_t index);
+
+// Brings the `wanted` greatest candidates to the front, in no order.
+void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted);
+
+// Non-maximum suppression: goes through the `top_k` greatest candidates (-1: all) by loss, keeps each whose box has an
+// area of at least 1e-5 and overlaps no box kept before by more than `threshold`, and stops at `wanted`. Kept ones come
+// to the front, their number is returned. boxes: 4 floats each, by the candidates' index.
+int64_t choose_suppressed(Candidate* candidates, int64_t count, int64_t wanted, const float* boxes, float threshold,
+                          int top_k);
+
+}  // namespace caffe
