@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all: written beside their place under another name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from caffe.errors import CaffeError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Path]:
+    """Yields the temporary path to write; the file takes `path`'s place once the block is through.
+
+    If the block raises, or there is no space, whatever stood at `path` stays and the temporary file goes. `size`, the
+    bytes to be written if known, is for the message only. Raises CaffeError for a folder that is missing or not to be
+    written, and for a full disk.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise CaffeError(f"{target}: cannot be written, it is a folder; give the name of a file in it")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise CaffeError(_explain(target, error, size)) from error
+        raise
+
+
+def _explain(target: Path, error: OSError, size: int | None) -> str:
+    folder = target.parent
+    if error.errno == errno.ENOENT:
+        return f"{target}: cannot be written, the folder {folder} doesn't exist; create it or give another path"
+    # HDF5 reports a full disk as a failed write, sometimes without errno.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        with suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            needs = f"it needs {size / 1e6:,.1f} MB, " if size is not None else ""
+            return f"{target}: not written, no space left ({needs}{free / 1e6:,.1f} MB are free in {folder})"
+    return f"{target}: not written: {error.strerror or error}"

@@ -1,0 +1,139 @@
+"""HDF5 as far as weights and solver states need it, careful of what a stranger's file can hold.
+
+Only hard links and data that lies in the file itself are followed: an HDF5 file can point at other files, and can
+declare arrays of any size that take no space in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from caffe.errors import ProtoError
+from caffe.proto.wire import FloatArray
+
+MAX_LINKS = 1_000_000
+_UNPACKED_LIMIT = 64
+"""The most that a compressed array may grow when it is read, times the file's size (Caffe writes none compressed)."""
+
+
+@contextmanager
+def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
+    """The file opened for reading. HDF5's own errors become one ProtoError that names the file."""
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except ProtoError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ProtoError(
+            f"{path}: a damaged HDF5 file, no {asked_for} can be read from it ({reason}); copy or save it again"
+        ) from error
+
+
+def names(group: h5py.Group) -> list[str]:
+    """The names in a group, in HDF5's order of names."""
+    if len(group) > MAX_LINKS:
+        raise ProtoError(f"{group.file.filename}: over {MAX_LINKS:,} entries in group {group.name}")
+    return list(group)
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What `name` stands for in `group`, None if nothing; refuses links, which may lead out of the file."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' is a link; Caffe's files have none")
+    found = group[name]
+    if not isinstance(found, h5py.Group | h5py.Dataset):
+        raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' is neither a group nor an array")
+    return found
+
+
+def required(group: h5py.Group, name: str, kind: type[Any], asked_for: str) -> Any:
+    """`member`, of the given kind; a ProtoError says what the file holds instead."""
+    found = member(group, name)
+    if not isinstance(found, kind):
+        held = ", ".join(f"'{n}'" for n in names(group)[:6]) or "nothing"
+        wanted = "group" if kind is h5py.Group else "array"
+        raise ProtoError(
+            f"{group.file.filename}: an HDF5 file, but not {asked_for}: no {wanted} '{name}' in it (it holds {held})"
+        )
+    return found
+
+
+def read_floats(dataset: h5py.Dataset) -> FloatArray:
+    """A data set as float32, of its own shape. Raises ProtoError for text, tables and data outside the file."""
+    where = f"{dataset.file.filename}: array '{dataset.name}'"
+    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        raise ProtoError(f"{where} holds {dataset.dtype}, not numbers")
+    if dataset.is_virtual or dataset.external:
+        raise ProtoError(f"{where} keeps its data in another file, which is not followed")
+    size = max(dataset.size * dataset.dtype.itemsize, 4 * dataset.size)
+    file_size = os.path.getsize(dataset.file.filename)
+    limit = file_size * (2 if dataset.chunks is None else _UNPACKED_LIMIT)
+    if size > limit or (size and not dataset.id.get_storage_size()):
+        raise ProtoError(f"{where} claims {size:,} bytes in a file of {file_size:,}")
+    # The destination's type is given, so that HDF5 converts big-endian, half and double values itself.
+    out = np.empty(dataset.shape, np.float32)
+    if out.size:
+        dataset.read_direct(out)
+    return out
+
+
+def read_scalar(group: h5py.Group, name: str, default: float | None, asked_for: str) -> float:
+    """The one number in array `name`; `default` where there is no such array, unless that is None."""
+    if default is not None and name not in group:
+        return default
+    values = read_floats(required(group, name, h5py.Dataset, asked_for))
+    if values.size != 1:
+        raise ProtoError(f"{group.file.filename}: array '{name}' holds {values.size} numbers instead of one")
+    return float(values.flat[0])
+
+
+def read_integer(group: h5py.Group, name: str, asked_for: str, default: int | None = None) -> int:
+    """The one integer in array `name`, exact beyond float32's 24 bits."""
+    if default is not None and name not in group:
+        return default
+    dataset = required(group, name, h5py.Dataset, asked_for)
+    if dataset.size != 1 or dataset.dtype.kind not in "iu":
+        raise ProtoError(f"{group.file.filename}: array '{name}' holds no single integer")
+    return int(dataset[()].reshape(-1)[0]) if dataset.shape else int(dataset[()])
+
+
+def read_string(group: h5py.Group, name: str) -> str:
+    """A string as H5LTmake_dataset_string writes it; empty where there is none."""
+    dataset = member(group, name)
+    if dataset is None:
+        return ""
+    info = h5py.check_string_dtype(dataset.dtype) if isinstance(dataset, h5py.Dataset) else None
+    if info is None or dataset.shape not in ((), (1,)) or (info.length or 0) > 1 << 16:
+        raise ProtoError(f"{group.file.filename}: '{name}' holds no text")
+    value = dataset[()] if dataset.shape == () else dataset[0]
+    return bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def write_string(group: h5py.Group, name: str, text: str) -> None:
+    """A string of fixed length with its NUL, scalar: the form that the original reads back."""
+    data = text.encode("utf-8", "surrogateescape") + b"\0"
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(len(data))
+    space = h5py.h5s.create(h5py.h5s.SCALAR)
+    dataset = h5py.h5d.create(group.id, name.encode(), kind, space)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(data, f"S{len(data)}"), mtype=kind)
+
+
+def write_arrays(group: h5py.Group, arrays: Sequence[npt.NDArray[np.generic]], skip: Callable[[int], bool]) -> None:
+    """`arrays` as data sets "0", "1", ... of float32, without those that `skip` names."""
+    for index, array in enumerate(arrays):
+        if not skip(index):
+            group.create_dataset(str(index), data=np.asarray(array, np.float32))

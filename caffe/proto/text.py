@@ -1,0 +1,285 @@
+"""Prototxts: reading with errors that say where and what instead, and writing as Caffe prints messages.
+
+Parsing is protobuf's own; what is added is the file, line and column, the line itself, and the names that were meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar, cast
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from caffe import log
+from caffe.errors import ProtoError
+from caffe.proto import caffe_pb2
+from caffe.proto.print import to_text
+from caffe.proto.sniff import folder_looks_like, is_text, looks_like
+from caffe.proto.upgrade import upgrade_net, upgrade_solver
+
+__all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text"]
+
+MAX_BYTES = 64 << 20
+"""The longest text that is parsed. Nets take kilobytes; weights belong into a .caffemodel."""
+
+M = TypeVar("M", bound=Message)
+
+
+def read_net(path: str | os.PathLike[str]) -> caffe_pb2.NetParameter:
+    """A net's prototxt, upgraded to the present format. Raises ProtoError as `parse_text` does."""
+    net = read_text(path, caffe_pb2.NetParameter())
+    upgrade_net(net, str(path))
+    return net
+
+
+def read_solver(path: str | os.PathLike[str]) -> caffe_pb2.SolverParameter:
+    """A solver's prototxt, upgraded to the present format.
+
+    Fields that other forks of Caffe added are dropped with a warning in the log: they seldom change the training's
+    meaning, and the rest of the file is good. Fields that look like a slip of a known one's name are errors.
+    """
+    solver = parse_text(_load(path), caffe_pb2.SolverParameter(), str(path), drop_unknown=True)
+    upgrade_solver(solver, str(path))
+    return solver
+
+
+def read_text(path: str | os.PathLike[str], message: M) -> M:
+    """Merges the prototxt at `path` into `message` and returns it. Raises ProtoError as `parse_text` does."""
+    return parse_text(_load(path), message, str(path))
+
+
+def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) -> M:
+    """Merges `text` into `message` and returns it; `where` names the text in errors.
+
+    Raises ProtoError: line, column, the problem, and for misspelt names those that were likely meant. With
+    `drop_unknown`, fields of the outermost message that resemble no known one are dropped with a warning instead.
+    """
+    if len(text) > MAX_BYTES:
+        raise ProtoError(f"{where}: {len(text):,} characters; a prototxt of over {MAX_BYTES:,} is not read")
+    for _ in range(_MAX_UNKNOWN):
+        message_so_far = type(message)()
+        try:
+            text_format.Parse(text, message_so_far)
+        except text_format.ParseError as error:
+            offset = _offset(text, error)
+            unknown = _UNKNOWN_FIELD.search(str(error))
+            if drop_unknown and unknown and unknown[1] == message.DESCRIPTOR.full_name:
+                name, known = unknown[2], [f.name for f in message.DESCRIPTOR.fields]
+                end = _field_end(text, offset + len(name))
+                if end is not None and not difflib.get_close_matches(name, known, 1, _SLIP):
+                    log.warning(
+                        "upgrade_proto.cpp:1182", f"{where}:{error.GetLine()}: unknown field '{name}' is ignored"
+                    )
+                    text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
+                    continue
+            raise ProtoError(_explain(text, error, offset, cast(Descriptor, message.DESCRIPTOR), where)) from None
+        except RecursionError:
+            raise ProtoError(f"{where}: nested too deep to be read") from None
+        except (ValueError, OverflowError) as error:
+            # Values that the tokenizer lets through and the message refuses, such as ill-formed Unicode.
+            raise ProtoError(f"{where}: {error}") from None
+        message.MergeFrom(message_so_far)
+        return message
+    raise ProtoError(f"{where}: over {_MAX_UNKNOWN} unknown fields; not a {message.DESCRIPTOR.name}")
+
+
+_MAX_UNKNOWN = 100
+_SLIP = 0.84
+"""Likeness from which an unknown solver field counts as misspelt rather than foreign."""
+_UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
+_UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named (\S+?)|with number (\S+?))\.$')
+
+
+def _load(path: str | os.PathLike[str]) -> str:
+    """The file's text. Raises ProtoError for what is missing, a folder, too large or no UTF-8 text."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ProtoError(f"{path}: no such file{_similar_files(Path(path))}") from None
+    except IsADirectoryError:
+        raise ProtoError(f"{path}: {folder_looks_like(path)} where a prototxt should be") from None
+    except OSError as error:
+        raise ProtoError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not is_text(data[:512]) and data[:512]:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ProtoError(f"{path}: text in UTF-16; save it as UTF-8")
+        kind = looks_like(data[:512])
+        if kind is not None or b"\0" in data[:512]:
+            weights = "; weights go with -weights" if kind is not None and "NetParameter" in kind else ""
+            found = f"it looks like {kind}" if kind is not None else "it holds binary data"
+            raise ProtoError(f"{path}: no prototxt, {found}{weights}")
+    if len(data) > MAX_BYTES:
+        raise ProtoError(f"{path}: {size:,} bytes; a prototxt of over {MAX_BYTES:,} is not read")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        byte = f"byte 0x{data[error.start]:02x}"
+        raise ProtoError(f"{path}:{line}:{column}: no UTF-8 text ({byte}); save the file as UTF-8") from None
+
+
+def _similar_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f", and there is no folder {path.parent}"
+    near = difflib.get_close_matches(path.name, (entry.name for entry in path.parent.iterdir()), 3)
+    return f"; did you mean {_either([str(path.parent / name) for name in near])}?" if near else ""
+
+
+def _either(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _offset(text: str, error: text_format.ParseError) -> int:
+    """Where in `text` the parser stopped."""
+    line, column = error.GetLine() or 1, error.GetColumn() or 1
+    start = 0
+    for _ in range(line - 1):
+        start = text.find("\n", start) + 1
+    return min(len(text), start + column - 1)
+
+
+_TOKEN = re.compile(
+    r"""\s+ | \#[^\n]* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | [{}<>\[\]:;,] | [^\s\#"'{}<>\[\]:;,]+ | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_CLOSES = {"{": "}", "<": ">", "[": "]"}
+
+
+def _tokens(text: str, start: int = 0) -> Iterator[tuple[int, str]]:
+    """Tokens of text format with their offsets, blanks and comments left out."""
+    for match in _TOKEN.finditer(text, start):
+        if not match[0][0].isspace() and match[0][0] != "#":
+            yield match.start(), match[0]
+
+
+def _field_end(text: str, start: int) -> int | None:
+    """Where the value that begins after a field's name, at `start`, ends; None if it is missing or never does."""
+    depth, end, scalar = 0, start, False
+    for offset, token in _tokens(text, start):
+        if depth == 0 and token == ":" and not scalar:
+            end = offset + 1
+        elif token in _CLOSES:
+            if depth == 0 and scalar:
+                break
+            depth += 1
+        elif token in _CLOSES.values():
+            if depth == 0:
+                break
+            depth -= 1
+            if depth == 0:
+                return offset + 1
+        elif depth == 0:
+            # Strings side by side are one value.
+            if scalar and token[0] not in "\"'":
+                break
+            scalar, end = True, offset + len(token)
+            if token[0] not in "\"'":
+                break
+    return end if scalar and depth == 0 else None
+
+
+def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
+    """The blocks open at `end`: where each one's bracket stands, and the field's name before it."""
+    blocks: list[tuple[int, str]] = []
+    previous = ""
+    for offset, token in _tokens(text):
+        if offset >= end:
+            break
+        if token in _CLOSES:
+            blocks.append((offset, previous))
+        elif token in _CLOSES.values() and blocks:
+            blocks.pop()
+        elif token not in (":", ",", ";"):
+            previous = token
+    return blocks
+
+
+def _explain(text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
+    """The whole message for a parse error, the line and a mark under the place included."""
+    raw = re.sub(r"^\d+:\d+ : ", "", str(error))
+    lines = text.split("\n")
+    line = lines[(error.GetLine() or 1) - 1].rstrip("\r") if text else ""
+    problem = raw.removeprefix(f"'{line}': ").removeprefix(f"'{line}\r': ")
+    blocks = _open_blocks(text, offset)
+    if unknown := _UNKNOWN_FIELD.search(raw):
+        problem = _unknown_field(unknown[1], unknown[2], [name for _, name in blocks], root)
+    elif value := _UNKNOWN_VALUE.search(raw):
+        problem = _unknown_value(value[1], value[2] or value[3], root)
+    elif problem == 'Expected "}".' and (unclosed := _open_blocks(text, len(text))):
+        opened, name = unclosed[-1]
+        at = f"line {text.count(chr(10), 0, opened) + 1}"
+        problem = f"the text ends, but '{name} {text[opened]}' of {at} is never closed"
+    elif problem.startswith("Expected identifier or number, got }"):
+        problem = "a '}' too many, or the value before it is missing"
+    else:
+        problem = re.sub(r'Message type "caffe\.([\w.]+)" should not have multiple "(\w+)" fields\.',
+                         r"'\2' is given twice; a \1 has one", problem)  # fmt: skip
+        problem = problem[:300]
+    shown = line.replace("\t", " ")
+    column = (error.GetColumn() or 1) - 1
+    if len(shown) > 120:
+        start = max(0, column - 60)
+        shown, column = shown[start : start + 120], column - start
+    mark = f"\n    {shown}\n    {' ' * column}^" if shown.strip() else ""
+    return f"{where}:{error.GetLine() or 1}:{error.GetColumn() or 1}: {problem}{mark}"
+
+
+def _find(root: Descriptor, full_name: str) -> Descriptor | None:
+    return root.file.message_types_by_name.get(full_name.removeprefix(f"{root.file.package}."))
+
+
+def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor) -> str:
+    """`blocks` are the names of the fields whose blocks are open, outermost first."""
+    message = _find(root, owner)
+    short = owner.removeprefix("caffe.")
+    problem = f"unknown field '{name[:60]}' " + (f"in '{blocks[-1]}' ({short})" if blocks else f"in a {short}")
+    if message is None:
+        return problem
+    known = [field.name for field in message.fields]
+    near = difflib.get_close_matches(name, known, 3, 0.6)
+    if near and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85:
+        near = near[:1]
+    if near:
+        return f"{problem}; did you mean {_either(near)}?"
+    around: list[tuple[str, Descriptor]] = [("", root)]
+    for block in blocks[:-1]:
+        field = around[-1][1].fields_by_name.get(block)
+        if field is None or field.message_type is None:
+            break
+        around.append((block, field.message_type))
+    for block, descriptor in reversed(around):
+        if name in descriptor.fields_by_name:
+            place = f"'{block}' around it" if block else "the net itself, outside of all blocks"
+            place = place if root.name == "NetParameter" or block else "the outermost level"
+            return f"{problem}; it belongs to {place}"
+    holders = [
+        field.name
+        for field in message.fields
+        if field.message_type is not None and name in field.message_type.fields_by_name
+    ]
+    if holders:
+        return f"{problem}; it belongs into {_either(holders[:4])}"
+    if len(known) <= 24:
+        return f"{problem}; known are {', '.join(known)}"
+    return problem
+
+
+def _unknown_value(enum_name: str, value: str, root: Descriptor) -> str:
+    owner, _, short = enum_name.removeprefix("caffe.").rpartition(".")
+    message = _find(root, f"caffe.{owner}") if owner else None
+    enums = root.file.enum_types_by_name if message is None else message.enum_types_by_name
+    allowed = [v.name for v in enums[short].values] if short in enums else []
+    near = difflib.get_close_matches(value.upper(), allowed, 1, 0.6)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    listed = ", ".join(allowed[:45])
+    return f"'{value[:60]}' is no {short}{meant} (allowed: {listed})"

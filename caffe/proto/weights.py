@@ -1,0 +1,299 @@
+"""Weights files: `.caffemodel` (a binary NetParameter) and `.caffemodel.h5`, read in place and written whole.
+
+The formats are those of Caffe's Net::ToProto and Net::ToHDF5. Which of the two a file is, its content says, not its
+name.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy.typing as npt
+
+from caffe.errors import ProtoError
+from caffe.proto import hdf5
+from caffe.proto.atomic import replacing
+from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
+from caffe.proto.sniff import HDF5_SIGNATURE, folder_looks_like, looks_like
+from caffe.proto.wire import (
+    LENGTH,
+    VARINT,
+    BlobArrays,
+    BlobWriter,
+    Field,
+    FloatArray,
+    WireError,
+    blobs_size,
+    fields,
+    header,
+    read_blob,
+    split_fields,
+    write_blobs,
+)
+
+_LAYER, _V1_LAYERS = 100, 2
+_BLOBS = 7
+
+
+@dataclass
+class LayerWeights:
+    """One layer of a weights file.
+
+    `blobs` are float32 and may be read-only views of the file, not aligned in memory: copy them (`np.copyto`,
+    `np.array`) before computing with them. `diffs` is empty unless the file holds gradients; then it matches `blobs`.
+    `type` is Caffe's present name of the layer type, whatever the file's age, and empty for HDF5, which has none.
+    """
+
+    name: str
+    type: str
+    blobs: list[FloatArray]
+    diffs: list[FloatArray] = field(default_factory=list)
+
+
+def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
+    """The layers of a weights file, in its order, those without weights included.
+
+    Reads the present format and both older ones (V1 `layers`, V0 `layers { layer { ... } }`).
+
+    Raises ProtoError: missing, empty, cut short or damaged files, and others than weights, with what they look like.
+    """
+    path = Path(path)
+    buffer = map_file(path, "weights")
+    if buffer[:8] == HDF5_SIGNATURE:
+        return _read_hdf5(path)
+    layers: list[LayerWeights] = []
+    try:
+        for top in fields(buffer, 0, len(buffer)):
+            if top.wire_type == LENGTH and top.number == _LAYER:
+                layers.append(_read_layer(buffer, top, blobs_number=_BLOBS))
+            elif top.wire_type == LENGTH and top.number == _V1_LAYERS:
+                layers.append(_read_v1_layer(buffer, top))
+    except WireError as error:
+        raise _unreadable(path, buffer, layers, error) from error
+    if not layers:
+        raise ProtoError(f"{path}: no weights in it: {describe(path, buffer)}; {_WANTED}")
+    return [layer for layer in layers if layer.type != "padding"]
+
+
+_WANTED = "give a .caffemodel or .caffemodel.h5"
+
+
+def map_file(path: Path, asked_for: str) -> memoryview:
+    """The file's bytes, mapped, not read. Raises ProtoError for what is no file, or an empty one."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise ProtoError(f"{path}: an empty file where {asked_for} should be; copy or save it again")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise ProtoError(f"{path}: no such file; {asked_for} should be there{_neighbours(path)}") from error
+    except IsADirectoryError as error:
+        raise ProtoError(f"{path}: {folder_looks_like(path)}, where {asked_for} should be") from error
+    except OSError as error:
+        raise ProtoError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _neighbours(path: Path) -> str:
+    """Files of the same kind in the same folder, for a message."""
+    kinds = (".caffemodel", ".solverstate", ".h5")
+    if not path.parent.is_dir():
+        return f", and there is no folder {path.parent}"
+    found = sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(kinds))
+    return f" (in {path.parent}: {', '.join(found[:5])}{', …' if len(found) > 5 else ''})" if found else ""
+
+
+def describe(path: Path, buffer: memoryview) -> str:
+    """What a file looks like, for a message."""
+    return f"it looks like {looks_like(bytes(buffer[:512])) or 'nothing that Caffe writes'}"
+
+
+def _unreadable(path: Path, buffer: memoryview, layers: list[LayerWeights], error: WireError) -> ProtoError:
+    """The message for bytes that stop making sense."""
+    kind = looks_like(bytes(buffer[:512]))
+    if not layers and kind is not None and "NetParameter" not in kind:
+        return ProtoError(f"{path}: not weights, it looks like {kind}; {_WANTED}")
+    if not layers and kind is None:
+        return ProtoError(f"{path}: not weights, nothing that Caffe writes ({error}); {_WANTED}")
+    after = f" after layer '{layers[-1].name}' ({len(layers)} read)" if layers else ""
+    what = "cut short" if error.truncated else "damaged"
+    return ProtoError(f"{path}: {what}{after}, {error}; copy or download it again ({len(buffer):,} bytes here)")
+
+
+def _text(buffer: memoryview, span: Field) -> str:
+    return bytes(buffer[span.start : min(span.end, span.start + 4096)]).decode("utf-8", "replace")
+
+
+class _Blobs:
+    """Collects a layer's blobs, and says which layer and blob could not be read."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._spans: list[Field] = []
+
+    def add(self, span: Field) -> None:
+        self._spans.append(span)
+
+    def weights(self, name: str, type_: str) -> LayerWeights:
+        blobs: list[BlobArrays] = []
+        for index, span in enumerate(self._spans):
+            try:
+                blobs.append(read_blob(self._buffer, span.start, span.end))
+            except WireError as error:
+                problem = f"layer '{name}', blob {index}: {str(error).partition(': ')[2]}"
+                raise WireError(error.offset, problem, error.truncated) from error
+        diffs = [blob.diff for blob in blobs if blob.diff is not None]
+        return LayerWeights(name, type_, [blob.data for blob in blobs], diffs if len(diffs) == len(blobs) else [])
+
+
+def _read_layer(buffer: memoryview, span: Field, blobs_number: int) -> LayerWeights:
+    """A LayerParameter, or a V0LayerParameter, which has name and type under the same numbers."""
+    name = type_ = ""
+    blobs = _Blobs(buffer)
+    for part in fields(buffer, span.start, span.end):
+        if part.wire_type != LENGTH:
+            continue
+        if part.number == 1:
+            name = _text(buffer, part)
+        elif part.number == 2:
+            type_ = _text(buffer, part)
+        elif part.number == blobs_number:
+            blobs.add(part)
+    return blobs.weights(name, type_)
+
+
+def _read_v1_layer(buffer: memoryview, span: Field) -> LayerWeights:
+    """A V1LayerParameter; where it wraps a V0 layer, that one's fields count and its own don't."""
+    name = type_ = ""
+    blobs = _Blobs(buffer)
+    for part in fields(buffer, span.start, span.end):
+        if part.number == 1 and part.wire_type == LENGTH:
+            v0 = _read_layer(buffer, part, blobs_number=50)
+            v0.type = V0_TYPES.get(v0.type, v0.type)
+            return v0
+        if part.number == 4 and part.wire_type == LENGTH:
+            name = _text(buffer, part)
+        elif part.number == 5 and part.wire_type == VARINT:
+            type_ = V1_TYPES.get(part.value, str(part.value))
+        elif part.number == 6 and part.wire_type == LENGTH:
+            blobs.add(part)
+    return blobs.weights(name, type_)
+
+
+def _read_hdf5(path: Path) -> list[LayerWeights]:
+    asked_for = "weights"
+    with hdf5.open_hdf5(path, asked_for) as file:
+        if "history" in file and "iter" in file:
+            raise ProtoError(f"{path}: a solver state, not weights; {_WANTED}, or resume with -snapshot {path}")
+        data = hdf5.required(file, "data", h5py.Group, asked_for)
+        diff = hdf5.member(file, "diff")
+        layers = []
+        for name, group in _hdf5_layers(data, ""):
+            blobs = _hdf5_arrays(group)
+            gradients = hdf5.member(diff, name) if isinstance(diff, h5py.Group) else None
+            diffs = _hdf5_arrays(gradients) if isinstance(gradients, h5py.Group) else []
+            layers.append(LayerWeights(name, "", blobs, diffs if len(diffs) == len(blobs) else []))
+        if not layers:
+            raise ProtoError(f"{path}: an HDF5 file with an empty group 'data', no weights in it; {_WANTED}")
+        return layers
+
+
+def _hdf5_layers(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:
+    """Layers by name. A name with slashes is a group within a group, to HDF5."""
+    if depth > 16:
+        raise ProtoError(f"{group.file.filename}: groups nested over 16 deep under 'data'")
+    for name in hdf5.names(group):
+        found = hdf5.member(group, name)
+        if not isinstance(found, h5py.Group):
+            raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' stands where a layer's group should be")
+        inner = [hdf5.member(found, part) for part in hdf5.names(found)]
+        if inner and all(isinstance(part, h5py.Group) for part in inner):
+            yield from _hdf5_layers(found, f"{prefix}{name}/", depth + 1)
+        else:
+            yield prefix + name, found
+
+
+def _hdf5_arrays(group: h5py.Group) -> list[FloatArray]:
+    """Arrays "0", "1", ... of a group, up to the first that is missing (one that another layer owns)."""
+    arrays: list[FloatArray] = []
+    while (dataset := hdf5.member(group, str(len(arrays)))) is not None:
+        if not isinstance(dataset, h5py.Dataset):
+            raise ProtoError(f"{group.file.filename}: '{dataset.name}' is a group where an array should be")
+        arrays.append(hdf5.read_floats(dataset))
+    return arrays
+
+
+Blobs = Sequence[Sequence[npt.NDArray[Any]]]
+
+
+def write_weights(
+    path: str | os.PathLike[str],
+    net: Any,
+    blobs: Blobs,
+    diffs: Blobs | None = None,
+    shared: Collection[tuple[int, int]] = (),
+) -> None:
+    """Writes `net`, a NetParameter without blobs, and `blobs`, one sequence of arrays a layer of `net.layer`.
+
+    A name ending in `.h5` chooses HDF5. `diffs` adds gradients. `shared` lists (layer, blob) parameters that an earlier
+    layer owns: HDF5 leaves their data out, as the original does; the binary form holds every blob.
+
+    The bytes are those of the original's serialisation, streamed from the arrays, and the file appears only once it is
+    whole. Raises CaffeError where it cannot be written.
+    """
+    path = Path(path)
+    if len(blobs) != len(net.layer) or (diffs is not None and len(diffs) != len(net.layer)):
+        raise ValueError(f"{len(blobs)} lists of blobs for {len(net.layer)} layers")
+    if path.name.endswith(".h5"):
+        _write_hdf5(path, net, blobs, diffs, shared)
+    else:
+        _write_binary(path, net, blobs, diffs)
+
+
+def _write_binary(path: Path, net: Any, blobs: Blobs, diffs: Blobs | None) -> None:
+    outline = type(net)()
+    outline.CopyFrom(net)
+    del outline.layer[:]
+    writers = [
+        [BlobWriter(blob, diffs[i][j] if diffs is not None else None) for j, blob in enumerate(layer)]
+        for i, layer in enumerate(blobs)
+    ]
+    size = sum(blobs_size(_BLOBS, layer) for layer in writers)
+    with replacing(path, size) as temporary, open(temporary, "wb", buffering=1 << 20) as file:
+        for number, part in split_fields(outline.SerializeToString(deterministic=True)):
+            assert number < _LAYER
+            file.write(part)
+        for layer, layer_blobs in zip(net.layer, writers, strict=True):
+            _write_layer(file, layer, layer_blobs)
+
+
+def _write_layer(file: IO[bytes], layer: Any, blobs: Sequence[BlobWriter]) -> None:
+    if layer.blobs:
+        raise ValueError(f"layer '{layer.name}' carries blobs of its own")
+    parts = split_fields(layer.SerializeToString(deterministic=True))
+    file.write(header(_LAYER, sum(len(part) for _, part in parts) + blobs_size(_BLOBS, blobs)))
+    for number, part in parts:
+        if number < _BLOBS:
+            file.write(part)
+    write_blobs(file, _BLOBS, blobs)
+    for number, part in parts:
+        if number > _BLOBS:
+            file.write(part)
+
+
+def _write_hdf5(path: Path, net: Any, blobs: Blobs, diffs: Blobs | None, shared: Collection[tuple[int, int]]) -> None:
+    size = sum(4 * int(blob.size) for layer in blobs for blob in layer) * (2 if diffs is not None else 1)
+    with replacing(path, size) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+        data = file.create_group("data")
+        diff = file.create_group("diff") if diffs is not None else None
+        for index, layer in enumerate(net.layer):
+            owned = data.require_group(layer.name)
+            hdf5.write_arrays(owned, blobs[index], skip=lambda j, i=index: (i, j) in shared)  # type: ignore[misc]
+            if diff is not None and diffs is not None:
+                hdf5.write_arrays(diff.require_group(layer.name), diffs[index], skip=lambda _: False)
