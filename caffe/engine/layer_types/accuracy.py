@@ -59,7 +59,7 @@ class Accuracy(Layer):
         later = torch.arange(classes, device=scores.device) > index[:, None]
         rank = ((scores > own) | ((scores == own) & later)).sum(dim=1)
         hit = ((rank < param.top_k) & valid & ~bad).to(bottom[0].dtype)
-        accuracy = hit.sum() / valid.sum()
+        accuracy: Tensor = hit.sum() / valid.sum()
         if self.num_tops < 2:
             return accuracy
         hits = hit.new_zeros(classes).index_add_(0, index, hit)

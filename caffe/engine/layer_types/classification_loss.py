@@ -122,7 +122,7 @@ class MultinomialLogisticLoss(_LabelledRows):
 
 @register
 class InfogainLoss(_LabelledRows):
-    """The mean over items of Σ −H[label, j] · log p_j; H comes from `source` (a BlobProto file) or as a third bottom."""
+    """The mean over items of Σ −H[label, j] · log p_j; H is read from `source` (a BlobProto) or the third bottom."""
 
     type_name = "InfogainLoss"
     bottoms = (2, 3)

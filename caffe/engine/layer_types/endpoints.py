@@ -42,7 +42,8 @@ class Parameter(Layer):
         return [tuple(self.blobs[0].shape)]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        return self.blobs[0]
+        blob: Tensor = self.blobs[0]
+        return blob
 
 
 @register

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.activation import Neuron
+from caffe.engine.layer_types.reshaping import refuse_in_place
 
 
 @register
@@ -20,8 +21,7 @@ class AbsVal(Neuron):
     type_name = "AbsVal"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        if self.in_place:
-            self.fail("cannot work in place; give its top another name than its bottom")
+        refuse_in_place(self)
 
     def forward(self, *bottom: Tensor) -> Tensor:
         return torch.abs(bottom[0])

@@ -10,19 +10,20 @@ from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.shapes import count, text
 
 
-class _Renamed(Layer):
-    """A layer that refuses to work in place, as its top shares the bottom's memory under another shape."""
-
-    def setup(self, bottom: Sequence[Shape]) -> None:
-        if self.in_place:
-            self.fail("cannot work in place; give its top another name than its bottom")
+def refuse_in_place(layer: Layer) -> None:
+    """For layers that the original does not let write over their bottom."""
+    if len(layer.param.top) and layer.param.top[0] == layer.param.bottom[0]:
+        layer.fail(f"cannot work in place; give its top another name than '{layer.param.top[0]}'")
 
 
 @register
-class Flatten(_Renamed):
+class Flatten(Layer):
     """Axes `axis` to `end_axis` become one."""
 
     type_name = "Flatten"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        refuse_in_place(self)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         shape = bottom[0]
@@ -38,13 +39,13 @@ class Flatten(_Renamed):
 
 
 @register
-class Reshape(_Renamed):
+class Reshape(Layer):
     """`num_axes` axes from `axis` on become `shape`: 0 copies the bottom's size there, −1 takes what is left."""
 
     type_name = "Reshape"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        super().setup(bottom)
+        refuse_in_place(self)
         dims = self.param.reshape_param.shape.dim
         if sum(d == -1 for d in dims) > 1 or min(dims, default=0) < -1:
             self.fail(f"shape {list(dims)} may hold sizes, 0 (copy), and at most one −1 (what is left)")

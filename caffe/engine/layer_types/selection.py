@@ -67,7 +67,7 @@ class ArgMax(Layer):
 
 @register
 class Crop(Layer):
-    """The first bottom cut to the size of the second from `axis` on, beginning at `offset` (one in all, or one an axis)."""
+    """The first bottom cut to the second's size from `axis` on, beginning at `offset` (one in all, or one an axis)."""
 
     type_name = "Crop"
     bottoms = (2, 2)

@@ -1,4 +1,4 @@
-"""Words about shapes that many layer types share."""
+"""What many layer types say about shapes, and about labels that index them."""
 
 from __future__ import annotations
 
