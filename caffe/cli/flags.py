@@ -32,6 +32,7 @@ class FlagParser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
+        self._booleans: set[str] = set()
 
     def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:
         """Adds `-name` and `--name`. A `boolean` one may stand alone or be negated: `-noname`. Its default is shown."""
@@ -41,6 +42,7 @@ class FlagParser(argparse.ArgumentParser):
             else f"{help} (default: {str(default).lower() if type is boolean else default})"
         )
         if type is boolean:
+            self._booleans.update((f"-{name}", f"--{name}"))
             self.add_argument(
                 f"-{name}", f"--{name}", nargs="?", const=True, type=boolean, default=default, help=shown,
                 metavar="true|false", **kw,
@@ -51,6 +53,15 @@ class FlagParser(argparse.ArgumentParser):
             )  # fmt: skip
         else:
             self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A boolean flag that stands alone must not take the positional argument after it for its value."""
+        words = list(sys.argv[1:] if args is None else args)
+        for index, word in enumerate(words):
+            value = words[index + 1].lower() if index + 1 < len(words) else ""
+            if word in self._booleans and value not in ("true", "false"):
+                words[index] = f"{word}=true"
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Usage errors point at --help rather than printing a page of usage."""

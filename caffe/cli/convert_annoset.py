@@ -1,0 +1,91 @@
+"""`convert_annoset`: builds an LMDB from images and their annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caffe import log
+from caffe.cli.flags import FlagParser, boolean, run
+from caffe.data.annoset import Task, build
+from caffe.data.annotations import PARSERS
+from caffe.data.image_list import read_labels, read_pairs, shuffled
+from caffe.data.images import ImageFormat
+from caffe.data.label_map import LabelMap
+from caffe.errors import DataError
+
+_EPILOG = """\
+ROOTFOLDER holds images and annotations; each line of LISTFILE names an image and its annotation below it:
+    VOC2007/JPEGImages/000001.jpg VOC2007/Annotations/000001.xml
+(for classification: an image and its label, a number). Every image and annotation is read before anything is
+written; whatever is wrong is reported at once, with its file and object, and then nothing is written.
+
+    convert_annoset -anno_type=detection -label_map_file=labelmap_voc.prototxt -check_label -encode_type=jpg -encoded \\
+        ~/data/VOCdevkit/ trainval.txt trainval_lmdb
+"""
+
+
+def add_image_flags(parser: FlagParser) -> None:
+    """The flags that convert_annoset and convert_imageset share."""
+    parser.flag("gray", type=boolean, default=False, help="store images in gray")
+    parser.flag("shuffle", type=boolean, default=False, help="write the records in random order")
+    parser.flag("seed", type=int, default=0, help="seed of that order")
+    parser.flag("backend", default="lmdb", help="database to write; only lmdb")
+    parser.flag("resize_width", type=int, default=0, help="warp images to this width (with resize_height)")
+    parser.flag("resize_height", type=int, default=0, help="warp images to this height (with resize_width)")
+    parser.flag("check_size", type=boolean, default=False, help="refuse images of different sizes")
+    parser.flag("encoded", type=boolean, default=False, help="store images compressed, as their files are")
+    parser.flag("encode_type", default="", help="store images compressed as jpg or png")
+    parser.flag("redo", type=boolean, default=False, help="replace a database that exists")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("convert_annoset", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(prog="convert_annoset", description="Builds an LMDB of AnnotatedDatum records.", epilog=_EPILOG)
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="folder of the images and annotations")
+    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation a line")
+    parser.add_argument("database", metavar="DB_NAME", help="folder to write")
+    parser.flag("anno_type", default="classification", help="classification or detection", choices=_ANNO_TYPES)
+    parser.flag("label_type", default="xml", help="annotation format: xml, json or txt", choices=sorted(PARSERS))
+    parser.flag("label_map_file", default="", help="LabelMap prototxt that gives names their labels")
+    parser.flag("check_label", type=boolean, default=False, help="refuse a label map with one name or label twice")
+    parser.flag("min_dim", type=int, default=0, help="enlarge images until the smaller side is this")
+    parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")
+    add_image_flags(parser)
+    flags = parser.parse_args(argv)
+    check_backend(flags.backend)
+
+    image_format = ImageFormat(
+        gray=flags.gray, min_dim=max(0, flags.min_dim), max_dim=max(0, flags.max_dim),
+        resize_height=max(0, flags.resize_height), resize_width=max(0, flags.resize_width),
+        encoded=flags.encoded, encode_type=flags.encode_type,
+    )  # fmt: skip
+    lines: list[tuple[str, str | int]]
+    if flags.anno_type == "detection":
+        if not flags.label_map_file:
+            raise DataError("detection needs -label_map_file: the classes and their labels")
+        label_map = LabelMap.read(flags.label_map_file, strict=flags.check_label)
+        task = Task(flags.root, image_format, flags.label_type, label_map)
+        lines = [*read_pairs(flags.list)]
+    else:
+        task = Task(flags.root, image_format)
+        lines = [*read_labels(flags.list)]
+    if flags.shuffle:
+        log.info("convert_annoset.cpp:125", "Shuffling data")
+        lines = shuffled(lines, flags.seed)
+    build(lines, flags.database, task, check_size=flags.check_size, replace=flags.redo)
+
+
+_ANNO_TYPES = ["classification", "detection"]
+
+
+def check_backend(backend: str) -> None:
+    """Only LMDB is written."""
+    if backend.lower() != "lmdb":
+        raise DataError(f"backend '{backend}' is not supported: use -backend=lmdb")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,220 @@
+"""Databases from image lists: everything is read and checked first, then written in one go.
+
+Reading (decoding every image, parsing every annotation) is spread over processes. What it finds is small (the record
+without its pixels), so a list of a hundred thousand images fits; the images that need no conversion are copied into the
+database byte by byte in the second pass.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from caffe import log
+from caffe.data.annotations import describe, read_annotations
+from caffe.data.image_list import raise_faults
+from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
+from caffe.data.label_map import LabelMap
+from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
+from caffe.errors import DataError
+from caffe.proto import caffe_pb2
+
+#: lists shorter than this are read in this process: starting others would take longer
+_FEW = 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to make of a list: `label_type` is xml, json or txt for detection, '' for classification."""
+
+    root: str
+    image_format: ImageFormat
+    label_type: str = ""
+    label_map: LabelMap | None = None
+    #: whether a record is an AnnotatedDatum (convert_annoset) or a bare Datum (convert_imageset)
+    annotated: bool = True
+
+
+@dataclass
+class Found:
+    """What checking one line of the list found."""
+
+    faults: list[str] = field(default_factory=list)
+    oddities: Counter[str] = field(default_factory=Counter)
+    #: height, width, channels as stored
+    size: tuple[int, int, int] = (0, 0, 0)
+    #: the AnnotatedDatum without its datum
+    annotation: bytes = b""
+    labels: Counter[int] = field(default_factory=Counter)
+
+
+def check_line(task: Task, line: tuple[str, str | int]) -> Found:
+    """Reads an image and its annotation, and says everything that is wrong with them."""
+    image_path, target = line
+    found = Found()
+    size = (0, 0)
+    path = os.path.join(task.root, image_path)
+    try:
+        data, image = read_image(path, task.image_format)
+        height, width, channels = image.shape
+        found.size = (height, width, channels)
+        size = (height, width)
+        if task.image_format.resizes:
+            _, original = read_image(path, ImageFormat(gray=task.image_format.gray))
+            size = original.shape[:2]
+        if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+            found.oddities["images that end early (truncated JPEG)"] += 1
+    except DataError as error:
+        found.faults.append(f"{path}: {error}")
+    if isinstance(target, str):
+        _check_annotation(task, os.path.join(task.root, target), size, found)
+    return found
+
+
+def _check_annotation(task: Task, path: str, size: tuple[int, int], found: Found) -> None:
+    assert task.label_map is not None
+    try:
+        annotations = read_annotations(path, task.label_type, task.label_map)
+    except DataError as error:
+        found.faults.append(f"{path}: {error}")
+        return
+    found.faults.extend(f"{path}: {fault}" for fault in annotations.faults)
+    if not annotations.faults and not found.faults:
+        record = annotations.groups(*size)
+        found.annotation = record.SerializeToString()
+        found.labels.update(box.label for box in annotations.boxes)
+        found.oddities.update(annotations.oddities)
+
+
+def make_record(task: Task, line: tuple[str, str | int], found: Found) -> bytes:
+    """The value of a line's record."""
+    image_path, target = line
+    path = os.path.join(task.root, image_path)
+    if copies_file(path, task.image_format):
+        data, image = read_bytes(path), None
+    else:
+        data, image = read_image(path, task.image_format)
+    label = target if isinstance(target, int) else -1
+    datum = to_datum(path, data, image, found.size, task.image_format, label)
+    if not task.annotated:
+        return bytes(datum.SerializeToString())
+    record = caffe_pb2.AnnotatedDatum()
+    record.datum.CopyFrom(datum)
+    record.MergeFromString(found.annotation)
+    return bytes(record.SerializeToString())
+
+
+def build(
+    lines: Sequence[tuple[str, str | int]],
+    database: str | Path,
+    task: Task,
+    *,
+    check_size: bool = False,
+    replace: bool = False,
+    program: str = "convert_annoset",
+) -> None:
+    """Checks every line, then writes `database`; DataError with all faults, and nothing written, if there are any."""
+    writer = LmdbWriter(database, replace=replace)
+    log.info(f"{program}.cpp:128", f"A total of {len(lines)} images.")
+    found = _check(lines, task, check_size)
+    _report(found, lines, task, program)
+    with writer:
+        copying = all(copies_file(image_path, task.image_format) for image_path, _ in lines)
+        records = _spread(make_record, task, list(zip(lines, found, strict=True)), "writing", here=copying)
+        for number, ((image_path, _), record) in enumerate(zip(lines, records, strict=True)):
+            writer.put(key_of(number, image_path), record)
+    log.info(f"{program}.cpp:203", f"Processed {len(lines)} files.")
+
+
+def key_of(number: int, image_path: str) -> bytes:
+    """The key of line `number` (from 0) of a list."""
+    return f"{number:08d}_{image_path}".encode()
+
+
+def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool) -> list[Found]:
+    found = list(_spread(check_line, task, [(line,) for line in lines], "checking"))
+    faults = [fault for each in found for fault in each.faults]
+    for number, (image_path, _) in enumerate(lines):
+        if len(key_of(number, image_path)) > MAX_KEY_BYTES:
+            faults.append(f"{image_path}: the path is too long for a key of {MAX_KEY_BYTES} bytes")
+        encoding = encoding_of(image_path, task.image_format)
+        if (task.image_format.encoded or task.image_format.encode_type) and not encoding:
+            faults.append(f"{image_path}: has no extension to tell its format by; give -encode_type")
+    if check_size and not faults:
+        faults += [
+            f"{line[0]}: is {_size(each.size)}, the first image is {_size(found[0].size)}"
+            for line, each in zip(lines, found, strict=True)
+            if each.size != found[0].size
+        ]
+    note = ""
+    if task.label_map is not None and any("unknown name" in fault for fault in faults):
+        names = ", ".join(f"'{name}'" for name in task.label_map.names)
+        note = f"Known names, from '{task.label_map.where}': {names}"
+    raise_faults(faults, "images and annotations; nothing was written", note)
+    return found
+
+
+def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task: Task, program: str) -> None:
+    oddities: Counter[str] = Counter()
+    labels: Counter[int] = Counter()
+    for each in found:
+        oddities.update(each.oddities)
+        labels.update(each.labels)
+    for line in describe(oddities, len(lines)):
+        log.warning(f"{program}.cpp:140", line)
+    if task.label_map is None:
+        return
+    boxes = ", ".join(f"{count:,} {task.label_map.display_name_of(label)}" for label, count in sorted(labels.items()))
+    log.info(f"{program}.cpp:141", f"{labels.total():,} boxes: {boxes}" if labels else "0 boxes")
+    empty = [line[0] for line, each in zip(lines, found, strict=True) if not each.labels]
+    if empty:
+        some = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        log.warning(f"{program}.cpp:142", f"{len(empty):,} of {len(lines):,} images have no box: {some}")
+    absent = [item.name for item in task.label_map.items if item.label > 0 and not labels[item.label]]
+    if absent:
+        log.warning(f"{program}.cpp:143", f"no box of {len(absent)} classes of the label map: {', '.join(absent)}")
+
+
+def _size(size: tuple[int, int, int]) -> str:
+    height, width, channels = size
+    return f"{width} × {height} × {channels}"
+
+
+def _spread(
+    function: Callable[..., Any], task: Task, jobs: Sequence[tuple[Any, ...]], what: str, *, here: bool = False
+) -> Iterator[Any]:
+    """`function(task, *job)` for each job, in order; shows progress. Over all cores unless `here`."""
+    progress = tqdm(total=len(jobs), desc=what, unit=" images", disable=None, leave=False)
+    workers = min(len(os.sched_getaffinity(0)), 16)
+    with progress:
+        results: Iterable[Any]
+        if here or len(jobs) < _FEW or workers == 1:
+            for job in jobs:
+                yield function(task, *job)
+                progress.update()
+            return
+        context = multiprocessing.get_context("forkserver")
+        with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+            results = pool.map(function, [task] * len(jobs), *zip(*jobs, strict=True), chunksize=16)
+            try:
+                for result in results:
+                    yield result
+                    progress.update()
+            except BrokenProcessPool:
+                raise DataError(f"a process ended while {what} images: out of memory?") from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)

@@ -1,0 +1,293 @@
+"""Box annotations of one image: VOC XML, COCO JSON, plain text, read into AnnotationGroups as Caffe stores them.
+
+Readers are strict about what makes a box meaningless (an unknown name, a coordinate that is no number), and collect all
+such faults instead of stopping at the first. What is merely odd (a box beyond the image or without area, another size
+than the image's) is kept as Caffe keeps it, and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import xml.parsers.expat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+
+import numpy as np
+
+from caffe.data.label_map import LabelMap
+from caffe.errors import DataError
+from caffe.proto import caffe_pb2
+
+#: an annotation of one image is a few kilobytes; what is far larger is another file by mistake
+MAX_BYTES = 32 << 20
+_MAX_DEPTH = 64
+
+
+@dataclass
+class Box:
+    """An object in pixels of an image: corners, label, and whether it is difficult (VOC) or a crowd (COCO)."""
+
+    label: int
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    difficult: bool
+
+
+@dataclass
+class Annotations:
+    """What one file says. `faults` are errors, each naming its object; `oddities` counts what is kept but said."""
+
+    boxes: list[Box] = field(default_factory=list)
+    #: (height, width) that the file gives for its image, None where it gives none
+    size: tuple[int, int] | None = None
+    faults: list[str] = field(default_factory=list)
+    oddities: Counter[str] = field(default_factory=Counter)
+
+    def groups(self, height: int, width: int) -> Any:
+        """An AnnotatedDatum with these boxes by label in order of appearance, coordinates divided by the size.
+
+        The size is the file's own if it gives one, else the image's, `height` × `width`.
+        """
+        if self.size is None:
+            self.oddities["without an image size of its own"] += 1
+        elif self.size != (height, width):
+            self.oddities["for another image size than the image's"] += 1
+        height, width = self.size or (height, width)
+        record = caffe_pb2.AnnotatedDatum()
+        record.type = caffe_pb2.AnnotatedDatum.BBOX
+        groups: dict[int, Any] = {}
+        scale = np.array([width, height, width, height], np.float32)
+        for box in self.boxes:
+            if box.label not in groups:
+                groups[box.label] = record.annotation_group.add(group_label=box.label)
+            annotation = groups[box.label].annotation.add()
+            annotation.instance_id = len(groups[box.label].annotation) - 1
+            corners = np.array([box.xmin, box.ymin, box.xmax, box.ymax], np.float32)
+            if corners[2] <= corners[0] or corners[3] <= corners[1]:
+                self.oddities["boxes without area"] += 1
+            elif (corners < 0).any() or (corners > scale).any():
+                self.oddities["boxes that reach beyond the image"] += 1
+            xmin, ymin, xmax, ymax = (corners / scale).tolist()
+            target = annotation.bbox
+            target.xmin, target.ymin, target.xmax, target.ymax = xmin, ymin, xmax, ymax
+            target.difficult = box.difficult
+        return record
+
+
+def read_annotations(path: str | Path, kind: str, label_map: LabelMap) -> Annotations:
+    """Reads the annotation file of one image; `kind` is xml, json or txt. DataError where it cannot be read at all."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise DataError(f"over {MAX_BYTES >> 20} MB: no annotation of one image")
+    return PARSERS[kind](data, label_map)
+
+
+# ---- VOC XML
+
+
+def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
+    """VOC's XML: size, and objects with name, difficult, bndbox. Entities and document types are refused."""
+    root = _xml_tree(data)
+    if root.tag != "annotation":
+        raise DataError(f"no VOC annotation: its root is <{_shorten(root.tag)}>, not <annotation>")
+    result = Annotations(size=_xml_size(root))
+    for number, element in enumerate(root.findall("object"), 1):
+        name = (element.findtext("name") or "").strip()
+        what = f"object {number} ('{_shorten(name)}')" if name else f"object {number}"
+        label = _known(name, label_map, what, result) if name else None
+        if not name:
+            result.faults.append(f"{what} has no name")
+        bndbox = element.find("bndbox")
+        if bndbox is None:
+            result.faults.append(f"{what} has no bndbox")
+            continue
+        corners: list[float] = []
+        for side in ("xmin", "ymin", "xmax", "ymax"):
+            text = bndbox.findtext(side)
+            if text is None:
+                result.faults.append(f"{what} has no {side}")
+            elif (value := _number(text)) is None:
+                result.faults.append(f"{what} has {side} '{_shorten(text.strip())}', which is no number")
+            else:
+                corners.append(value)
+        if label is not None and len(corners) == 4:
+            difficult = (element.findtext("difficult") or "").strip() == "1"
+            xmin, ymin, xmax, ymax = corners
+            result.boxes.append(Box(label, xmin, ymin, xmax, ymax, difficult))
+    return result
+
+
+def _xml_tree(data: bytes) -> Element:
+    parser = xml.parsers.expat.ParserCreate()
+    builder = TreeBuilder()
+    depth = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise DataError(f"no VOC annotation: elements nested over {_MAX_DEPTH} deep")
+        builder.start(tag, {})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse(*_: object) -> int:
+        raise DataError("a document type with entities has no place in an annotation")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    parser.EntityDeclHandler, parser.ExternalEntityRefHandler = refuse, refuse
+    try:
+        parser.Parse(data, True)
+    except xml.parsers.expat.ExpatError as error:
+        raise DataError(f"no well-formed XML: {error}") from None
+    except (LookupError, ValueError) as error:  # an encoding that Python does not know
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"no readable XML: {error}") from None
+    return builder.close()
+
+
+def _xml_size(root: Element) -> tuple[int, int] | None:
+    height, width = (_number(root.findtext(f"size/{side}") or "") for side in ("height", "width"))
+    return _size(height, width)
+
+
+# ---- COCO JSON, one file an image
+
+
+def parse_json(data: bytes, label_map: LabelMap) -> Annotations:
+    """COCO's JSON of one image: `image` (height, width) and `annotation`, a list of category_id, bbox, iscrowd."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"no JSON: {error}") from None
+    if isinstance(document, dict) and "annotations" in document and "images" in document:
+        raise DataError(
+            "this is COCO's file of all images; make one a file with 'create_list --coco_instances', see its --help"
+        )
+    if not isinstance(document, dict) or not isinstance(document.get("annotation"), list):
+        raise DataError("no COCO annotation of one image: it needs 'image' and a list 'annotation'")
+    image = document.get("image")
+    sides = [image.get(side) for side in ("height", "width")] if isinstance(image, dict) else [None, None]
+    result = Annotations(size=_size(*(_json_number(side) for side in sides)))
+    for number, entry in enumerate(document["annotation"], 1):
+        if not isinstance(entry, dict):
+            result.faults.append(f"object {number} is no JSON object")
+            continue
+        name = entry.get("category_id")
+        what = f"object {number} (category_id {_shorten(str(name))})"
+        label = None
+        if not isinstance(name, int | str) or isinstance(name, bool):
+            result.faults.append(f"object {number} has no category_id")
+        else:
+            label = _known(str(name), label_map, what, result)
+        bbox = entry.get("bbox")
+        corners = [_json_number(value) for value in bbox] if isinstance(bbox, list) else []
+        if len(corners) != 4 or None in corners:
+            result.faults.append(f"{what} has no bbox of four numbers [x, y, width, height]")
+            continue
+        if label is not None:
+            x, y, width, height = (np.float32(value) for value in corners)
+            crowd = _json_number(entry.get("iscrowd", 0))
+            result.boxes.append(Box(label, float(x), float(y), float(x + width), float(y + height), bool(crowd)))
+    return result
+
+
+# ---- plain text
+
+
+def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
+    """Lines of `label xmin ymin xmax ymax`, in pixels."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError("no text file") from None
+    if "\0" in text:
+        raise DataError("no text file")
+    result = Annotations()
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        values = [_number(value) for value in fields]
+        if len(fields) != 5 or None in values:
+            result.faults.append(f"line {number}: expected 'label xmin ymin xmax ymax', found '{_shorten(line)}'")
+            continue
+        label, xmin, ymin, xmax, ymax = (value for value in values if value is not None)
+        if label != int(label) or int(label) not in label_map:
+            result.faults.append(f"line {number}: label {_shorten(fields[0])} is not in the label map")
+            continue
+        result.boxes.append(Box(int(label), xmin, ymin, xmax, ymax, difficult=False))
+    return result
+
+
+# ---- parts they share
+
+
+def _known(name: str, label_map: LabelMap, what: str, result: Annotations) -> int | None:
+    label = label_map.label_of(name)
+    if label is None:
+        result.faults.append(f"{what}: unknown name '{_shorten(name)}'")
+    return label
+
+
+# float() would take underscores, 'nan' and digits of other scripts as well
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_LARGEST = 1e9
+
+
+def _number(text: str) -> float | None:
+    text = text.strip()
+    if len(text) > 64 or not _NUMBER.fullmatch(text):
+        return None
+    return _finite(float(text))
+
+
+def _json_number(value: object) -> float | None:
+    if isinstance(value, str):
+        return _number(value)
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, int):
+        return float(value) if abs(value) <= _LARGEST else None
+    return _finite(value) if isinstance(value, float) else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) and abs(value) <= _LARGEST else None
+
+
+def _size(height: float | None, width: float | None) -> tuple[int, int] | None:
+    """A size of nought, as some tools write, counts as none."""
+    if height is None or width is None or height < 1 or width < 1:
+        return None
+    return int(height), int(width)
+
+
+def _shorten(text: str) -> str:
+    text = text if len(text) <= 60 else text[:57] + "…"
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def describe(oddities: Counter[str], annotations: int) -> Iterator[str]:
+    """What was odd but kept, a line each."""
+    for what, count in sorted(oddities.items()):
+        yield f"{count:,} {what}" if what.startswith("boxes") else f"{count:,} of {annotations:,} annotations {what}"
+
+
+PARSERS: dict[str, Callable[[bytes, LabelMap], Annotations]] = {"xml": parse_xml, "json": parse_json, "txt": parse_txt}
