@@ -1,0 +1,231 @@
+"""The flags of the generators, and the writing of what they emit."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from caffe.cli.flags import FlagParser, run
+from caffe.errors import CaffeError
+from caffe.proto.atomic import replacing
+from prototxt_gen.inputs import count_classes, count_records, count_test_images
+from prototxt_gen.layers import Width
+from prototxt_gen.network import Network, deploy_net, test_net, train_net
+from prototxt_gen.settings import DATASETS, Dataset, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
+from prototxt_gen.solver import solver
+
+EXAMPLES = """
+examples:
+  python prototxt_gen/{program}
+      the paper's network for VOC, into models/{name}/VOC
+  python prototxt_gen/{program} --dataset coco --gpus 0,1 --images_per_gpu 8
+      for COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
+  python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
+      --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
+      for your own data: the number of classes comes from the label map, of test images from the list
+  python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
+      a quarter of the channels, trained on the CPU
+"""
+
+
+def main(network: Network, argv: Sequence[str] | None = None) -> int:
+    """The command line of one network's generator; returns the exit status."""
+    return run(f"{network.name.lower()}.py", lambda arguments: _command(network, arguments), argv)
+
+
+def _command(network: Network, arguments: Sequence[str]) -> None:
+    settings = resolve(network, _parser(network).parse_args(arguments))
+    command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
+    written = write(network, settings, command)
+    gpus = f" -gpu {','.join(map(str, settings.gpus))}" if settings.gpus else ""
+    devices = max(1, len(settings.gpus))
+    kind = f"GPU{'s' if devices > 1 else ''}" if settings.gpus else "process"
+    batch = settings.batch_per_gpu * devices * settings.iter_size
+    print(
+        f"{settings.net_name}: {network.size} x {network.size} input, {settings.num_classes} classes with background\n"
+        f"batch {batch} = {settings.batch_per_gpu} images x {devices} {kind} x iter_size {settings.iter_size}\n"
+        f"{settings.max_iter} iterations, learning rate {settings.base_lr:g}, a tenth at "
+        f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
+        + "".join(f"wrote {path}\n" for path in written)
+        + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights <a trained SSD>.caffemodel{gpus}"
+    )
+
+
+def resolve(network: Network, flags: argparse.Namespace) -> Settings:
+    """The settings for `flags`. Raises CaffeError for what does not exist or does not fit together."""
+    dataset = DATASETS[flags.dataset]
+    label_map = flags.label_map or dataset.label_map
+    num_classes = count_classes(label_map)
+    if flags.num_classes not in (None, num_classes):
+        raise CaffeError(
+            f"--num_classes {flags.num_classes}, but {label_map} has {num_classes} classes with the background; "
+            "leave --num_classes out, or mend the label map"
+        )
+    name_size, num_test_images = _test_list(dataset, flags)
+    if flags.train_lmdb:
+        count_records(flags.train_lmdb, "train_lmdb")
+
+    batch_per_gpu, iter_size = divide_batch(flags.batch or network.batch, len(flags.gpus), flags.images_per_gpu)
+    max_iter = flags.max_iter or dataset.max_iter
+    steps = scaled_steps(dataset, max_iter) if flags.steps is None else flags.steps
+    check_steps(steps, max_iter)
+
+    width = Width(flags.width, flags.min_channels)
+    net = network.name if width.fraction == 1 else f"{network.name}x{float(width.fraction):.4g}"
+    data_name = flags.name or (_name_of(label_map) if flags.label_map else dataset.name)
+    net_name = f"{net}_{data_name}"
+    output = (flags.output or f"models/{net}/{data_name}").rstrip("/") or "/"
+    return Settings(
+        net_name=net_name,
+        dataset=flags.dataset,
+        scales=flags.scales,
+        width=width,
+        label_map=label_map,
+        num_classes=num_classes,
+        train_lmdb=flags.train_lmdb or dataset.train_lmdb,
+        test_lmdb=flags.test_lmdb or dataset.test_lmdb,
+        test_name_size=name_size,
+        num_test_images=num_test_images,
+        test_batch=flags.test_batch or even_test_batch(num_test_images),
+        gpus=flags.gpus,
+        batch_per_gpu=batch_per_gpu,
+        iter_size=iter_size,
+        base_lr=flags.base_lr,
+        max_iter=max_iter,
+        steps=steps,
+        snapshot=flags.snapshot or min(10_000, max_iter),
+        snapshot_prefix=flags.snapshot_prefix or f"{output}/{net_name}",
+        test_interval=flags.test_interval or min(10_000, max_iter),
+        random_seed=flags.random_seed,
+        result_dir=flags.result_dir or dataset.result_dir.format(net=net),
+        result_prefix="comp4_det_test_" if dataset.result_format == "VOC" else f"detections_{net.lower()}",
+        result_format=dataset.result_format,
+        output=output,
+    )
+
+
+def _test_list(dataset: Dataset, flags: argparse.Namespace) -> tuple[str, int]:
+    """The test list and how many images it has; the data set's own number while its default list is not there."""
+    if flags.test_lmdb and not flags.test_name_size:
+        raise CaffeError(
+            "--test_lmdb also takes --test_name_size FILE, the list of its images (name height width); "
+            "scripts/create_data.sh and get_image_size make it"
+        )
+    path = flags.test_name_size or dataset.test_name_size
+    if Path(path).is_file():
+        count = count_test_images(path)
+    elif flags.test_name_size:
+        raise CaffeError(f"--test_name_size {path}: not found; scripts/create_data.sh and get_image_size make it")
+    else:
+        count = flags.num_test_images or dataset.num_test_images
+    if flags.num_test_images not in (None, count):
+        raise CaffeError(
+            f"--num_test_images {flags.num_test_images}, but {path} lists {count}; leave --num_test_images out"
+        )
+    if flags.test_lmdb and (records := count_records(flags.test_lmdb, "test_lmdb")) != count:
+        raise CaffeError(
+            f"--test_lmdb {flags.test_lmdb} holds {records} images, but {path} lists {count}; "
+            "make both from one list of images"
+        )
+    return path, count
+
+
+def _name_of(label_map: str) -> str:
+    return Path(label_map).stem.removeprefix("labelmap").strip("_-") or Path(label_map).stem
+
+
+def write(network: Network, settings: Settings, command: str) -> list[str]:
+    """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears whole or not at all."""
+    Path(settings.output).mkdir(parents=True, exist_ok=True)
+    Path(settings.snapshot_prefix).parent.mkdir(parents=True, exist_ok=True)
+    # The solver last: whoever finds it finds its nets.
+    messages = {
+        "train": train_net(network, settings),
+        "test": test_net(network, settings),
+        "deploy": deploy_net(network, settings),
+        "solver": solver(settings),
+    }
+    written = []
+    for name, message in messages.items():
+        path = f"{settings.output}/{name}.prototxt"
+        with replacing(path) as temporary:
+            temporary.write_text(f"# Made by: {command}\n{text_format.MessageToString(message)}")
+        written.append(path)
+    return written
+
+
+def _parser(network: Network) -> FlagParser:
+    program = f"{network.name.lower()}.py"
+    parser = FlagParser(
+        prog=f"python prototxt_gen/{program}",
+        description=f"Writes {network.name}'s train.prototxt, test.prototxt, deploy.prototxt and solver.prototxt.",
+        epilog=EXAMPLES.format(program=program, name=network.name, lower=network.name.lower(), batch=network.batch),
+    )
+    flag = parser.flag
+    flag("dataset", default="voc", choices=sorted(DATASETS), help="whose box sizes, schedule, paths and result format")
+    flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
+    flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's)")
+    flag("num_classes", type=_positive, help="with the background; only to check that the label map is the right one")
+    flag("train_lmdb", help="training data (default: the data set's, examples/...)")
+    flag("test_lmdb", help="test data (default: the data set's, examples/...)")
+    flag("test_name_size", help="list of the test images: name height width; their number is taken from it")
+    flag("num_test_images", type=_positive, help="only while that list does not exist yet")
+    flag(
+        "test_batch",
+        type=_positive,
+        help="images tested at once (default: up to 8, so that no batch is part full)",
+    )
+    flag("batch", type=_positive, help=f"images for one update, over all GPUs and iter_size (default: {network.batch})")
+    flag("gpus", type=_gpus, default="0", help="devices to divide the batch over, e.g. 0,1; none for the CPU")
+    flag("images_per_gpu", type=_positive, help="the most that fit into a GPU's memory; iter_size makes up the batch")
+    flag("width", type=_fraction, default="1", help="share of the channels, e.g. 0.25 or 1/4; multiples of 8")
+    flag("min_channels", type=_positive, default=8, help="no layer gets fewer than this under --width")
+    flag(
+        "scales", default="released", choices=("released", "linear"),
+        help="default box sizes: of the released SSD models, or evenly from 0.2 to 0.9 of the image",
+    )  # fmt: skip
+    flag("base_lr", type=_rate, default=0.001, help="learning rate at the start")
+    flag("max_iter", type=_positive, help="iterations (default: the data set's; voc 120000, coco 320000)")
+    flag("steps", type=_steps, help="iterations where the rate falls to a tenth, e.g. 60000,100000 (default: the "
+         "data set's, at the same parts of max_iter); none for a constant rate")  # fmt: skip
+    flag("snapshot", type=_positive, help="iterations between snapshots (default: 10000, at most max_iter)")
+    flag("snapshot_prefix", help="how snapshots' paths begin (default: OUTPUT/name of the net)")
+    flag("test_interval", type=_positive, help="iterations between tests (default: 10000, at most max_iter)")
+    flag("random_seed", type=int, help="for a run that can be repeated")
+    flag("output", help=f"folder for the prototxts (default: models/{network.name}/<name of the data>)")
+    flag("result_dir", help="folder for the detections that testing writes (default: results/...)")
+    return parser
+
+
+def _checked(convert: Callable[[str], Any], good: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = convert(text)
+        except (ValueError, ZeroDivisionError):
+            value = None
+        if value is None or not good(value):
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+        return value
+
+    return parse
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return () if text in ("", "none") else tuple(int(part) for part in text.split(","))
+
+
+_positive = _checked(int, lambda n: n > 0, "a whole number over 0")
+_rate = _checked(float, lambda rate: 0 < rate < float("inf"), "a number over 0")
+_fraction = _checked(Fraction, lambda part: 0 < part <= 4, "a share such as 0.25 or 1/4")
+_steps = _checked(_numbers, lambda steps: all(s > 0 for s in steps), "a list of iterations such as 60000,100000")
+_gpus = _checked(
+    _numbers,
+    lambda ids: len(set(ids)) == len(ids) and all(i >= 0 for i in ids),
+    "a list of different device numbers such as 0,1, or none",
+)

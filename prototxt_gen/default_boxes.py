@@ -1,0 +1,28 @@
+"""The sizes of the default boxes: which part of the image each prediction layer looks for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+#: Percent of the input size, for conv4_3 upward: layer k has boxes from entry k (min_size) to entry k + 1 (max_size).
+#: The released SSD models', with which the weights that MDSSD starts from were trained.
+RELEASED = {
+    ("voc", 300): (10, 20, 37, 54, 71, 88, 105),
+    ("voc", 512): (7, 15, 30, 45, 60, 75, 90, 105),
+    ("coco", 300): (7, 15, 33, 51, 69, 87, 105),
+    ("coco", 512): (4, 10, 26, 42, 58, 74, 90, 106),
+}
+
+
+def box_sizes(scales: str, dataset: str, size: int) -> list[tuple[float, float]]:
+    """(min_size, max_size) in pixels of the input, for the layers from conv4_3 upward.
+
+    `released`: as in the released models of the data set. `linear`: the paper's "scale 0.2, the highest 0.9", which is
+    equation 4 of the SSD paper. PriorBox cuts each size to whole pixels before it uses it: 35.84 counts as 35.
+    """
+    percent: tuple[float, ...] = RELEASED[dataset, size]
+    if scales == "linear":
+        layers = len(percent) - 1
+        percent = tuple(20 + 70 * k / (layers - 1) for k in range(layers + 1))
+    pixels = [round(size * part / 100, 4) for part in percent]
+    return list(pairwise(pixels))

@@ -1,0 +1,94 @@
+"""A network as a whole, and the three nets that it takes: for training, for testing and for use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from caffe.net_spec import NetSpec
+from prototxt_gen.data import input_data, test_data, train_data
+from prototxt_gen.default_boxes import box_sizes
+from prototxt_gen.detection import detection_evaluate, detection_output, multibox_loss
+from prototxt_gen.fusion import FusionModule, fusion_module
+from prototxt_gen.multibox_head import Source, multibox_head
+from prototxt_gen.settings import Settings
+from prototxt_gen.vgg import Extra, extra_layers, vgg16
+
+
+@dataclass(frozen=True)
+class Network:
+    """SSD, or MDSSD where it has fusion modules."""
+
+    name: str
+    #: height and width of the input in pixels
+    size: int
+    #: images for one update of the weights, over all GPUs
+    batch: int
+    extra: tuple[Extra, ...]
+    #: blobs that predict, shallow to deep
+    sources: tuple[Source, ...]
+    modules: tuple[FusionModule, ...] = ()
+
+    def box_sizes(self, scales: str, dataset: str) -> list[tuple[float, float]]:
+        """(min_size, max_size) of each source. A source more than SSD has is Module 1, which shares Module 2's."""
+        sizes = box_sizes(scales, dataset, self.size)
+        return sizes[:1] * (len(self.sources) - len(sizes)) + sizes
+
+
+def train_net(network: Network, settings: Settings) -> Any:
+    """The net that is trained: LMDB to `mbox_loss`."""
+    net = NetSpec()
+    train_data(
+        net,
+        network.size,
+        source=settings.train_lmdb,
+        batch_size=settings.batch_per_gpu,
+        label_map=settings.label_map,
+    )
+    _detector(net, network, settings)
+    multibox_loss(net, settings.num_classes)
+    return _named(net, f"{settings.net_name}_train")
+
+
+def test_net(network: Network, settings: Settings) -> Any:
+    """The net that the solver tests: LMDB to result files and `detection_eval`."""
+    net = NetSpec()
+    test_data(
+        net, network.size, source=settings.test_lmdb, batch_size=settings.test_batch, label_map=settings.label_map
+    )
+    _detector(net, network, settings)
+    save = dict(
+        output_directory=settings.result_dir,
+        output_name_prefix=settings.result_prefix,
+        output_format=settings.result_format,
+        label_map_file=settings.label_map,
+        name_size_file=settings.test_name_size,
+        num_test_image=settings.num_test_images,
+    )
+    detection_output(net, settings.num_classes, save)
+    detection_evaluate(net, settings.num_classes, settings.test_name_size)
+    return _named(net, f"{settings.net_name}_test")
+
+
+def deploy_net(network: Network, settings: Settings) -> Any:
+    """The net for use: an image to `detection_out`. It reads and writes no files, so it runs anywhere."""
+    net = NetSpec()
+    input_data(net, network.size)
+    _detector(net, network, settings)
+    detection_output(net, settings.num_classes)
+    return _named(net, f"{settings.net_name}_deploy")
+
+
+def _detector(net: NetSpec, network: Network, settings: Settings) -> None:
+    top = vgg16(net, "data", settings.width)
+    extra_layers(net, top, network.extra, settings.width)
+    for module in network.modules:
+        fusion_module(net, module, settings.width)
+    sizes = network.box_sizes(settings.scales, settings.dataset)
+    multibox_head(net, network.sources, sizes, settings.num_classes)
+
+
+def _named(net: NetSpec, name: str) -> Any:
+    proto = net.to_proto()
+    proto.name = name
+    return proto

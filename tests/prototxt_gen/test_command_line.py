@@ -1,0 +1,223 @@
+"""The generators as programs: what they write, how flags act, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from google.protobuf import text_format
+
+from caffe.proto import caffe_pb2
+from prototxt_gen.command_line import main
+from prototxt_gen.mdssd300 import MDSSD300
+from prototxt_gen.mdssd512 import MDSSD512
+from prototxt_gen.settings import divide_batch, even_test_batch
+from prototxt_gen.ssd300 import SSD300
+from prototxt_gen.ssd512 import SSD512
+from tests.prototxt_gen.sources import ROOT
+
+CELLS = 'item { name: "none_of_the_above" label: 0 } item { name: "RBC" label: 1 } item { name: "WBC" label: 2 }'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder but for the label maps."""
+    (tmp_path / "models").mkdir()
+    for name in ("voc", "coco"):
+        shutil.copy(ROOT / "models" / f"labelmap_{name}.prototxt", tmp_path / "models")
+    (tmp_path / "cells.prototxt").write_text(CELLS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_lmdb(path: Path, records: int) -> None:
+    with lmdb.open(str(path)) as environment, environment.begin(write=True) as transaction:
+        for index in range(records):
+            transaction.put(f"{index:08d}".encode(), b"record")
+
+
+def read(path: str, kind: str) -> Any:
+    message = caffe_pb2.SolverParameter() if kind == "solver" else caffe_pb2.NetParameter()
+    return text_format.Parse((Path(path) / f"{kind}.prototxt").read_text(), message)
+
+
+def layer(net: Any, type_name: str) -> Any:
+    return next(layer for layer in net.layer if layer.type == type_name)
+
+
+@pytest.mark.parametrize("network", [SSD300, SSD512, MDSSD300, MDSSD512], ids=lambda network: network.name)
+@pytest.mark.parametrize("dataset", ["voc", "coco"])
+def test_checked_in_models_are_what_the_generators_emit(network: Any, dataset: str, folder: Path) -> None:
+    assert main(network, ["--dataset", dataset]) == 0
+    for kind in ("train", "test", "deploy", "solver"):
+        path = Path("models") / network.name / dataset.upper() / f"{kind}.prototxt"
+        assert (folder / path).read_text() == (ROOT / path).read_text(), f"{path}: see models/README.md"
+
+
+def test_runs_as_a_program_without_arguments(folder: Path) -> None:
+    program = [sys.executable, str(ROOT / "prototxt_gen" / "mdssd300.py")]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
+    assert "caffe train -solver models/MDSSD300/VOC/solver.prototxt" in done.stdout
+    assert sorted(path.name for path in (folder / "models/MDSSD300/VOC").iterdir()) == [
+        "deploy.prototxt",
+        "solver.prototxt",
+        "test.prototxt",
+        "train.prototxt",
+    ]
+
+
+def test_schedule_of_the_paper() -> None:
+    for name, batch in (("MDSSD300", 32), ("MDSSD512", 16)):
+        for data, max_iter, steps in (("VOC", 120_000, [60_000, 100_000]), ("COCO", 320_000, [160_000, 280_000])):
+            where = str(ROOT / "models" / name / data)
+            solver = read(where, "solver")
+            assert (solver.max_iter, list(solver.stepvalue), solver.lr_policy) == (max_iter, steps, "multistep")
+            rates = (solver.base_lr, solver.gamma, solver.momentum, solver.weight_decay)
+            assert rates == pytest.approx((1e-3, 0.1, 0.9, 5e-4))
+            assert (solver.eval_type, solver.ap_version, solver.iter_size) == ("detection", "11point", 1)
+            assert layer(read(where, "train"), "AnnotatedData").data_param.batch_size == batch
+
+
+def test_own_data(folder: Path) -> None:
+    make_lmdb(folder / "train_lmdb", 3)
+    make_lmdb(folder / "test_lmdb", 12)
+    (folder / "test_name_size.txt").write_text("".join(f"image_{i} 480 640\n" for i in range(12)))
+    flags = "--label_map cells.prototxt --num_classes 3 --train_lmdb train_lmdb --test_lmdb test_lmdb"
+    flags += (
+        " --test_name_size test_name_size.txt --output out --result_dir found --gpus none --batch 8 --random_seed 3"
+    )
+    assert main(MDSSD300, [*flags.split(), "--max_iter", "1200", "--test_interval", "300"]) == 0
+
+    solver = read("out", "solver")
+    assert list(solver.test_iter) == [2]
+    assert (solver.max_iter, list(solver.stepvalue), solver.snapshot) == (1200, [600, 1000], 1200)
+    assert (solver.test_interval, solver.random_seed) == (300, 3)
+    assert solver.solver_mode == caffe_pb2.SolverParameter.CPU
+    assert not solver.HasField("device_id")
+    assert solver.snapshot_prefix == "out/MDSSD300_cells"
+    assert (solver.train_net, list(solver.test_net)) == ("out/train.prototxt", ["out/test.prototxt"])
+    train, test, deploy = (read("out", kind) for kind in ("train", "test", "deploy"))
+    assert train.name == "MDSSD300_cells_train"
+    assert layer(train, "AnnotatedData").data_param.source == "train_lmdb"
+    assert layer(train, "AnnotatedData").data_param.batch_size == 8
+    assert layer(test, "AnnotatedData").data_param.batch_size == 6
+    assert layer(train, "MultiBoxLoss").multibox_loss_param.num_classes == 3
+    assert layer(test, "DetectionEvaluate").detection_evaluate_param.num_classes == 3
+    assert layer(deploy, "DetectionOutput").detection_output_param.num_classes == 3
+    assert list(layer(deploy, "Reshape").reshape_param.shape.dim) == [0, -1, 3]
+    heads = {head.name: head.convolution_param.num_output for head in deploy.layer if head.name.endswith("_mbox_conf")}
+    assert heads["module1_mbox_conf"] == 12
+    assert heads["module3_mbox_conf"] == 18
+    save = layer(test, "DetectionOutput").detection_output_param.save_output_param
+    assert (save.output_directory, save.num_test_image, save.name_size_file) == ("found", 12, "test_name_size.txt")
+    assert (save.output_format, save.output_name_prefix) == ("VOC", "comp4_det_test_")
+    assert not layer(deploy, "DetectionOutput").detection_output_param.HasField("save_output_param")
+
+
+def test_gpus_and_memory(folder: Path) -> None:
+    assert main(SSD300, ["--gpus", "2,3", "--images_per_gpu", "8", "--output", "out"]) == 0
+    solver = read("out", "solver")
+    assert (solver.device_id, solver.iter_size) == (2, 2)
+    assert layer(read("out", "train"), "AnnotatedData").data_param.batch_size == 8
+
+
+def test_narrow(folder: Path) -> None:
+    """A width keeps names, boxes and classes, and every channel count a multiple of 8."""
+    assert main(MDSSD300, ["--width=0.25"]) == 0
+    narrow, whole = read("models/MDSSD300x0.25/VOC", "train"), read(str(ROOT / "models/MDSSD300/VOC"), "train")
+    assert [layer.name for layer in narrow.layer] == [layer.name for layer in whole.layer]
+    for thin, wide in zip(narrow.layer, whole.layer, strict=True):
+        if "mbox" not in thin.name and thin.type in ("Convolution", "Deconvolution"):
+            assert thin.convolution_param.num_output == wide.convolution_param.num_output / 4
+            assert thin.convolution_param.num_output % 8 == 0
+        else:
+            assert thin == wide
+
+
+def test_coco_results(folder: Path) -> None:
+    assert main(MDSSD512, ["--dataset", "coco", "--output", "out"]) == 0
+    save = layer(read("out", "test"), "DetectionOutput").detection_output_param.save_output_param
+    assert (save.output_format, save.output_name_prefix, save.num_test_image) == ("COCO", "detections_mdssd512", 5000)
+
+
+@pytest.mark.parametrize(
+    ("batch", "gpus", "fits", "expected"),
+    [(32, 1, None, (32, 1)), (32, 2, None, (16, 1)), (32, 2, 8, (8, 2)), (32, 0, 5, (4, 8)), (30, 3, 9, (5, 2))],
+)
+def test_batch_division_keeps_the_whole(batch: int, gpus: int, fits: int | None, expected: tuple[int, int]) -> None:
+    each, iter_size = divide_batch(batch, gpus, fits)
+    assert (each, iter_size) == expected
+    assert each * iter_size * max(1, gpus) == batch
+
+
+@pytest.mark.parametrize(("images", "expected"), [(4952, 8), (5000, 8), (36, 6), (53, 1), (5, 5)])
+def test_test_batch_divides_the_images(images: int, expected: int) -> None:
+    assert even_test_batch(images) == expected
+
+
+NO_BACKGROUND = 'item { name: "RBC" label: 1 } item { name: "WBC" label: 2 }'
+GAP = 'item { name: "background" label: 0 } item { name: "RBC" label: 2 }'
+TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item { name: "b" label: 1 }'
+
+
+@pytest.mark.parametrize(
+    ("flags", "files", "message"),
+    [
+        ("--label_map none.prototxt", {}, "label map none.prototxt not found; give --label_map"),
+        ("--label_map map", {"map": NO_BACKGROUND}, "map has no background class; add this line"),
+        ("--label_map map", {"map": GAP}, "map: label 1 is missing; 2 items take the labels 0 to 1"),
+        ("--label_map map", {"map": TWICE}, "map: label 1 occurs twice"),
+        ("--label_map map", {"map": 'item { label: 0 name: "b" }'}, "map has the background alone"),
+        ("--label_map map", {"map": "layer { }"}, "map: not a label map"),
+        ("--num_classes 20", {}, "--num_classes 20, but models/labelmap_voc.prototxt has 21 classes"),
+        ("--gpus 0,1,2", {}, "a batch of 32 does not divide over 3 GPUs; give --batch 30 or 33"),
+        ("--gpus 0,0", {}, "'0,0' is not a list of different device numbers"),
+        ("--train_lmdb nowhere", {}, "--train_lmdb nowhere: not found; an LMDB is a folder"),
+        ("--train_lmdb models", {}, "--train_lmdb models: no LMDB, it holds no data.mdb"),
+        ("--train_lmdb map", {"map": "x"}, "--train_lmdb map: is a file"),
+        ("--test_lmdb models", {}, "--test_lmdb also takes --test_name_size"),
+        ("--test_name_size nowhere", {}, "--test_name_size nowhere: not found"),
+        ("--test_name_size list", {"list": "a 3 4\nb 3\n"}, "list, line 2: 'b 3' is not 'name height width'"),
+        ("--test_name_size list", {"list": "\n"}, "list lists no images"),
+        ("--test_name_size list --num_test_images 3", {"list": "a 3 4\n"}, "--num_test_images 3, but list lists 1"),
+        ("--steps 5,4", {}, "--steps 5,4: iterations must rise, from 1 to max_iter (120000)"),
+        ("--steps 5 --max_iter 4", {}, "--steps 5: iterations must rise, from 1 to max_iter (4)"),
+        ("--width 0", {}, "'0' is not a share such as 0.25 or 1/4"),
+        ("--batch 0", {}, "'0' is not a whole number over 0"),
+        ("--no_such_flag", {}, "unrecognized arguments: --no_such_flag"),
+    ],
+)
+def test_mistakes(
+    flags: str, files: dict[str, str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    try:
+        status = main(MDSSD300, [*flags.split(), "--output", "out"])
+    except SystemExit as exit:
+        status = int(str(exit.code))
+    assert status == 1
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_list_and_lmdb_must_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_lmdb(folder / "test_lmdb", 2)
+    (folder / "list").write_text("a 3 4\n")
+    assert main(MDSSD300, ["--test_lmdb", "test_lmdb", "--test_name_size", "list"]) == 1
+    assert "test_lmdb holds 2 images, but list lists 1" in capsys.readouterr().err
+
+
+def test_empty_and_damaged_lmdb(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_lmdb(folder / "empty", 0)
+    assert main(MDSSD300, ["--train_lmdb", "empty"]) == 1
+    assert "the LMDB is empty" in capsys.readouterr().err
+    (folder / "bad").mkdir()
+    (folder / "bad" / "data.mdb").write_bytes(b"no database" * 1000)
+    assert main(MDSSD300, ["--train_lmdb", "bad"]) == 1
+    assert "--train_lmdb bad: cannot be read as an LMDB" in capsys.readouterr().err
