@@ -9,11 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError
 from caffe.proto.atomic import replacing
+from caffe.proto.text import to_text
 from prototxt_gen.inputs import count_classes, count_records, count_test_images
 from prototxt_gen.layers import Width
 from prototxt_gen.network import Network, deploy_net, test_net, train_net
@@ -155,7 +154,7 @@ def write(network: Network, settings: Settings, command: str) -> list[str]:
     for name, message in messages.items():
         path = f"{settings.output}/{name}.prototxt"
         with replacing(path) as temporary:
-            temporary.write_text(f"# Made by: {command}\n{text_format.MessageToString(message)}")
+            temporary.write_text(f"# Made by: {command}\n{to_text(message)}")
         written.append(path)
     return written
 

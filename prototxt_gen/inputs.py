@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import lmdb
-from google.protobuf import text_format
 
-from caffe.errors import DataError, ProtoError
+from caffe.errors import DataError
 from caffe.proto import caffe_pb2
+from caffe.proto.text import read_text
 
 BACKGROUND_ITEM = 'item { name: "none_of_the_above" label: 0 display_name: "background" }'
 
@@ -21,10 +21,7 @@ def count_classes(label_map: str) -> int:
             f"label map {path} not found; give --label_map FILE, or run in the folder that holds models/. "
             "create_label_map makes one for your own classes"
         )
-    try:
-        items = text_format.Parse(path.read_text(), caffe_pb2.LabelMap()).item
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ProtoError(f"{path}: not a label map: {error}") from error
+    items = read_text(path, caffe_pb2.LabelMap()).item
     labels = [item.label for item in items]
     if 0 not in labels:
         raise DataError(f"label map {path} has no background class; add this line to it:\n  {BACKGROUND_ITEM}")

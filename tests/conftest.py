@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+# The generators are programs of the checkout, not part of the installed package. Last, so that an installed caffe wins.
+sys.path.append(str(ROOT))
 
 
 def pytest_configure() -> None:

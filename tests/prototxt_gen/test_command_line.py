@@ -173,7 +173,7 @@ TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item {
         ("--label_map map", {"map": GAP}, "map: label 1 is missing; 2 items take the labels 0 to 1"),
         ("--label_map map", {"map": TWICE}, "map: label 1 occurs twice"),
         ("--label_map map", {"map": 'item { label: 0 name: "b" }'}, "map has the background alone"),
-        ("--label_map map", {"map": "layer { }"}, "map: not a label map"),
+        ("--label_map map", {"map": "layer { }"}, "map:1:1:"),
         ("--num_classes 20", {}, "--num_classes 20, but models/labelmap_voc.prototxt has 21 classes"),
         ("--gpus 0,1,2", {}, "a batch of 32 does not divide over 3 GPUs; give --batch 30 or 33"),
         ("--gpus 0,0", {}, "'0,0' is not a list of different device numbers"),
