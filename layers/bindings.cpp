@@ -3,8 +3,11 @@
 
 #include "cuda_error.h"
 #include "multibox_loss.h"
+#include "normalize.h"
+#include "prior_box.h"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace {
 
@@ -73,6 +76,79 @@ void bind_multibox_loss(nb::module_& m) {
         });
 }
 
+void bind_normalize(nb::module_& m) {
+  using namespace caffe;
+  nb::class_<NormalizeShape>(m, "NormalizeShape")
+      .def(
+          "__init__",
+          [](NormalizeShape* self, int64_t items, int64_t channels, int64_t positions, bool channels_last,
+             bool across_spatial, bool channel_shared, double eps) {
+            new (self) NormalizeShape{items, channels, positions, channels_last, across_spatial, channel_shared, eps};
+          },
+          "items"_a, "channels"_a, "positions"_a, "channels_last"_a, "across_spatial"_a, "channel_shared"_a, "eps"_a)
+      .def("norms", &NormalizeShape::norms);
+  m.def("normalize_backward_workspace_bytes", &normalize_backward_workspace_bytes);
+  m.def(
+      "normalize_forward_cpu",
+      [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t scale, uintptr_t y, uintptr_t norm,
+         int threads) {
+        normalize_forward_cpu(Scalar(type), shape, at<void>(x), at<void>(scale), at<void>(y), at<void>(norm), threads);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+  m.def(
+      "normalize_backward_cpu",
+      [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t dy, uintptr_t scale, uintptr_t norm,
+         uintptr_t dx, uintptr_t dscale, uintptr_t workspace, int threads) {
+        normalize_backward_cpu(Scalar(type), shape, at<void>(x), at<void>(dy), at<void>(scale), at<void>(norm),
+                               at<void>(dx), at<void>(dscale), at<void>(workspace), threads);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+#ifdef CAFFE_WITH_CUDA
+  m.def("normalize_forward_cuda", [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t scale, uintptr_t y,
+                                     uintptr_t norm, uintptr_t stream) {
+    return normalize_forward_cuda(Scalar(type), shape, at<void>(x), at<void>(scale), at<void>(y), at<void>(norm),
+                                  at<void>(stream));
+  });
+  m.def("normalize_backward_cuda", [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t dy, uintptr_t scale,
+                                      uintptr_t norm, uintptr_t dx, uintptr_t dscale, uintptr_t workspace,
+                                      uintptr_t stream) {
+    return normalize_backward_cuda(Scalar(type), shape, at<void>(x), at<void>(dy), at<void>(scale), at<void>(norm),
+                                   at<void>(dx), at<void>(dscale), at<void>(workspace), at<void>(stream));
+  });
+#endif
+}
+
+void bind_prior_box(nb::module_& m) {
+  using namespace caffe;
+  nb::class_<PriorBoxGrid>(m, "PriorBoxGrid")
+      .def(
+          "__init__",
+          [](PriorBoxGrid* self, int layer_height, int layer_width, int image_height, int image_width, float step_h,
+             float step_w, float offset, bool clip, float v0, float v1, float v2, float v3) {
+            new (self) PriorBoxGrid{layer_height, layer_width, image_height, image_width,     step_h,
+                                    step_w,       offset,      clip,         {v0, v1, v2, v3}};
+          },
+          "layer_height"_a, "layer_width"_a, "image_height"_a, "image_width"_a, "step_h"_a, "step_w"_a, "offset"_a,
+          "clip"_a, "v0"_a, "v1"_a, "v2"_a, "v3"_a);
+  m.def("prior_box_sizes", [](uintptr_t min_sizes, uintptr_t max_sizes, int num_sizes, uintptr_t ratios, int num_ratios,
+                              bool flip, uintptr_t sizes) {
+    return prior_box_sizes(at<float>(min_sizes), at<float>(max_sizes), num_sizes, at<float>(ratios), num_ratios, flip,
+                           at<float>(sizes));
+  });
+  m.def(
+      "prior_box_cpu",
+      [](const PriorBoxGrid& grid, uintptr_t sizes, int num_sizes, uintptr_t priors) {
+        prior_box_cpu(grid, at<float>(sizes), num_sizes, at<float>(priors));
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+#ifdef CAFFE_WITH_CUDA
+  m.def("prior_box_cuda",
+        [](const PriorBoxGrid& grid, uintptr_t sizes, int num_sizes, uintptr_t priors, uintptr_t stream) {
+          return prior_box_cuda(grid, at<float>(sizes), num_sizes, at<float>(priors), at<void>(stream));
+        });
+#endif
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -84,4 +160,6 @@ NB_MODULE(_C, m) {
   m.attr("has_cuda") = false;
 #endif
   bind_multibox_loss(m);
+  bind_normalize(m);
+  bind_prior_box(m);
 }

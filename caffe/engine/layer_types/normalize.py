@@ -1,0 +1,38 @@
+"""Normalize: L2 normalisation with a learned scale (ParseNet; SSD's conv4_3_norm, MDSSD's fusions)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from caffe.engine.layer import Layer, Shape, register
+from caffe.ops.normalize import normalize
+from caffe.proto import caffe_pb2
+
+
+@register
+class Normalize(Layer):
+    """norm_param: across_spatial, channel_shared, scale_filler (constant 1), eps. Blob: the scale, C or no axes."""
+
+    type_name = "Normalize"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        if len(bottom[0]) < 2:
+            self.fail(f"needs a bottom of two axes or more (items, channels, …), not {bottom[0]}")
+        param = self.param.norm_param
+        self.across_spatial: bool = param.across_spatial
+        self.eps: float = param.eps
+        filler = caffe_pb2.FillerParameter(type="constant", value=1.0)
+        if param.HasField("scale_filler"):
+            filler = param.scale_filler
+        self.add_blob(() if param.channel_shared else (bottom[0][1],), filler)
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        scale = self.blobs[0]
+        if scale.dim() == 1 and scale.shape[0] != bottom[0][1]:
+            self.fail(f"has a scale for {scale.shape[0]} channels, its bottom has {bottom[0][1]}")
+        return [bottom[0]]
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return normalize(x, self.blobs[0], self.across_spatial, self.eps)

@@ -1,0 +1,89 @@
+"""PriorBox: the default boxes of one prediction layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caffe.engine.layer import Layer, Shape, register
+from caffe.ops.prior_box import prior_box, prior_box_sizes
+
+
+@register
+class PriorBox(Layer):
+    """Bottoms: the feature map and the image, of which only the sizes are used. Top: 1×2×(H·W·K·4).
+
+    prior_box_param: min_size and max_size (truncated to whole pixels), aspect_ratio, flip, clip, variance (one or four,
+    default 0.1), img_size or img_h and img_w (default: the second bottom's), step or step_h and step_w (default: image
+    over feature map), offset.
+    """
+
+    type_name = "PriorBox"
+    bottoms = (2, 2)
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        param = self.param.prior_box_param
+        if not param.min_size:
+            self.fail("needs at least one min_size in prior_box_param")
+        for name in ("min_size", "aspect_ratio", "variance"):
+            for value in getattr(param, name):
+                if not value > 0:
+                    self.fail(f"{name} must be positive, not {value:g}")
+        if len(param.max_size) not in (0, len(param.min_size)):
+            self.fail(
+                f"has {len(param.max_size)} max_size for {len(param.min_size)} min_size: give none, or one for each"
+            )
+        for smallest, largest in zip(param.min_size, param.max_size, strict=False):
+            if not largest > smallest:
+                self.fail(f"max_size {largest:g} must be greater than its min_size {smallest:g}")
+        if len(param.variance) not in (0, 1, 4):
+            self.fail(f"has {len(param.variance)} variance; it takes one or four")
+        self.variances = list(param.variance) or [0.1]
+        self.image = self._pair("img_h", "img_w", "img_size")
+        self.step = self._pair("step_h", "step_w", "step")
+        # No buffer: a net cast to another precision keeps its boxes.
+        self._sizes = prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
+        self._made: dict[tuple[object, ...], Tensor] = {}
+
+    def _pair(self, height: str, width: str, both: str) -> tuple[float, float] | None:
+        """(height, width) as the prototxt gives them, apart or as one number; None where it gives neither."""
+        param = self.param.prior_box_param
+        apart = [name for name in (height, width) if param.HasField(name)]
+        if apart and param.HasField(both):
+            self.fail(f"has both {both} and {' and '.join(apart)}: give {both}, or {height} and {width}")
+        if len(apart) == 1:
+            self.fail(f"has {apart[0]} alone: give {height} and {width}, or {both}")
+        if not apart and not param.HasField(both):
+            return None
+        pair = tuple(getattr(param, name) for name in ((height, width) if apart else (both, both)))
+        if min(pair) <= 0:
+            self.fail(f"{' and '.join(apart) or both} must be positive, not {' and '.join(f'{v:g}' for v in pair)}")
+        return pair[0], pair[1]
+
+    def takes_gradient(self, index: int) -> bool:
+        return False
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        for shape in bottom[: 1 if self.image else 2]:
+            if len(shape) != 4:
+                self.fail(f"needs bottoms of four axes (N, C, H, W), not {shape}")
+        height, width = bottom[0][2:]
+        return [(1, 2, height * width * self._sizes.shape[0] * 4)]
+
+    def forward(self, feature: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = feature.shape[2:]
+        image_height, image_width = self.image or image.shape[2:]
+        # The boxes depend on shapes alone, so they are made once for each.
+        key = (height, width, image_height, image_width, feature.device)
+        made = self._made.get(key)
+        if made is None:
+            step_h, step_w = self.step or (image_height / height, image_width / width)
+            made = prior_box(
+                self._sizes.to(feature.device), height, width, int(image_height), int(image_width), step_h, step_w,
+                self.param.prior_box_param.offset, self.param.prior_box_param.clip, self.variances,
+            )  # fmt: skip
+            if not torch.compiler.is_compiling():  # while tracing, tensors stand for values and must not be kept
+                self._made[key] = made
+        return made

@@ -1,0 +1,27 @@
+"""What every op does around a call of its CUDA function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from caffe import _C
+
+
+def launch(function_name: str, device: torch.device, *arguments: Any) -> None:
+    """Calls `_C.<function_name>(*arguments, stream)` on the device's current stream. Does not wait for the device.
+
+    RuntimeError where this build has no CUDA code or the launch fails.
+    """
+    if not _C.has_cuda:
+        raise RuntimeError(
+            f"{function_name} needs the CUDA layers, and this build has none: put the CUDA toolkit's nvcc on PATH and "
+            "install again (with the CMake option -DWITH_CUDA=ON it says what is missing), or run on the CPU"
+        )
+    function: Callable[..., int] = getattr(_C, function_name)
+    with torch.cuda.device(device):
+        code = function(*arguments, torch.cuda.current_stream().cuda_stream)
+    if code:
+        raise RuntimeError(f"{function_name} on {device}: {_C.cuda_error_string(code)}")

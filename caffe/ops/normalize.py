@@ -1,0 +1,123 @@
+"""Normalize: elements divided by the L2 norm of their group, times a learned scale (layers/normalize.h)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe import _C
+from caffe.ops.cuda import launch
+
+_SCALAR = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+
+
+def normalize(x: Tensor, scale: Tensor, across_spatial: bool = False, eps: float = 1e-10) -> Tensor:
+    """x / sqrt(eps + sum of x² over the channels of each position) · scale; with `across_spatial`, over each item.
+
+    x: N×C×…, float32, float64, float16 or bfloat16, in either memory format. scale: C numbers or, with no axes, one
+    for all; float64 where x is, float32 otherwise. Returns x's shape, type and memory format.
+    Source: ParseNet (Liu et al. 2015), Caffe's NormalizeLayer, whose gradient this has: it leaves the scale out of the
+    projection, so it is the derivative only where the scales within a group are equal.
+    Raises ValueError where the arguments do not fit each other.
+    """
+    y: Tensor = normalize_with_norm(x, scale, across_spatial, eps)[0]
+    return y
+
+
+@torch.library.custom_op("caffe::normalize", mutates_args=())
+def normalize_with_norm(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
+    """As `normalize`, and the norms: one for each item and position, or for each item."""
+    _check(x, scale)
+    x, was = _native(x)
+    shape = _shape(x, scale, across_spatial, eps)
+    y, norm = torch.empty_like(x), x.new_empty(shape.norms(), dtype=scale.dtype)
+    scale = scale.contiguous()
+    arguments = _SCALAR[x.dtype], shape, *(t.data_ptr() for t in (x, scale, y, norm))
+    if x.is_cuda:
+        launch("normalize_forward_cuda", x.device, *arguments)
+    else:
+        _C.normalize_forward_cpu(*arguments, torch.get_num_threads())
+    return y.to(was), norm
+
+
+@torch.library.custom_op("caffe::normalize_backward", mutates_args=())
+def normalize_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, norm: Tensor, across_spatial: bool, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to x and scale, from that with respect to y and what the forward returned."""
+    x, was = _native(x)
+    grad = torch.empty_like(x).copy_(grad)
+    shape = _shape(x, scale, across_spatial, eps)
+    scale = scale.contiguous()
+    dx, dscale = torch.empty_like(x), torch.empty_like(scale)
+    workspace = x.new_empty(_C.normalize_backward_workspace_bytes(shape), dtype=torch.uint8)
+    arguments = _SCALAR[x.dtype], shape, *(t.data_ptr() for t in (x, grad, scale, norm, dx, dscale, workspace))
+    if x.is_cuda:
+        launch("normalize_backward_cuda", x.device, *arguments)
+    else:
+        _C.normalize_backward_cpu(*arguments, torch.get_num_threads())
+    return dx.to(was), dscale
+
+
+def _check(x: Tensor, scale: Tensor) -> None:
+    if x.dim() < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it takes two axes or more: items, channels, …")
+    if x.dtype not in _SCALAR:
+        raise ValueError(f"x is {x.dtype}; it takes float32, float64, float16 or bfloat16")
+    wanted = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if scale.dtype != wanted:
+        raise ValueError(f"scale is {scale.dtype}; for {x.dtype} input it takes {wanted}")
+    if scale.dim() > 1 or (scale.dim() == 1 and scale.shape[0] != x.shape[1]):
+        raise ValueError(
+            f"scale has shape {tuple(scale.shape)}; it takes () or ({x.shape[1]},), the channels of {tuple(x.shape)}"
+        )
+    if x.device != scale.device:
+        raise ValueError(f"x is on {x.device}, scale on {scale.device}")
+
+
+def _native(x: Tensor) -> tuple[Tensor, torch.dtype]:
+    """x, dense and of a type that its device's code takes, and the type that it had."""
+    was = x.dtype
+    if was == torch.float16 and not x.is_cuda:
+        x = x.float()
+    return _dense(x), was
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() or _channels_last(x) else x.contiguous()
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _shape(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> _C.NormalizeShape:
+    return _C.NormalizeShape(
+        items=x.shape[0], channels=x.shape[1], positions=x.shape[2:].numel(), channels_last=not x.is_contiguous(),
+        across_spatial=across_spatial, channel_shared=scale.dim() == 0, eps=eps,
+    )  # fmt: skip
+
+
+@normalize_with_norm.register_fake
+def _(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
+    norms = x.shape[0] if across_spatial else x.shape[0] * x.shape[2:].numel()
+    return torch.empty_like(_dense(x)), x.new_empty((norms,), dtype=scale.dtype)
+
+
+@normalize_backward.register_fake
+def _(grad: Tensor, x: Tensor, scale: Tensor, norm: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(_dense(x)), torch.empty_like(scale.contiguous())
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, scale, ctx.across_spatial, ctx.eps = inputs
+    ctx.save_for_backward(x, scale, output[1])
+
+
+def _backward(ctx, grad: Tensor, _norm_grad: Tensor | None):  # type: ignore[no-untyped-def]
+    x, scale, norm = ctx.saved_tensors
+    dx, dscale = normalize_backward(grad, x, scale, norm, ctx.across_spatial, ctx.eps)
+    return dx, dscale, None, None
+
+
+normalize_with_norm.register_autograd(_backward, setup_context=_setup_context)
