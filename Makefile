@@ -49,7 +49,7 @@ gpu-bench: .venv/.ready  ## every GPU benchmark
 	@for program in benchmarks/gpu_*.py; do echo "== $$program"; $(PY) $$program || exit 1; done
 
 proto: .venv/.ready  ## compile caffe/proto/caffe.proto again
-	@cd caffe/proto && ../../$(PY) -m grpc_tools.protoc -I . --descriptor_set_out=caffe.desc caffe.proto
+	@cd caffe/proto && ../../$(PY) -m grpc_tools.protoc -I . --pyi_out=. --descriptor_set_out=caffe.desc caffe.proto
 
 clean:  ## remove what was built, .venv included
 	rm -rf .venv build dist demo_run .mypy_cache .pytest_cache .ruff_cache .hypothesis caffe/_C*.so

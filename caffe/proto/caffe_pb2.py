@@ -1,11 +1,12 @@
 """The messages of caffe.proto as Python classes, under the module name that Caffe's users import.
 
 Built from the compiled descriptor beside it at import, by protobuf's public API, so that no generated code ties the
-project to one protobuf release. `make proto` compiles the descriptor again after a change of caffe.proto.
+project to one protobuf release; caffe_pb2.pyi tells type checkers what is here. `make proto` compiles both again after
+a change of caffe.proto. The descriptors live in a pool of their own, so that another package's "caffe.proto" (there are
+several on the package index) does no harm.
 """
 
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
@@ -16,13 +17,11 @@ for _file in _files.file:
     _pool.Add(_file)
 
 DESCRIPTOR = _pool.FindFileByName("caffe.proto")
-globals().update(
-    {name: message_factory.GetMessageClass(d) for name, d in DESCRIPTOR.message_types_by_name.items()}
-)
+for _name, _message in DESCRIPTOR.message_types_by_name.items():
+    _class = message_factory.GetMessageClass(_message)
+    # Copying and pickling look the class up by its module.
+    _class.__module__ = __name__
+    globals()[_name] = _class
 for _name, _enum in DESCRIPTOR.enum_types_by_name.items():
     globals()[_name] = EnumTypeWrapper(_enum)
-    globals().update({v.name: v.number for v in _enum.values})
-
-
-def __getattr__(name: str) -> Any:
-    raise AttributeError(f"caffe.proto has no message or enum '{name}'")
+    globals().update({_value.name: _value.number for _value in _enum.values})

@@ -34,8 +34,9 @@ def test_v1(capsys: pytest.CaptureFixture[str]) -> None:
     assert_becomes(
         """
         name: "n"
-        layers { name: "d" type: DATA top: "d" 
-                 data_param { source: "s" batch_size: 2 scale: 0.5 mean_file: "m" crop_size: 3 mirror: true } include { phase: TRAIN } }
+        layers { name: "d" type: DATA top: "d"
+                 data_param { source: "s" batch_size: 2 scale: 0.5 mean_file: "m" crop_size: 3 mirror: true }
+                 include { phase: TRAIN } }
         layers { name: "c" type: CONVOLUTION bottom: "d" top: "c" param: "w" param: "b" blobs_lr: 1 blobs_lr: 2
                  weight_decay: 1 weight_decay: 0 blob_share_mode: PERMISSIVE loss_weight: 2
                  convolution_param { num_output: 4 kernel_size: 3 } blobs { data: 1 } }
@@ -119,7 +120,8 @@ def test_a_v0_field_out_of_place_is_left_out_and_logged(capsys: pytest.CaptureFi
         ("layers { layer { name: 'r' type: 'rellu' } }", "layer 'r': no layer type 'rellu'.*known: acc"),
         ("layers { layer { name: 'r' type: 'relu' } bottom: 'y' }", "layer 'r': no earlier layer makes its bottom 'y'"),
         ("layers { layer { name: 'd' type: 'data' } top: 'd' } layers { layer { name: 'p' type: 'padding' } "
-         "bottom: 'd' top: 'p' } layers { layer { name: 'r' type: 'relu' } bottom: 'p' }", "layer 'p' feeds 'r' of type 'relu'"),
+         "bottom: 'd' top: 'p' } layers { layer { name: 'r' type: 'relu' } bottom: 'p' }",
+         "layer 'p' feeds 'r' of type 'relu'"),
         ("layers { name: 'a' } layer { name: 'b' }", "mixes 'layer"),
         ("input: 'a' input_dim: 1 input_dim: 2", "1 'input' fields, but 2 'input_dim'"),
         ("input: 'a' input: 'b' input_shape { dim: 1 }", "2 'input' fields, but 1 'input_shape'"),

@@ -234,7 +234,7 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, says: str) -> Non
 
 def test_a_missing_file_a_folder_and_an_lmdb(tmp_path: Path, small: Path) -> None:
     with pytest.raises(ProtoError, match=r"no such file.*small\.caffemodel"):
-        read_weights(tmp_path / "smal.caffemodel")
+        read_weights(tmp_path / "smalll.caffemodel")
     with pytest.raises(ProtoError, match="a folder"):
         read_weights(tmp_path)
     (tmp_path / "data.mdb").touch()

@@ -1,0 +1,98 @@
+"""caffe.proto against the wire table and against what is loaded from its compiled form."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import csv
+import pickle
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+
+from caffe.proto import caffe_pb2
+
+FOLDER = Path(caffe_pb2.__file__).parent
+F = descriptor_pb2.FieldDescriptorProto
+TYPES = {number: name.removeprefix("TYPE_").lower() for name, number in F.Type.items()}
+LABELS = {number: name.removeprefix("LABEL_").lower() for name, number in F.Label.items()}
+
+
+def compiled() -> descriptor_pb2.FileDescriptorProto:
+    files = descriptor_pb2.FileDescriptorSet.FromString((FOLDER / "caffe.desc").read_bytes())
+    (file,) = files.file
+    return file
+
+
+def enum_rows(prefix: str, enums: list[descriptor_pb2.EnumDescriptorProto]) -> set[tuple[str, ...]]:
+    return {("enum", prefix + e.name, str(v.number), v.name, "", "", "", "") for e in enums for v in e.value}
+
+
+def rows_of(file: descriptor_pb2.FileDescriptorProto) -> set[tuple[str, ...]]:
+    rows = enum_rows("", list(file.enum_type))
+    for message in file.message_type:
+        assert not message.nested_type
+        assert not message.extension
+        rows |= enum_rows(f"{message.name}.", list(message.enum_type))
+        for field in message.field:
+            type_ = field.type_name.removeprefix(".caffe.") or TYPES[field.type]
+            packed = "packed" if field.options.packed else ""
+            default = field.default_value if field.HasField("default_value") else ""
+            label = LABELS[field.label]
+            rows.add(("field", message.name, str(field.number), field.name, label, type_, default, packed))
+    return rows
+
+
+def as_number(row: tuple[str, ...]) -> tuple[str, ...]:
+    """`row` with a float's default in one spelling: protoc writes 0.0 as 0."""
+    if row[5] in ("float", "double") and row[6]:
+        return (*row[:6], repr(float(row[6])), row[7])
+    return row
+
+
+def test_every_field_and_enum_is_that_of_the_wire_table(shared: Path) -> None:
+    with open(shared / "spec/caffe-wire-format.tsv", newline="") as file:
+        table = {tuple(row) for row in list(csv.reader(file, delimiter="\t"))[1:]}
+    assert len(table) > 700
+    ours = {as_number(row) for row in rows_of(compiled())}
+    theirs = {as_number((*row, *[""] * (8 - len(row)))) for row in table}
+    assert ours - theirs == set()
+    assert theirs - ours == set()
+
+
+def declared(stub: Path) -> set[str]:
+    """What a stub says that there is; releases of protoc differ in how they write it."""
+    found = set()
+    for node in ast.walk(ast.parse(stub.read_text())):
+        if isinstance(node, ast.ClassDef):
+            names = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+            found |= {f"{node.name}.{name}" for name in names}
+    return found
+
+
+def test_what_is_loaded_is_compiled_from_caffe_proto(tmp_path: Path) -> None:
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    arguments = [f"--proto_path={FOLDER}", f"--descriptor_set_out={tmp_path / 'd'}", f"--pyi_out={tmp_path}"]
+    assert protoc.main(["protoc", *arguments, "caffe.proto"]) == 0, "run make proto"
+    file = descriptor_pb2.FileDescriptorSet.FromString((tmp_path / "d").read_bytes()).file[0]
+    assert file == compiled(), "run make proto"
+    assert declared(tmp_path / "caffe_pb2.pyi") == declared(FOLDER / "caffe_pb2.pyi"), "run make proto"
+
+
+def test_messages_are_copied_and_pickled() -> None:
+    net = caffe_pb2.NetParameter(name="n")
+    net.layer.add(name="l").convolution_param.pad.append(3)
+    assert pickle.loads(pickle.dumps(net)) == net
+    assert copy.deepcopy(net.layer[0]) == net.layer[0]
+    assert caffe_pb2.NetParameter.__module__ == "caffe.proto.caffe_pb2"
+
+
+def test_the_module_looks_like_a_generated_one() -> None:
+    assert {"NetParameter", "Phase", "TRAIN", "TEST", "DESCRIPTOR"} <= set(dir(caffe_pb2))
+    assert (caffe_pb2.TRAIN, caffe_pb2.TEST) == (0, 1)
+    assert caffe_pb2.Phase.Name(1) == "TEST"
+    assert caffe_pb2.PoolingParameter.PoolMethod.Value("AVE") == caffe_pb2.PoolingParameter.AVE == 1
+    assert caffe_pb2.BlobProto.DATA_FIELD_NUMBER == 5
+    with pytest.raises(AttributeError, match="NetParam"):
+        caffe_pb2.NetParam  # noqa: B018
