@@ -14,7 +14,7 @@ class Arena {
 
   template <typename T>
   T* take(int64_t count) {
-    // Cache lines (and what CUDA asks of vector loads and of its library's temporary storage) fit in 256 bytes.
+    // 256 bytes are whole cache lines, and what CUDA's library asks of its temporary storage.
     used_ = (used_ + 255) / 256 * 256;
     T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
     used_ += count * static_cast<int64_t>(sizeof(T));

@@ -57,22 +57,23 @@ void bind_multibox_loss(nb::module_& m) {
                                             sample_size,
                                             Normalization(normalization)};
            });
-  m.def("multibox_loss_workspace_bytes", &multibox_loss_workspace_bytes);
-  m.def("multibox_loss_forward", [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, uintptr_t loc,
-                                    uintptr_t conf, uintptr_t prior, uintptr_t label, uintptr_t workspace, int threads,
-                                    uintptr_t loss, uintptr_t match, uintptr_t counts) {
+  m.def("multibox_loss_workspace_bytes_cpu", &multibox_loss_workspace_bytes_cpu);
+  m.def("multibox_loss_forward_cpu", [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
+                                        uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t label,
+                                        uintptr_t workspace, int threads, uintptr_t loss, uintptr_t match,
+                                        uintptr_t counts) {
     nb::gil_scoped_release release;
-    multibox_loss_forward(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior), at<float>(label),
-                          at<void>(workspace), threads, at<float>(loss), at<int32_t>(match), at<int32_t>(counts));
+    multibox_loss_forward_cpu(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior), at<float>(label),
+                              at<void>(workspace), threads, at<float>(loss), at<int32_t>(match), at<int32_t>(counts));
   });
-  m.def("multibox_loss_backward",
+  m.def("multibox_loss_backward_cpu",
         [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, uintptr_t loc, uintptr_t conf,
            uintptr_t prior, uintptr_t label, uintptr_t match, uintptr_t counts, uintptr_t top_diff, int threads,
            uintptr_t loc_diff, uintptr_t conf_diff) {
           nb::gil_scoped_release release;
-          multibox_loss_backward(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior), at<float>(label),
-                                 at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff), threads,
-                                 at<float>(loc_diff), at<float>(conf_diff));
+          multibox_loss_backward_cpu(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
+                                     at<float>(label), at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff),
+                                     threads, at<float>(loc_diff), at<float>(conf_diff));
         });
 }
 

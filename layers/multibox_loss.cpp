@@ -430,15 +430,16 @@ void backward_image(const Inputs& in, int64_t image, const int32_t* match, float
 
 }  // namespace
 
-int64_t multibox_loss_workspace_bytes(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, int threads) {
+int64_t multibox_loss_workspace_bytes_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
+                                          int threads) {
   Arena counter(nullptr);
   take_workspace(counter, sizes, options, useful_threads(sizes, options, threads));
   return counter.used();
 }
 
-void multibox_loss_forward(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                           const float* conf, const float* prior, const float* label, void* workspace, int threads,
-                           float* loss, int32_t* match, int32_t* counts) {
+void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                               const float* conf, const float* prior, const float* label, void* workspace, int threads,
+                               float* loss, int32_t* match, int32_t* counts) {
   threads = useful_threads(sizes, options, threads);
   Arena arena(workspace);
   const Workspace w = take_workspace(arena, sizes, options, threads);
@@ -475,10 +476,10 @@ void multibox_loss_forward(const MultiBoxLossSizes& sizes, const MultiBoxLossOpt
   counts[1] = static_cast<int32_t>(total.negatives);
 }
 
-void multibox_loss_backward(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                            const float* conf, const float* prior, const float* label, const int32_t* match,
-                            const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
-                            float* conf_diff) {
+void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                                const float* conf, const float* prior, const float* label, const int32_t* match,
+                                const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
+                                float* conf_diff) {
   const Inputs in = {sizes, options, loc, conf, prior, label};
   const int64_t matches = match_classes(options) * sizes.priors;
   const float conf_scale = *top_diff / normalizer(options, sizes.images, sizes.priors, counts[0]);

@@ -16,9 +16,9 @@
 //   loss    [1]
 //
 // forward writes match, counts and loss; backward reads match and counts and writes the whole of both gradients.
-// Outputs must not overlap inputs or each other. `workspace` is uninitialised memory of multibox_loss_workspace_bytes
-// bytes, aligned to 256; nothing in it outlives the call. Nothing is allocated; `threads` bounds the threads used, and
-// results do not depend on it.
+// Outputs must not overlap inputs or each other. `workspace` is uninitialised memory of
+// multibox_loss_workspace_bytes_cpu bytes, aligned to 64; nothing in it outlives the call. Nothing is allocated;
+// `threads` bounds the threads used, and results do not depend on it.
 //
 // Ties: equal overlaps go to the lower box, then the earlier label row; equal losses in mining to the lower box. A NaN
 // score ranks first in mining, so that it shows in the loss; a box with a NaN coordinate overlaps nothing.
@@ -83,16 +83,17 @@ CAFFE_HOST_DEVICE int match_classes(const MultiBoxLossOptions& options) {
   return options.share_location || options.use_prior_for_matching ? 1 : options.num_classes;
 }
 
-int64_t multibox_loss_workspace_bytes(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, int threads);
+int64_t multibox_loss_workspace_bytes_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
+                                          int threads);
 
-void multibox_loss_forward(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                           const float* conf, const float* prior, const float* label, void* workspace, int threads,
-                           float* loss, int32_t* match, int32_t* counts);
+void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                               const float* conf, const float* prior, const float* label, void* workspace, int threads,
+                               float* loss, int32_t* match, int32_t* counts);
 
 // top_diff [1]: the gradient of what is minimised by the loss.
-void multibox_loss_backward(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                            const float* conf, const float* prior, const float* label, const int32_t* match,
-                            const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
-                            float* conf_diff);
+void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                                const float* conf, const float* prior, const float* label, const int32_t* match,
+                                const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
+                                float* conf_diff);
 
 }  // namespace caffe

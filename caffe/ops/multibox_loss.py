@@ -1,0 +1,294 @@
+"""MultiBoxLoss: SSD's training loss and its gradients (layers/multibox_loss.h; SSD, Liu et al. 2016, section 2.2).
+
+`multibox_loss` checks its arguments, once for every device, and calls an operator that autograd, `torch.compile` and
+CUDA graphs understand: nothing in it waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from caffe import _C
+from caffe.errors import DataError, NetError
+from caffe.proto import caffe_pb2
+
+_LOSS = caffe_pb2.MultiBoxLossParameter
+_CODE = caffe_pb2.PriorBoxParameter
+_NORMALIZATION = caffe_pb2.LossParameter
+
+
+@dataclass(frozen=True)
+class MultiBoxLossOptions:
+    """MultiBoxLossParameter's fields, `normalization` of LossParameter, and what propagate_down says.
+
+    The enumerations are numbers of caffe.proto. with_loc, with_conf: whether a part takes part in the loss.
+    background_label_id −1: no background (LOGISTIC). nms_threshold 0: no suppression before samples are taken.
+    """
+
+    num_classes: int
+    share_location: bool = True
+    loc_loss_type: int = _LOSS.SMOOTH_L1
+    conf_loss_type: int = _LOSS.SOFTMAX
+    loc_weight: float = 1.0
+    with_loc: bool = True
+    with_conf: bool = True
+    match_type: int = _LOSS.PER_PREDICTION
+    overlap_threshold: float = 0.5
+    use_prior_for_matching: bool = True
+    background_label_id: int = 0
+    use_difficult_gt: bool = True
+    neg_pos_ratio: float = 3.0
+    neg_overlap: float = 0.5
+    code_type: int = _CODE.CORNER
+    variance_in_target: bool = False
+    map_object_to_agnostic: bool = False
+    ignore_cross_boundary_bbox: bool = False
+    bp_inside: bool = False
+    mining_type: int = _LOSS.MAX_NEGATIVE
+    nms_threshold: float = 0.0
+    nms_top_k: int = -1
+    use_prior_for_nms: bool = False
+    sample_size: int = 64
+    normalization: int = _NORMALIZATION.VALID
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise NetError(f"num_classes is {self.num_classes}; it must be at least 1 (the background counts as one)")
+        has_background = 0 <= self.background_label_id < self.num_classes
+        if self.conf_loss_type == _LOSS.SOFTMAX and not has_background:
+            raise NetError(
+                f"background_label_id is {self.background_label_id}; with conf_loss_type SOFTMAX the background is one "
+                f"of the num_classes: {self.num_classes} classes, 0 to {self.num_classes - 1}"
+            )
+        if self.mining_type != _LOSS.NONE and not self.share_location:
+            raise NetError(
+                f"mining_type {_LOSS.MiningType.Name(self.mining_type)} needs share_location: true; with locations by "
+                "class use mining_type: NONE"
+            )
+        if self.mining_type == _LOSS.HARD_EXAMPLE and self.sample_size < 1:
+            raise NetError(f"sample_size is {self.sample_size}; mining_type HARD_EXAMPLE needs at least 1")
+        if self.map_object_to_agnostic and self.num_classes != self.background_label_id + 2:
+            raise NetError(
+                f"map_object_to_agnostic makes every object class {self.background_label_id + 1}, so num_classes must "
+                f"be {self.background_label_id + 2}, not {self.num_classes}"
+            )
+
+    @property
+    def loc_classes(self) -> int:
+        """Locations predicted for each prior."""
+        return 1 if self.share_location else self.num_classes
+
+    @property
+    def match_classes(self) -> int:
+        """Classes that are matched one by one: those that match their own predictions."""
+        return 1 if self.share_location or self.use_prior_for_matching else self.num_classes
+
+    def numbers(self) -> list[float]:
+        """The fields in order, as an operator takes them."""
+        return [float(v) for v in dataclasses.astuple(self)]
+
+    @staticmethod
+    def of_numbers(numbers: Sequence[float]) -> MultiBoxLossOptions:
+        kinds = {"int": int, "bool": bool, "float": float}
+        fields = dataclasses.fields(MultiBoxLossOptions)
+        return MultiBoxLossOptions(*(kinds[str(f.type)](v) for f, v in zip(fields, numbers, strict=True)))
+
+
+def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> Tensor:
+    """The loss of a batch, a scalar; differentiable in `loc` and `conf`.
+
+    loc: N×(P·L·4), locations coded against P priors, L = options.loc_classes. conf: N×(P·num_classes), scores before
+    softmax or sigmoid. Both may have further axes. prior: 1×2×(P·4), boxes in units of the image, then variances.
+    label: 1×1×M×8, rows of image, class, instance, xmin, ymin, xmax, ymax, difficult; rows of image −1 hold no box.
+    Computed in float32, sums in double precision. On a GPU, where labels are not looked at beforehand, a label that is
+    no class makes the loss NaN. Raises NetError where shapes do not fit, DataError for labels.
+    """
+    problem = shape_problem(loc.shape, conf.shape, prior.shape, label.shape, options)
+    if problem:
+        raise NetError(problem)
+    inputs = [t.float().contiguous() for t in (loc, conf, prior.detach(), label.detach())]
+    outputs: tuple[Tensor, Tensor, Tensor] = multibox_loss_forward(*inputs, options.numbers())
+    return outputs[0]
+
+
+def shape_problem(
+    loc: Sequence[int], conf: Sequence[int], prior: Sequence[int], label: Sequence[int], options: MultiBoxLossOptions
+) -> str | None:
+    """What is wrong with bottoms of these shapes, and what to change; None where they fit."""
+    if len(prior) < 3 or prior[1] != 2 or _count(prior) % 8 or prior[0] != 1:
+        return f"the priors are {_text(prior)}; they must be 1×2×(4·priors), as PriorBox makes them"
+    if _count(label) % 8 or label[-1] != 8:
+        return f"the labels are {_text(label)}; they must be 1×1×M×8: rows of image, class, instance, box, difficult"
+    if not loc or not conf or loc[0] != conf[0]:
+        return f"locations are {_text(loc)} and confidences {_text(conf)}; their first axes (the batch) must agree"
+    priors = _count(prior) // 8
+    per_image = _count(loc[1:])
+    wanted = priors * options.loc_classes * 4
+    if per_image != wanted:
+        by_class = "" if options.share_location else f" × {options.num_classes} classes (share_location: false)"
+        return (
+            f"Number of priors must match number of location predictions: {priors} priors{by_class} × 4 coordinates "
+            f"make {wanted} numbers an image, and there are {per_image}{_remedy(per_image, priors, 4)}"
+        )
+    per_image = _count(conf[1:])
+    wanted = priors * options.num_classes
+    if per_image == wanted:
+        return None
+    message = (
+        f"Number of priors must match number of confidence predictions: {priors} priors × {options.num_classes} "
+        f"classes make {wanted} scores an image, and there are {per_image}"
+    )
+    if per_image and per_image % priors == 0:
+        return message + (
+            f", which is {per_image // priors} classes. num_classes and the num_output of the confidence layers must "
+            "come from one label map, the background counted as a class"
+        )
+    return message + _remedy(per_image, priors, options.num_classes)
+
+
+def _remedy(numbers: int, priors: int, per_prior: int) -> str:
+    """Words for a count that no number of classes explains."""
+    if numbers % per_prior:
+        return ""
+    return (
+        f", enough for {numbers // per_prior} boxes. The num_output of each prediction layer must be "
+        f"{per_prior} × the boxes of its PriorBox layer (aspect ratios, flip, max_size)"
+    )
+
+
+def _count(shape: Sequence[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) if len(shape) else "()"
+
+
+def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLossOptions) -> None:
+    """Raises DataError for label rows or variances that cannot be trained on. Looks at values: not for tensors of a GPU."""
+    rows = label.reshape(-1, 8)
+    classes = options.num_classes
+    if not bool(torch.isfinite(rows).all()):
+        row = int((~torch.isfinite(rows)).any(1).nonzero()[0])
+        raise DataError(f"label row {row} is not finite: {rows[row].tolist()}")
+    used = (rows[:, 0] >= 0) & (rows[:, 0] < images)
+    wrong = rows[:, 1] == options.background_label_id
+    if not options.map_object_to_agnostic:
+        wrong |= (rows[:, 1] < 0) | (rows[:, 1] >= classes)
+    wrong &= used
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        image, value = int(rows[row, 0]), f"{float(rows[row, 1]):g}"
+        if rows[row, 1] == options.background_label_id:
+            what = f"has label {value}, which is the background (background_label_id)"
+        else:
+            what = f"has label {value}; num_classes: {classes} allows 0 to {classes - 1}"
+        raise DataError(
+            f"a box of image {image} of the batch {what} (label row {row}; {int(wrong.sum())} such rows). The label map "
+            "that the data was made with and num_classes must agree, the background counted as a class"
+        )
+    variances = prior.reshape(2, -1)[1]
+    if not bool((variances > 0).all()):
+        at = int((~(variances > 0)).nonzero()[0])
+        raise DataError(f"variance {at % 4} of prior {at // 4} is {float(variances[at])}; variances must be positive")
+
+
+def _native(loc: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> tuple[object, object]:
+    sizes = _C.MultiBoxLossSizes(loc.shape[0], prior.numel() // 8, label.numel() // 8)
+    return sizes, _C.MultiBoxLossOptions(*dataclasses.astuple(options))
+
+
+@torch.library.custom_op("caffe::multibox_loss", mutates_args=())
+def multibox_loss_forward(
+    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss (scalar), each prior's match (int32, N×match_classes×P) and the numbers of positives and negatives (int32).
+
+    Takes what `multibox_loss` takes, as contiguous float32, and `MultiBoxLossOptions.numbers()`. A match is the label row
+    that the prior was given, −1 for none, −3 for a prior chosen as negative.
+    """
+    o = MultiBoxLossOptions.of_numbers(options)
+    loss, match, counts = _outputs(loc, prior, o)
+    sizes, native = _native(loc, prior, label, o)
+    pointers = loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), label.data_ptr()
+    outputs = loss.data_ptr(), match.data_ptr(), counts.data_ptr()
+    check_values(prior, label, loc.shape[0], o)
+    threads = torch.get_num_threads()
+    workspace = torch.empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
+    _C.multibox_loss_forward_cpu(sizes, native, *pointers, workspace.data_ptr(), threads, *outputs)
+    return loss, match, counts
+
+
+def _outputs(loc: Tensor, prior: Tensor, options: MultiBoxLossOptions) -> tuple[Tensor, Tensor, Tensor]:
+    match = loc.new_empty((loc.shape[0], options.match_classes, prior.numel() // 8), dtype=torch.int32)
+    return loc.new_empty(()), match, loc.new_empty(2, dtype=torch.int32)
+
+
+@multibox_loss_forward.register_fake
+def _(
+    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(loc, prior, MultiBoxLossOptions.of_numbers(options))
+
+
+@torch.library.custom_op("caffe::multibox_loss_backward", mutates_args=())
+def multibox_loss_backward(
+    top_diff: Tensor,
+    loc: Tensor,
+    conf: Tensor,
+    prior: Tensor,
+    label: Tensor,
+    match: Tensor,
+    counts: Tensor,
+    options: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `loc` and `conf`, given that of the loss (scalar) and what forward decided."""
+    o = MultiBoxLossOptions.of_numbers(options)
+    sizes, native = _native(loc, prior, label, o)
+    loc_diff, conf_diff = torch.empty_like(loc), torch.empty_like(conf)
+    pointers = [t.data_ptr() for t in (loc, conf, prior, label, match, counts, top_diff)]
+    outputs = loc_diff.data_ptr(), conf_diff.data_ptr()
+    _C.multibox_loss_backward_cpu(sizes, native, *pointers, torch.get_num_threads(), *outputs)
+    return loc_diff, conf_diff
+
+
+@multibox_loss_backward.register_fake
+def _(
+    top_diff: Tensor,
+    loc: Tensor,
+    conf: Tensor,
+    prior: Tensor,
+    label: Tensor,
+    match: Tensor,
+    counts: Tensor,
+    options: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(loc), torch.empty_like(conf)
+
+
+def _setup_context(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]
+) -> None:
+    *tensors, ctx.options = inputs  # type: ignore[attr-defined]
+    _, match, counts = output
+    ctx.mark_non_differentiable(match, counts)
+    ctx.save_for_backward(*tensors, match, counts)
+
+
+def _backward(
+    ctx: torch.autograd.function.FunctionCtx, top_diff: Tensor, *_: Tensor
+) -> tuple[Tensor, Tensor, None, None, None]:
+    loc, conf, *others = ctx.saved_tensors  # type: ignore[attr-defined]
+    loc_diff, conf_diff = multibox_loss_backward(top_diff.contiguous(), loc, conf, *others, ctx.options)  # type: ignore[attr-defined]
+    return loc_diff, conf_diff, None, None, None
+
+
+multibox_loss_forward.register_autograd(_backward, setup_context=_setup_context)
