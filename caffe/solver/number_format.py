@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def ostream_number(value: float) -> str:
-    """`value` as a C++ stream writes a float: six significant digits, no trailing zeros (66.1113, 0.0004, 1e-05, nan)."""
+    """`value` as a C++ stream writes it: six significant digits, no trailing zeros (66.1113, 0.0004, 1e-05, nan)."""
     return f"{value:g}"
 
 

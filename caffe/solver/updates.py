@@ -22,6 +22,10 @@ from caffe.errors import CaffeError
 from caffe.solver.number_format import ostream_number
 
 
+#: what torch's foreach functions take and give
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 @dataclass
 class _Group:
     """Blobs that share both multipliers, so that one foreach call serves them all."""
@@ -90,9 +94,7 @@ class UpdateRule:
             if keep_updates:
                 torch._foreach_copy_(grads, updates)
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         """Brings the histories up to date and returns what is to be subtracted from the weights; may reuse `grads`."""
         (h,) = histories
         torch._foreach_mul_(h, self.param.momentum)
@@ -129,9 +131,7 @@ class Nesterov(UpdateRule):
 
     type_name = "Nesterov"
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         (h,) = histories
         momentum = self.param.momentum
         before = torch._foreach_mul(h, -momentum)
@@ -149,9 +149,7 @@ class AdaGrad(UpdateRule):
     def check(self) -> None:
         _no_momentum(self)
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         (h,) = histories
         torch._foreach_addcmul_(h, grads, grads)
         return _over_root(grads, h, self.param.delta, rate)
@@ -167,9 +165,7 @@ class RMSProp(UpdateRule):
         if not 0 <= self.param.rms_decay < 1:
             raise CaffeError(f"solver: rms_decay is {self.param.rms_decay:g}; it must be at least 0 and under 1")
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         (h,) = histories
         decay = self.param.rms_decay
         torch._foreach_mul_(h, decay)
@@ -183,9 +179,7 @@ class AdaDelta(UpdateRule):
     type_name = "AdaDelta"
     histories = 2
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         h, k = histories
         momentum, delta = self.param.momentum, self.param.delta
         torch._foreach_mul_(h, momentum)
@@ -209,9 +203,7 @@ class Adam(UpdateRule):
     type_name = "Adam"
     histories = 2
 
-    def update(
-        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int
-    ) -> Sequence[Tensor]:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
         h, k = histories
         beta1, beta2 = self.param.momentum, self.param.momentum2
         step = iteration + 1
@@ -227,11 +219,11 @@ def _grads(params: Sequence[Tensor]) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
 
 
-def _over_root(numerator: Sequence[Tensor], squares: Sequence[Tensor], delta: float, rate: float) -> Sequence[Tensor]:
+def _over_root(numerator: list[Tensor], squares: list[Tensor], delta: float, rate: float) -> Tensors:
     """rate · numerator / (√squares + delta), as new tensors."""
     root = torch._foreach_sqrt(squares)
     torch._foreach_add_(root, delta)
-    quotient = torch._foreach_div(numerator, root)
+    quotient: Tensors = torch._foreach_div(numerator, root)
     torch._foreach_mul_(quotient, rate)
     return quotient
 
@@ -239,7 +231,7 @@ def _over_root(numerator: Sequence[Tensor], squares: Sequence[Tensor], delta: fl
 def _no_momentum(rule: UpdateRule) -> None:
     if rule.param.momentum:
         raise CaffeError(
-            f"solver: {rule.type_name} has no momentum, but momentum is {rule.param.momentum:g}; remove it or set it to 0"
+            f"solver: {rule.type_name} has no momentum, but momentum is {rule.param.momentum:g}; remove it"
         )
 
 
