@@ -10,8 +10,26 @@ import datetime
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 INFO, WARNING, ERROR, FATAL = range(4)
+
+#: source files of the original whose INFO lines are left out (a terminal need not show how a net is set up)
+hidden_files: set[str] = set()
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+_write_line: Callable[[str], None] = _to_stderr
+
+
+def write_lines_with(write: Callable[[str], None] | None) -> None:
+    """Hands each finished line to `write`, as a progress bar needs that must make room for it; None: to stderr."""
+    global _write_line
+    _write_line = write or _to_stderr
 
 
 def minimum_level() -> int:
@@ -23,12 +41,11 @@ def minimum_level() -> int:
 
 
 def _write(severity: int, where: str, message: str) -> None:
-    if severity < minimum_level():
+    if severity < minimum_level() or (severity == INFO and where.partition(":")[0] in hidden_files):
         return
     now = datetime.datetime.now()
     stamp = now.strftime("%Y%m%d %H:%M:%S.%f")
-    sys.stderr.write(f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message}\n")
-    sys.stderr.flush()
+    _write_line(f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message}")
 
 
 def info(where: str, message: str) -> None:

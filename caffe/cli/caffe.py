@@ -1,0 +1,56 @@
+"""`caffe <command>`: train, test, time, device_query."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+USAGE = """\
+caffe: train, score and time networks described by prototxt files
+
+usage: caffe <command> <flags>
+
+commands:
+  train           train or finetune a model
+  test            score a model
+  time            benchmark model execution time, layer by layer
+  device_query    show GPU diagnostic information
+
+'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
+
+  caffe train -solver models/VOC0712/MDSSD_300x300/solver.prototxt -weights VGG_ILSVRC_16_layers_fc_reduced.caffemodel
+  caffe train -solver solver.prototxt -snapshot snapshots/mdssd_iter_2000.solverstate -gpu 0,1
+  caffe test  -model test.prototxt -weights mdssd_iter_120000.caffemodel -iterations 619 -gpu 0
+  caffe time  -model deploy.prototxt -phase TEST
+"""
+
+COMMANDS = ("train", "test", "time", "device_query")
+
+
+def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The command's name and the other arguments; flags may stand before the command."""
+    for i, word in enumerate(argv):
+        previous = argv[i - 1] if i else ""
+        if not word.startswith("-") and (i == 0 or not previous.startswith("-") or "=" in previous or word in COMMANDS):
+            return word, [*argv[:i], *argv[i + 1 :]]
+    return None, list(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, rest = _split(words)
+    if command is None:
+        print(USAGE, end="")
+        return 0 if any(word.lstrip("-") in ("help", "h") for word in words) else 1
+    if command not in COMMANDS:
+        print(f"caffe: unknown action: {command}\nAvailable caffe actions: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 1
+    # Imported on demand: `caffe --help` need not wait for PyTorch.
+    run: Callable[[Sequence[str]], int] = import_module(f"caffe.cli.{command}").main
+    return run(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Which devices a command runs on: the -gpu flag, as Caffe's tools take it."""
+
+from __future__ import annotations
+
+import torch
+
+from caffe import log
+from caffe.engine.runtime import runtime
+from caffe.errors import CaffeError
+
+GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; left out: the CPU"
+
+
+def parse_gpus(text: str) -> list[int]:
+    """The device ids of a -gpu flag, all present on this machine; empty for an empty flag."""
+    if not text:
+        return []
+    have = torch.cuda.device_count()
+    if text == "all":
+        if not have:
+            raise CaffeError(f"-gpu all: {_none()}")
+        return list(range(have))
+    try:
+        ids = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise CaffeError(f"-gpu '{text}': give device ids separated by ',' such as 0,1, or 'all'") from None
+    for i in ids:
+        if not 0 <= i < have:
+            raise CaffeError(
+                f"asked for GPU {i}, this machine has {have}" + (f" (0 to {have - 1})" if have else f": {_none()}")
+            )
+    if len(set(ids)) != len(ids):
+        raise CaffeError(f"-gpu '{text}': a device is named twice")
+    return ids
+
+
+def _none() -> str:
+    if torch.version.cuda is None:
+        return "this installation of PyTorch is built without CUDA; leave -gpu out to run on the CPU"
+    return "PyTorch finds no GPU here (does nvidia-smi?); leave -gpu out to run on the CPU"
+
+
+def use(gpu: int | None) -> None:
+    """Makes this process run on a GPU, or on the CPU."""
+    runtime.mode_gpu = gpu is not None
+    if gpu is not None:
+        runtime.device_id = gpu
+        torch.cuda.set_device(gpu)
+
+
+def use_one(text: str) -> None:
+    """The device of a command that runs on one: the first of the -gpu flag, and says so in the log."""
+    gpus = parse_gpus(text)
+    if not gpus:
+        log.info("caffe.cpp:279", "Use CPU.")
+        use(None)
+        return
+    log.info("caffe.cpp:270", f"Use GPU with device ID {gpus[0]}")
+    log.info("caffe.cpp:274", f"GPU device name: {torch.cuda.get_device_name(gpus[0])}")
+    use(gpus[0])
+
+
+def synchronize() -> None:
+    """Waits until the device has done what was asked of it; for timing."""
+    if runtime.mode_gpu:
+        torch.cuda.synchronize()

@@ -1,0 +1,70 @@
+"""Flags that `caffe test`, `caffe time` and `caffe train` share, and the net that they name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from caffe.cli.flags import FlagParser
+from caffe.errors import CaffeError
+
+if TYPE_CHECKING:
+    from caffe.engine.net import Net
+
+PHASES = {"TRAIN": 0, "TEST": 1}
+#: every flag of the original's one flag set; a command accepts those that it does not use, as gflags did
+_ALL = ("solver", "gpu", "snapshot", "weights", "model", "phase", "level", "stage", "iterations", "sigint_effect",
+        "sighup_effect", "logtostderr", "alsologtostderr")  # fmt: skip
+
+
+def accept_unused(parser: FlagParser) -> None:
+    """Lets a command take the flags that belong to other commands, unseen in its help."""
+    taken = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+    for name in _ALL:
+        if name not in taken:
+            parser.flag(name, help=argparse.SUPPRESS)
+    parser.flag("minloglevel", help=argparse.SUPPRESS, type=int)
+
+
+def add_net_state(parser: FlagParser) -> None:
+    """The flags -level and -stage."""
+    parser.flag("level", default=0, type=int, help="network level, for layers with min_level or max_level rules")
+    parser.flag("stage", default="", help="network stages separated by ',', for layers with stage or not_stage rules")
+
+
+def stages(flags: argparse.Namespace) -> list[str]:
+    """The stages of a -stage flag."""
+    return [stage for stage in flags.stage.split(",") if stage]
+
+
+def set_log_level(flags: argparse.Namespace) -> None:
+    """Honours -minloglevel, which like GLOG_minloglevel drops what is below it."""
+    if flags.minloglevel is not None:
+        os.environ["GLOG_minloglevel"] = str(flags.minloglevel)
+
+
+def build_net(flags: argparse.Namespace, phase: int) -> Net:
+    """The net of -model in a phase, with -level and -stage."""
+    from caffe.engine.net import Net
+    from caffe.proto.text import read_net
+
+    return Net(read_net(flags.model), phase, flags.level, stages(flags))
+
+
+def load_weights(net: Net, weights: str) -> None:
+    """Copies the weights of a comma list of files into a net, in that order."""
+    for path in weight_files(weights):
+        net.copy_trained_from(path)
+
+
+def weight_files(weights: str) -> list[str]:
+    """The files of a -weights flag, each of which must exist."""
+    files = [path for path in weights.split(",") if path]
+    for path in files:
+        if not os.path.isfile(path):
+            raise CaffeError(f"-weights {path}: no such file")
+        if path.endswith((".solverstate", ".solverstate.h5")):
+            model = path.replace(".solverstate", ".caffemodel")
+            raise CaffeError(f"-weights {path}: a solver state holds no weights; resume with -snapshot, or give {model}")
+    return files

@@ -1,0 +1,195 @@
+"""`caffe train`: trains or finetunes the net of a solver prototxt."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from caffe import log
+from caffe.cli import devices
+from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.net_flags import accept_unused, add_net_state, set_log_level, stages, weight_files
+from caffe.errors import CaffeError
+
+EXAMPLES = """\
+examples:
+  caffe train -solver solver.prototxt                                   from random weights, on the CPU
+  caffe train -solver solver.prototxt -weights vgg.caffemodel -gpu 0    finetune on a GPU
+  caffe train -solver solver.prototxt -snapshot x_iter_2000.solverstate resume where that snapshot was taken
+  caffe train -solver solver.prototxt -gpu 0,1                          two GPUs; batch_size is for each of them
+
+Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate. Ctrl-C stops with a snapshot.
+The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
+"""
+
+
+def parser() -> FlagParser:
+    """The command's flags."""
+    p = FlagParser("caffe train", description="Train or finetune a model.", epilog=EXAMPLES)
+    p.flag("solver", default="", help="the solver prototxt: which net, how long, which learning rate")
+    p.flag("gpu", default="", help=devices.GPU_HELP + "; the effective batch is multiplied by their number")
+    p.flag("snapshot", default="", help="a .solverstate to resume from")
+    p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
+    add_net_state(p)
+    p.flag("sigint_effect", default="stop", help="what Ctrl-C does: snapshot, stop (with a snapshot) or none")
+    p.flag("sighup_effect", default="snapshot", help="what SIGHUP does: snapshot, stop or none")
+    p.flag("cpu_ranks", default=1, type=int, help="train with this many processes on the CPU, as with as many GPUs")
+    p.flag("rank_timeout", default=600.0, type=float, help="seconds after which a process that others wait for is dead")
+    p.flag(
+        "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
+    )
+    accept_unused(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; its exit status."""
+    return run("caffe train", _command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    flags = parser().parse_args(argv)
+    set_log_level(flags)
+    _check(flags)
+    param = _solver_parameter(flags)
+    gpus = _gpus(flags, param)
+    # The rest needs PyTorch's distributed part, which takes a while to import.
+    from caffe.solver import launch, ranks
+
+    ranks_wanted = max(len(gpus), flags.cpu_ranks)
+    if ranks.started_by_launcher():
+        return _one_of_several(flags, param, gpus)
+    if ranks_wanted > 1:
+        return launch.launch(launch.caffe_command(["train", *argv]), ranks_wanted)
+    devices.use(gpus[0] if gpus else None)
+    return _train(flags, param, gpus, None)
+
+
+def _one_of_several(flags: argparse.Namespace, param: Any, gpus: list[int]) -> int:
+    """Trains as one rank. What ends it is reported by the launcher, if that is ours."""
+    from caffe.solver import ranks
+
+    local = ranks.local_rank()
+    if gpus and local >= len(gpus):
+        raise CaffeError(f"process {local} of this machine has no GPU: -gpu names {len(gpus)}; start as many processes")
+    devices.use(gpus[local] if gpus else None)
+    try:
+        with ranks.joined(bool(gpus), flags.rank_timeout) as exchange:
+            return _train(flags, param, gpus, exchange)
+    except CaffeError:
+        if ranks.LAUNCHED not in os.environ:
+            raise
+        return 1
+
+
+def _check(flags: argparse.Namespace) -> None:
+    from caffe.solver.requests import Action
+    from caffe.solver.snapshots import check_is_solver_state
+
+    if not flags.solver:
+        raise CaffeError("need a solver definition to train: give -solver solver.prototxt")
+    if flags.snapshot and flags.weights:
+        raise CaffeError("give -snapshot to resume training or -weights to finetune, but not both")
+    if flags.cpu_ranks < 1:
+        raise CaffeError(f"-cpu_ranks is {flags.cpu_ranks}; it must be at least 1")
+    if flags.cpu_ranks > 1 and flags.gpu:
+        raise CaffeError("give -gpu or -cpu_ranks, not both")
+    if flags.snapshot:
+        check_is_solver_state(flags.snapshot)
+    weight_files(flags.weights)
+    Action.named(flags.sigint_effect, "sigint_effect")
+    Action.named(flags.sighup_effect, "sighup_effect")
+
+
+def _solver_parameter(flags: argparse.Namespace) -> Any:
+    from caffe.proto.text import read_solver
+
+    param = read_solver(flags.solver)
+    param.train_state.level = flags.level
+    param.train_state.stage.extend(stages(flags))
+    return param
+
+
+def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
+    """The GPUs to train on: those of -gpu, else the solver's device if its solver_mode is GPU and there is one."""
+    import torch
+
+    from caffe.proto import caffe_pb2
+
+    if flags.gpu or flags.cpu_ranks > 1 or param.solver_mode == caffe_pb2.SolverParameter.CPU:
+        return devices.parse_gpus(flags.gpu)
+    if not torch.cuda.is_available():
+        # GPU is also what solver_mode means when it is left out.
+        log.warning("caffe.cpp:197", "The solver asks for a GPU and there is none here: training on the CPU instead.")
+        return []
+    return devices.parse_gpus(str(param.device_id))
+
+
+def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
+    import torch
+
+    from caffe.engine.runtime import runtime
+    from caffe.solver.requests import Action, SignalRequests
+    from caffe.solver.solver import Solver
+
+    root = runtime.rank == 0
+    if root:
+        _say_devices(gpus)
+    requests = SignalRequests(
+        Action.named(flags.sigint_effect, "sigint_effect") if root else Action.NONE,
+        Action.named(flags.sighup_effect, "sighup_effect") if root else Action.NONE,
+    )
+    try:
+        solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
+        if flags.snapshot:
+            _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
+            solver.restore(flags.snapshot)
+        for path in weight_files(flags.weights):
+            _root_info(root, "caffe.cpp:155", f"Finetuning from {path}")
+            for net in (solver.net, *solver.test_nets):
+                net.copy_trained_from(path)
+        _root_info(root, "caffe.cpp:251", "Starting Optimization")
+        try:
+            with requests:
+                solver.solve()
+        finally:
+            for net in (solver.net, *solver.test_nets):
+                net.close()
+    except torch.OutOfMemoryError as error:
+        raise CaffeError(f"out of GPU memory: {_first_sentence(error)}. {_smaller_batch(param)}") from error
+    _root_info(root, "caffe.cpp:254", "Optimization Done.")
+    return 0
+
+
+def _say_devices(gpus: list[int]) -> None:
+    import torch
+
+    if not gpus:
+        log.info("caffe.cpp:210", "Use CPU.")
+        return
+    log.info("caffe.cpp:217", f"Using GPUs {', '.join(map(str, gpus))}")
+    for i in gpus:
+        log.info("caffe.cpp:222", f"GPU {i}: {torch.cuda.get_device_name(i)}")
+
+
+def _root_info(root: bool, where: str, message: str) -> None:
+    if root:
+        log.info(where, message)
+
+
+def _first_sentence(error: BaseException) -> str:
+    return str(error).partition(". ")[0].removeprefix("CUDA out of memory. ")
+
+
+def _smaller_batch(param: Any) -> str:
+    return (
+        f"Halve batch_size in the training net and set iter_size: {param.iter_size * 2} in the solver; "
+        "the gradients stay those of the same effective batch"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

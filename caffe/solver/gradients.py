@@ -1,0 +1,60 @@
+"""How the gradients of several ranks become one, as the training loop sees it; `Alone` is the case of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from caffe.solver.requests import Action
+
+
+class Exchange(Protocol):
+    """What the training loop tells the other ranks, and asks of them."""
+
+    def watch(self, params: Sequence[Tensor]) -> None:
+        """Says whose gradients are to be averaged."""
+
+    def begin(self, iteration: int) -> None:
+        """An iteration begins."""
+
+    def accumulating(self, more: bool) -> None:
+        """The next backward pass only adds to the gradients (`more`), or completes them."""
+
+    def finish(self) -> None:
+        """Returns once every gradient is the average over the ranks."""
+
+    def agree(self, request: Action, iteration: int) -> Action:
+        """What all ranks do after `iteration` iterations, given what rank 0 was asked for."""
+
+    def wait_for_root(self, stopped: bool) -> bool:
+        """Waits, without a limit while rank 0 shows life, until rank 0 comes here too. Returns rank 0's `stopped`."""
+
+    def alive(self) -> None:
+        """Rank 0 shows life within a long piece of work."""
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Makes rank 0's values of these tensors everybody's."""
+
+
+class Alone:
+    """One rank: nothing to exchange."""
+
+    def watch(self, params: Sequence[Tensor]) -> None: ...
+
+    def begin(self, iteration: int) -> None: ...
+
+    def accumulating(self, more: bool) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def agree(self, request: Action, iteration: int) -> Action:
+        return request
+
+    def wait_for_root(self, stopped: bool) -> bool:
+        return stopped
+
+    def alive(self) -> None: ...
+
+    def share(self, tensors: Iterable[Tensor]) -> None: ...

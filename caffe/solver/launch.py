@@ -1,0 +1,145 @@
+"""Starts the ranks of a training on this machine, a process each, and ends them all when one fails.
+
+The processes find each other through a store that this one hosts, with the environment variables that torchrun sets as
+well. SIGINT and SIGHUP are passed on to rank 0, which decides for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import torch.distributed as dist
+
+import caffe
+from caffe.errors import CaffeError
+from caffe.solver.ranks import LAUNCHED, describe_places
+
+_POLL_SECONDS = 0.05
+#: after the first rank's end, the time in which others may end of the same cause, or of a better one to report
+_GRACE_SECONDS = 2.0
+#: what a rank has to put itself away when told to end
+_TERMINATION_SECONDS = 10.0
+
+
+def caffe_command(argv: Sequence[str]) -> list[str]:
+    """The command line that runs `caffe` with `argv` in another process, whatever the present folder holds."""
+    return [sys.executable, "-P", "-m", "caffe.cli.caffe", *argv]
+
+
+def launch(command: Sequence[str], world: int) -> int:
+    """Runs `command` as `world` ranks and waits for them. Returns 0; raises CaffeError naming the rank that failed."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ranks = [_start(command, rank, world, store.port) for rank in range(world)]
+    relays = [
+        threading.Thread(target=_relay, args=(rank, process.stderr), daemon=True)
+        for rank, process in enumerate(ranks)
+        if process.stderr is not None
+    ]
+    for relay in relays:
+        relay.start()
+    try:
+        with _passing_signals_on(ranks):
+            _wait(ranks)
+        failed = [rank for rank, process in enumerate(ranks) if process.poll()]
+        if failed:
+            _wait(ranks, _GRACE_SECONDS, for_all=True)
+            raise CaffeError(_explain(dist.PrefixStore("caffe", store), ranks))
+    finally:
+        _end(ranks)
+        for relay in relays:
+            relay.join(timeout=1)
+    return 0
+
+
+def _start(command: Sequence[str], rank: int, world: int, port: int) -> subprocess.Popen[str]:
+    environment = dict(os.environ)
+    package = str(Path(caffe.__file__).parent.parent)
+    environment.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_USE_AGENT_STORE="True",  # the store is this process's; rank 0 must not open one of its own
+        PYTHONPATH=os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")])),
+    )  # fmt: skip
+    environment[LAUNCHED] = "1"
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // world)))
+    # In a process group of its own a rank does not get the terminal's Ctrl-C, which is for rank 0 alone.
+    return subprocess.Popen(
+        list(command), env=environment, stderr=None if rank == 0 else subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def _relay(rank: int, stream: IO[str]) -> None:
+    for line in stream:
+        sys.stderr.write(f"[rank {rank}] {line}")
+        sys.stderr.flush()
+
+
+def _wait(ranks: Sequence[subprocess.Popen[str]], seconds: float | None = None, for_all: bool = False) -> None:
+    """Waits until all ranks have ended, or (unless `for_all`) one has failed, or the time is over."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while until is None or time.monotonic() < until:
+        states = [process.poll() for process in ranks]
+        if all(state is not None for state in states) or (not for_all and any(states)):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _explain(store: dist.Store, ranks: Sequence[subprocess.Popen[str]]) -> str:
+    """Whose failure ended the run: a rank's own error, then a rank killed, then one that others waited for in vain."""
+    own, killed, lost, silent = [], [], [], []
+    for rank, process in enumerate(ranks):
+        status = process.poll()
+        if not status:
+            continue
+        if store.check([f"error_{rank}"]):
+            error = json.loads(store.get(f"error_{rank}"))
+            (lost if error["lost"] else own).append(f"rank {rank}: {error['message']}")
+        elif status < 0 and status != -signal.SIGABRT:
+            name = signal.Signals(-status).name
+            hint = " (out of memory?)" if -status == signal.SIGKILL else ""
+            killed.append(f"rank {rank} was killed by {name}{hint}")
+        else:
+            silent.append(f"rank {rank} ended with status {status}; {describe_places(store, len(ranks))}")
+    reasons = own or killed or lost or silent
+    return f"{reasons[0]}. The other ranks were stopped"
+
+
+@contextmanager
+def _passing_signals_on(ranks: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Rank 0 gets SIGINT and SIGHUP; a second SIGINT, or SIGTERM, ends this process and so all of them."""
+    interrupts = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1 or number == signal.SIGTERM:
+            raise KeyboardInterrupt
+        ranks[0].send_signal(number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(ranks: Sequence[subprocess.Popen[str]]) -> None:
+    for process in ranks:
+        if process.poll() is None:
+            process.terminate()
+    _wait(ranks, _TERMINATION_SECONDS, for_all=True)
+    for process in ranks:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -1,0 +1,47 @@
+"""How far a long run is: a bar with loss and time left on a terminal, nothing where the log goes to a file."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from tqdm import tqdm
+
+from caffe import log
+from caffe.solver.number_format import ostream_number
+
+
+class Progress:
+    """A progress bar from `start` to `total`, below which log lines scroll by. Enter it as a context.
+
+    `enabled` None: only if stderr is a terminal and the log level has not been raised.
+    """
+
+    def __init__(self, total: int, start: int = 0, *, unit: str = "it", enabled: bool | None = None) -> None:
+        if enabled is None:
+            enabled = sys.stderr.isatty() and log.minimum_level() <= log.WARNING
+        self._enabled = enabled
+        self._bar: tqdm[object] | None = None
+        self._total, self._start, self._unit = total, start, unit
+
+    def __enter__(self) -> Progress:
+        if self._enabled:
+            self._bar = tqdm(
+                total=self._total, initial=self._start, unit=self._unit, file=sys.stderr, dynamic_ncols=True, leave=False
+            )
+            log.write_lines_with(lambda line: tqdm.write(line, file=sys.stderr))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            log.write_lines_with(None)
+            self._bar.close()
+            self._bar = None
+
+    def advance(self, **figures: float) -> None:
+        """One step further; `figures` are shown beside the bar (loss=4.2)."""
+        if self._bar is not None:
+            self._bar.set_postfix({k: ostream_number(v) for k, v in figures.items()}, refresh=False)
+            self._bar.update()

@@ -1,0 +1,130 @@
+"""What testing sums up over its batches, and how it is logged (Solver::TestClassification, TestDetection)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from caffe import log
+from caffe.detection.average_precision import average_precision
+from caffe.errors import CaffeError
+from caffe.solver.number_format import loss_suffix, ostream_number
+
+Array = npt.NDArray[np.float32]
+AP_VERSIONS = ("11point", "MaxIntegral", "Integral")
+
+
+class ClassificationScores:
+    """Every element of every output, averaged over the batches."""
+
+    def __init__(self, outputs: Sequence[str], loss_weights: Mapping[str, float]) -> None:
+        self.outputs = list(outputs)
+        self._weights = loss_weights
+        self._sums: dict[str, Array] = {}
+        self._batches = 0
+
+    def add(self, blobs: Mapping[str, Tensor]) -> None:
+        """Takes one batch's output blobs, by name. Raises CaffeError if a blob's size has changed since the first."""
+        for name in self.outputs:
+            values = blobs[name].detach().float().cpu().numpy().reshape(-1)
+            if name not in self._sums:
+                self._sums[name] = values.copy()
+            elif self._sums[name].size != values.size:
+                raise CaffeError(
+                    f"testing: output '{name}' had {self._sums[name].size} values in the first batch and {values.size} in "
+                    f"batch {self._batches}, so they cannot be averaged. For a net that ends in DetectionEvaluate set "
+                    'eval_type: "detection" in the solver; otherwise consume the blob with a Silence layer'
+                )
+            else:
+                self._sums[name] += values
+        self._batches += 1
+
+    def means(self) -> dict[str, Array]:
+        """The average of each output's elements, flat."""
+        return {name: total / np.float32(self._batches) for name, total in self._sums.items()}
+
+    def report(self) -> dict[str, float]:
+        """Logs the averages; returns those of one element, by name."""
+        single, index = {}, 0
+        for name, mean in self.means().items():
+            for value in mean:
+                log.info(
+                    "solver.cpp:425",
+                    f"    Test net output #{index}: {name} = {ostream_number(value)}"
+                    f"{loss_suffix(self._weights.get(name, 0.0), value)}",
+                )
+                index += 1
+            if mean.size == 1:
+                single[name] = float(mean[0])
+        return single
+
+
+class DetectionScores:
+    """DetectionEvaluate's rows, collected over the batches and turned into average precision a class.
+
+    A row is image, label, score, true positive, false positive; rows of image -1 hold a label's number of objects in
+    the place of the score. A detection that is neither positive matched a difficult object and does not count.
+    """
+
+    def __init__(self, outputs: Sequence[str], ap_version: str, per_class: bool) -> None:
+        if ap_version not in AP_VERSIONS:
+            raise CaffeError(f"solver: unknown ap_version '{ap_version}'; known: {', '.join(AP_VERSIONS)}")
+        self.outputs = list(outputs)
+        self._version = ap_version
+        self._per_class = per_class
+        self._objects: dict[str, dict[int, int]] = {name: defaultdict(int) for name in outputs}
+        self._found: dict[str, list[Array]] = {name: [] for name in outputs}
+
+    def add(self, blobs: Mapping[str, Tensor]) -> None:
+        """Takes one batch's output blobs, each 1 x 1 x rows x 5."""
+        for name in self.outputs:
+            blob = blobs[name]
+            if blob.ndim == 0 or blob.shape[-1] != 5:
+                raise CaffeError(
+                    f'testing with eval_type: "detection": output \'{name}\' has shape {tuple(blob.shape)}, but every '
+                    "output must come from a DetectionEvaluate layer (rows of 5); consume others with a Silence layer"
+                )
+            rows = blob.detach().float().cpu().numpy().reshape(-1, 5)
+            counts = rows[:, 0] == -1
+            for label, objects in rows[counts][:, 1:3]:
+                self._objects[name][int(label)] += int(objects)
+            found = rows[~counts]
+            self._found[name].append(found[(found[:, 3] != 0) | (found[:, 4] != 0)])
+
+    def average_precisions(self, name: str) -> dict[int, float]:
+        """AP by label, for the labels of which an object or a detection was counted for output `name`."""
+        found = np.concatenate(self._found[name]) if self._found[name] else np.empty((0, 5), np.float32)
+        result = {}
+        for label, objects in sorted(self._objects[name].items()):
+            rows = found[found[:, 1] == label]
+            if not len(rows):
+                log.warning("solver.cpp:524", f"Missing true_pos for label: {label}")
+                result[label] = 0.0
+                continue
+            result[label] = average_precision(rows[:, 2], rows[:, 3] != 0, objects, self._version)
+        return result
+
+    def mean(self, name: str) -> float:
+        """The mean over the labels; 0 where there is none."""
+        return _mean(self.average_precisions(name).values())
+
+    def report(self) -> dict[str, float]:
+        """Logs AP a class if asked for, and the mean; returns the means by output."""
+        means = {}
+        for index, name in enumerate(self.outputs):
+            precisions = self.average_precisions(name)
+            if self._per_class:
+                for label, value in precisions.items():
+                    log.info("solver.cpp:540", f"class{label}: {ostream_number(value)}")
+            means[name] = _mean(precisions.values())
+            log.info("solver.cpp:546", f"    Test net output #{index}: {name} = {ostream_number(means[name])}")
+        return means
+
+
+def _mean(values: Sequence[float] | object) -> float:
+    numbers = list(values)  # type: ignore[call-overload]
+    return float(sum(numbers) / len(numbers)) if numbers else 0.0

@@ -1,0 +1,122 @@
+"""Snapshots: names, the check that they can be written, writing weights with their solver state, and reading them back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.errors import CaffeError
+from caffe.proto import caffe_pb2
+from caffe.proto.solver_state import SolverState, read_solver_state, write_solver_state
+
+
+def snapshot_name(param: Any, iteration: int, extension: str) -> str:
+    """`<prefix>_iter_<N><extension>`, with `.h5` after it when the solver asks for HDF5."""
+    hdf5 = ".h5" if param.snapshot_format == caffe_pb2.SolverParameter.HDF5 else ""
+    return f"{param.snapshot_prefix}_iter_{iteration}{extension}{hdf5}"
+
+
+def check_writable(param: Any) -> None:
+    """Raises a CaffeError now if a snapshot could not be written later. Only for solvers that write them as they go."""
+    if param.snapshot < 0:
+        raise CaffeError(f"solver: snapshot is {param.snapshot}; it must be 0 (none) or a number of iterations")
+    if not param.snapshot:
+        return
+    if not param.HasField("snapshot_prefix"):
+        raise CaffeError('solver: snapshot is given but snapshot_prefix is not; say where to, as in "models/ssd"')
+    folder = Path(snapshot_name(param, 0, "")).parent
+    if not folder.is_dir():
+        raise CaffeError(
+            f"solver: snapshot_prefix '{param.snapshot_prefix}' lies in {folder}, which is no folder; "
+            f"create it (mkdir -p {folder}) or change the prefix"
+        )
+    if not os.access(folder, os.W_OK):
+        raise CaffeError(f"solver: snapshot_prefix '{param.snapshot_prefix}' lies in {folder}, which is not writable")
+
+
+def check_is_solver_state(path: str) -> None:
+    """Raises a CaffeError for a weights file given where a solver state belongs, with the flag that takes it."""
+    if path.endswith((".caffemodel", ".caffemodel.h5")):
+        state = path.replace(".caffemodel", ".solverstate")
+        there = f" (it is there: {state})" if os.path.exists(state) else ""
+        raise CaffeError(
+            f"{path} holds weights, not a solver state: to resume training give -snapshot its .solverstate{there}; "
+            f"to start from these weights use -weights {path}"
+        )
+
+
+def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor]) -> tuple[str, str]:
+    """Writes weights, then the solver state that names them. Returns both names."""
+    check_finite(net)
+    weights = snapshot_name(param, iteration, ".caffemodel")
+    state = snapshot_name(param, iteration, ".solverstate")
+    hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+    form = "HDF5" if hdf5 else "binary proto"
+    log.info("solver.cpp:606" if hdf5 else "solver.cpp:596", f"Snapshotting to {form} file {weights}")
+    net.save(weights, write_diff=param.snapshot_diff)
+    log.info("sgd_solver.cpp:317" if hdf5 else "sgd_solver.cpp:307", f"Snapshotting solver state to {form} file {state}")
+    write_solver_state(
+        state,
+        SolverState(
+            iter=iteration,
+            learned_net=weights,
+            history=[h.detach().cpu().numpy() for h in history],
+            current_step=policy.current_step,
+            minimum_loss=policy.minimum_loss,
+            iter_last_event=policy.iter_last_event,
+        ),
+    )
+    return weights, state
+
+
+def check_finite(net: Any) -> None:
+    """Raises a CaffeError rather than let a ruined net take the place of a good snapshot."""
+    norms = torch._foreach_norm(net.learnable_params)
+    if norms and not bool(torch.isfinite(torch.stack(list(norms))).all()):
+        raise CaffeError("no snapshot written: the weights are no longer finite, which a too large base_lr brings about")
+
+
+def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int) -> int:
+    """Restores weights, history and policy from a solver state. Returns the iteration to go on from.
+
+    The weights are looked for where the state says, then beside the state itself.
+    """
+    check_is_solver_state(path)
+    state = read_solver_state(path)
+    if state.learned_net:
+        net.copy_trained_from(_weights_of(path, state.learned_net))
+    if len(state.history) != len(history):
+        raise CaffeError(
+            f"{path}: holds {len(state.history)} history blobs, this solver has {len(history)} "
+            f"({len(history) // histories} parameters, {histories} each). It was written for another net or solver type"
+        )
+    for i, (mine, stored) in enumerate(zip(history, state.history, strict=True)):
+        if mine.numel() != stored.size:
+            raise CaffeError(
+                f"{path}: history blob {i} has shape {stored.shape}, the net's parameter has {tuple(mine.shape)}. "
+                "The state was written for another net"
+            )
+        mine.copy_(torch.from_numpy(np.array(stored, np.float32)).reshape(mine.shape))
+    log.info("sgd_solver.cpp:356", "SGDSolver: restoring history")
+    policy.current_step = state.current_step
+    policy.iter_last_event = state.iter_last_event
+    policy.minimum_loss = state.minimum_loss
+    return int(state.iter)
+
+
+def _weights_of(state_path: str, learned_net: str) -> str:
+    if os.path.exists(learned_net):
+        return learned_net
+    beside = os.path.join(os.path.dirname(state_path), os.path.basename(learned_net))
+    if os.path.exists(beside):
+        return beside
+    raise CaffeError(
+        f"{state_path}: the weights it goes with, {learned_net}, are neither there nor beside it; "
+        "put the .caffemodel of the same iteration there"
+    )

@@ -1,0 +1,387 @@
+"""The training loop: iterations, tests, snapshots, and the log of all that (caffe/solver.cpp)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.engine.net import Net
+from caffe.engine.runtime import runtime, set_random_seed
+from caffe.errors import CaffeError
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_solver, to_text
+from caffe.solver import debug_info, snapshots
+from caffe.solver.gradients import Alone, Exchange
+from caffe.solver.nets import test_nets, training_net
+from caffe.solver.number_format import loss_suffix, ostream_number
+from caffe.solver.policies import LearningRatePolicy
+from caffe.solver.progress import Progress
+from caffe.solver.requests import Action
+from caffe.solver.scores import ClassificationScores, DetectionScores
+from caffe.solver.smoothing import SmoothedLoss
+from caffe.solver.updates import rule_for
+
+_EVAL_TYPES = ("classification", "detection")
+
+
+class Solver:
+    """Trains the net of a SolverParameter.
+
+    `layerwise` runs the net layer by layer, so that every blob's data and diff can be looked at afterwards, as pycaffe
+    promises; otherwise the graph runs as a whole. `exchange` averages the gradients of several ranks. `requests` is asked
+    after each iteration whether to stop or snapshot. A loss that is not finite ends training with a CaffeError unless
+    `stop_on_nonfinite` is false.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        *,
+        layerwise: bool = False,
+        exchange: Exchange | None = None,
+        requests: Callable[[], Action] = lambda: Action.NONE,
+        stop_on_nonfinite: bool = True,
+    ) -> None:
+        self.param = caffe_pb2.SolverParameter()
+        self.param.CopyFrom(param)
+        self._info("solver.cpp:63", "Initializing solver from parameters: \n" + to_text(self.param).rstrip("\n"))
+        self._check()
+        self.layerwise = layerwise
+        self.requests = requests
+        self.stop_on_nonfinite = stop_on_nonfinite
+        self._exchange = exchange or Alone()
+        self._seed()
+        self._policy = LearningRatePolicy(self.param)
+        choice = training_net(self.param)
+        self._info("solver.cpp:96", f"Creating {choice.source}")
+        self.net = Net(choice.param)
+        self.test_nets: list[Net] = []
+        if self.is_root:
+            for i, choice in enumerate(test_nets(self.param)):
+                self._info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
+                self.test_nets.append(Net(choice.param))
+        net = self.net
+        self._rule = rule_for(self.param.type)(
+            self.param, net.learnable_params, net.params_lr, net.params_weight_decay
+        )
+        self.iter = 0
+        self._smoothed = SmoothedLoss(self.param.average_loss)
+        self._stopped = False
+        self._last_snapshot: tuple[int, str] | None = None
+        self._best: dict[str, tuple[float, int]] = {}
+        self._progress = Progress(0, enabled=False)
+        self._exchange.watch(net.learnable_params)
+        self._info("solver.cpp:75", "Solver scaffolding done.")
+
+    @classmethod
+    def from_file(cls, path: str, **options: Any) -> Solver:
+        """The solver of a prototxt file; `options` are the constructor's."""
+        return cls(read_solver(path), **options)
+
+    @property
+    def type(self) -> str:
+        """The name of the update rule: SGD, Adam, …"""
+        return str(self.param.type)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this rank is the one that tests, snapshots and logs."""
+        return runtime.rank == 0
+
+    @property
+    def history(self) -> list[Tensor]:
+        """What the update rule remembers, in the order of a solver state."""
+        return self._rule.history
+
+    # ---- training
+
+    def solve(self, resume_file: str | None = None) -> None:
+        """Trains from the present iteration (or that of `resume_file`) to max_iter, with a snapshot and a test at the end."""
+        self._info("solver.cpp:294", f"Solving {self.net.name}")
+        self._info("solver.cpp:295", f"Learning Rate Policy: {self.param.lr_policy}")
+        self._policy.check()
+        if not self.param.HasField("max_iter"):
+            raise CaffeError("solver: max_iter is not given; say after how many iterations training ends")
+        if resume_file:
+            self._info("solver.cpp:301", f"Restoring previous solver status from {resume_file}")
+            self.restore(resume_file)
+        self._exchange.share(self.net.state_dict().values())
+        self._log_batch()
+        began, first = time.monotonic(), self.iter
+        with Progress(self.param.max_iter, first, enabled=None if self.is_root else False) as self._progress:
+            self.step(self.param.max_iter - self.iter)
+            written = self._last_snapshot is not None and self._last_snapshot[0] == self.iter
+            due = self._stopped or self.param.snapshot_after_train
+            if due and not written and not (self.param.snapshot and self.iter % self.param.snapshot == 0):
+                self.snapshot()
+            if self._stopped:
+                self._info("solver.cpp:316", "Optimization stopped early.")
+                self._log_summary(first, time.monotonic() - began)
+                return
+            if self.param.display and self.iter % self.param.display == 0:
+                self._final_loss()
+            if self._test_is_due():
+                self.test_all()
+        self._info("solver.cpp:337", "Optimization Done.")
+        self._log_summary(first, time.monotonic() - began)
+
+    def step(self, iterations: int) -> None:
+        """Trains for `iterations` more iterations, with the tests, snapshots and log lines that fall due."""
+        self._policy.check()
+        self._stopped = False
+        self._smoothed.clear()
+        stop = self.iter + iterations
+        while self.iter < stop:
+            if self._test_is_due() and (self.iter > 0 or self.param.test_initialization):
+                self.test_all()
+                if self._stopped:
+                    break
+            self._one_iteration()
+            request = self._exchange.agree(self.requests() if self.is_root else Action.NONE, self.iter)
+            due = self.param.snapshot and self.iter % self.param.snapshot == 0
+            if due or request is Action.SNAPSHOT:
+                self.snapshot()
+                self._exchange.wait_for_root(False)
+            if request is Action.STOP:
+                self._stopped = True
+                break
+
+    def _one_iteration(self) -> None:
+        display = bool(self.param.display) and self.iter % self.param.display == 0
+        self._exchange.begin(self.iter)
+        self._clear_gradients()
+        loss, outputs = 0.0, {}
+        for i in range(self.param.iter_size):
+            last = i == self.param.iter_size - 1
+            self._exchange.accumulating(not last)
+            value, outputs = self._forward_backward(debug=display and self.param.debug_info)
+            loss += value
+        loss /= self.param.iter_size
+        self._check_loss(loss)
+        self._smoothed.add(loss)
+        self._exchange.finish()
+        if display and self.is_root:
+            self._info("solver.cpp:243", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
+            self._log_outputs(outputs)
+        self.apply_update()
+        self.iter += 1
+        self._progress.advance(loss=self._smoothed.value)
+
+    def apply_update(self) -> None:
+        """Moves the weights by the gradients that stand in the net, at this iteration's learning rate."""
+        rate = self._policy.rate(self.iter, self._smoothed.value)
+        if self.is_root and self.param.display and self.iter % self.param.display == 0:
+            self._info("sgd_solver.cpp:138", f"Iteration {self.iter}, lr = {ostream_number(rate)}")
+        self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
+
+    def _clear_gradients(self) -> None:
+        if self.layerwise:
+            self.net.clear_param_diffs()
+        else:
+            for p in self.net.learnable_params:
+                p.grad = None
+
+    def _forward_backward(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
+        """One pass; adds to the gradients. Returns the loss and the output blobs."""
+        if debug:
+            loss = debug_info.forward_backward(self.net)
+        elif self.layerwise:
+            loss = self.net.forward_layers()
+            self.net.backward_layers()
+        else:
+            return self._whole_graph()
+        return loss, {name: self.net.blobs[name].data_tensor() for name in self.net.outputs}
+
+    def _whole_graph(self) -> tuple[float, dict[str, Tensor]]:
+        loss, outputs = self.net()
+        value = _Scalar(loss.detach())
+        if loss.requires_grad:
+            loss.backward()
+        return value.read(), outputs
+
+    def _final_loss(self) -> None:
+        """The loss after the last update, for the log only."""
+        with torch.no_grad():
+            loss = self.net.forward_layers() if self.layerwise else float(self.net()[0])
+        self._smoothed.add(loss)
+        self._info("solver.cpp:332", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
+
+    def _check_loss(self, loss: float) -> None:
+        if math.isfinite(loss) or not self.stop_on_nonfinite:
+            return
+        rate = self._policy.rate(self.iter, self._smoothed.value)
+        kept = f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
+        records = [key for layer in self.net.source_layers for key in getattr(layer, "record_keys", lambda: [])()]
+        seen = f"; records of the batch: {', '.join(records)}" if records else ""
+        raise CaffeError(
+            f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
+            f"{ostream_number(rate)}{seen}. The weights were not updated with it; {kept}. Usual causes: a base_lr that is "
+            "too large (try a tenth, or clip_gradients: 10), weights that were not loaded, boxes that are not within the image"
+        )
+
+    # ---- testing
+
+    def test_all(self) -> None:
+        """Tests every test net with the present weights, and logs the scores."""
+        if self.is_root:
+            for i in range(len(self.test_nets)):
+                if not self._stopped:
+                    self.test(i)
+        self._stopped = self._exchange.wait_for_root(self._stopped)
+
+    def test(self, index: int = 0) -> None:
+        """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
+        self._info("solver.cpp:433", f"Iteration {self.iter}, Testing net (#{index})")
+        net = self.test_nets[index]
+        net.share_trained_layers_with(self.net)
+        scores: ClassificationScores | DetectionScores
+        if self.param.eval_type == "detection":
+            scores = DetectionScores(net.outputs, self.param.ap_version, self.param.show_per_class_result)
+        else:
+            scores = ClassificationScores(net.outputs, net.blob_loss_weights)
+        batches = self.param.test_iter[index]
+        loss = 0.0
+        for _ in range(batches):
+            if self._interrupted():
+                self._info("solver.cpp:494", "Test interrupted.")
+                return
+            batch_loss, outputs = self._test_forward(net)
+            loss += batch_loss
+            scores.add(outputs)
+            self._exchange.alive()
+        if self.param.test_compute_loss:
+            self._info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
+        for name, value in scores.report().items():
+            if name not in self._best or value > self._best[name][0]:
+                self._best[name] = (value, self.iter)
+
+    def _test_forward(self, net: Net) -> tuple[float, dict[str, Tensor]]:
+        with torch.no_grad():
+            if self.layerwise:
+                loss = net.forward_layers()
+                return loss, {name: net.blobs[name].data_tensor() for name in net.outputs}
+            loss_tensor, outputs = net()
+        return (float(loss_tensor) if self.param.test_compute_loss else 0.0), outputs
+
+    def _interrupted(self) -> bool:
+        while (request := self.requests()) is not Action.NONE:
+            if request is Action.SNAPSHOT:
+                self.snapshot()
+            else:
+                self._stopped = True
+        return self._stopped
+
+    def _test_is_due(self) -> bool:
+        return bool(self.param.test_interval) and self.iter % self.param.test_interval == 0
+
+    # ---- snapshots
+
+    def snapshot(self) -> None:
+        """Writes weights and solver state of the present iteration under snapshot_prefix."""
+        if self.is_root:
+            weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
+            self._last_snapshot = (self.iter, weights)
+        self._continue_random_stream()
+
+    def restore(self, path: str) -> None:
+        """Goes on where a solver state was written: weights, history, iteration, learning rate, place in the data."""
+        self.iter = snapshots.load(path, self.net, self._policy, self.history, self._rule.histories)
+        for layer in self.net.source_layers:
+            layer.start_at(self.iter * self.param.iter_size)
+        for net, batches in zip(self.test_nets, self.param.test_iter, strict=False):
+            for layer in net.source_layers:
+                layer.start_at(self._tests_before(self.iter) * batches)
+        self._continue_random_stream()
+
+    def _tests_before(self, iteration: int) -> int:
+        """How many tests an uninterrupted run has done when it reaches `iteration`."""
+        if not self.param.test_interval or not iteration:
+            return 0
+        done = -(-iteration // self.param.test_interval)
+        return done if self.param.test_initialization else done - 1
+
+    def _continue_random_stream(self) -> None:
+        """Seeds dropout's generator from the iteration at each snapshot, so that a resumed run draws what this one does."""
+        torch.manual_seed(hash((runtime.data_seed(), self.iter, runtime.rank)) & 0x7FFFFFFFFFFFFFFF)
+
+    # ---- log
+
+    def _info(self, where: str, message: str) -> None:
+        if self.is_root:
+            log.info(where, message)
+
+    def _log_outputs(self, outputs: dict[str, Tensor]) -> None:
+        weights, index = self.net.blob_loss_weights, 0
+        for name in self.net.outputs:
+            for value in outputs[name].detach().float().reshape(-1).tolist():
+                suffix = loss_suffix(weights.get(name, 0.0), value)
+                self._info("solver.cpp:259", f"    Train net output #{index}: {name} = {ostream_number(value)}{suffix}")
+                index += 1
+
+    def _log_batch(self) -> None:
+        """The number of records behind one update, which the published results hang on."""
+        for layer in self.net.source_layers:
+            shape = self.net.blobs[layer.param.top[0]].shape
+            if shape:
+                batch, steps, ranks = shape[0], self.param.iter_size, runtime.world_size
+                self._info(
+                    "solver.cpp:296",
+                    f"Effective batch size: {batch * steps * ranks} "
+                    f"(batch_size {batch} x iter_size {steps} x {ranks} device{'s' if ranks > 1 else ''})",
+                )
+                return
+
+    def _log_summary(self, first: int, seconds: float) -> None:
+        done = self.iter - first
+        pace = f", {ostream_number(done / seconds)} a second" if seconds > 0 else ""
+        minutes, rest = divmod(round(seconds), 60)
+        self._info("solver.cpp:338", f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
+        for name, (value, iteration) in self._best.items():
+            self._info("solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
+        if self._last_snapshot:
+            self._info("solver.cpp:340", f"Weights: {self._last_snapshot[1]}")
+
+    # ---- checks
+
+    def _seed(self) -> None:
+        if self.param.random_seed >= 0:
+            set_random_seed(self.param.random_seed)
+        elif runtime.seed is None:
+            set_random_seed(runtime.data_seed())
+            self._info("solver.cpp:65", f"Random seed {runtime.seed}: random_seed in the solver repeats this run.")
+
+    def _check(self) -> None:
+        p = self.param
+        if p.average_loss < 1:
+            raise CaffeError(f"solver: average_loss is {p.average_loss}; it must be at least 1")
+        if p.iter_size < 1:
+            raise CaffeError(f"solver: iter_size is {p.iter_size}; it must be at least 1")
+        if p.eval_type not in _EVAL_TYPES:
+            raise CaffeError(f"solver: unknown eval_type '{p.eval_type}'; known: {', '.join(_EVAL_TYPES)}")
+        rule_for(p.type)
+        if self.is_root:
+            snapshots.check_writable(p)
+
+
+class _Scalar:
+    """A scalar on its way from the device: asked for before the backward pass is queued, read while that one runs."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = value
+        if value.is_cuda:
+            self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
+            self._host.copy_(value, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> float:
+        if self._event is not None:
+            self._event.synchronize()
+        return float(self._host)
