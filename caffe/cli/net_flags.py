@@ -54,8 +54,10 @@ def build_net(flags: argparse.Namespace, phase: int) -> Net:
 
 def load_weights(net: Net, weights: str) -> None:
     """Copies the weights of a comma list of files into a net, in that order."""
+    from caffe.engine.weights import copy_trained_from
+
     for path in weight_files(weights):
-        net.copy_trained_from(path)
+        copy_trained_from(net, path)
 
 
 def weight_files(weights: str) -> list[str]:

@@ -132,6 +132,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     import torch
 
     from caffe.engine.runtime import runtime
+    from caffe.engine.weights import copy_trained_from
     from caffe.solver.requests import Action, SignalRequests
     from caffe.solver.solver import Solver
 
@@ -150,7 +151,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         for path in weight_files(flags.weights):
             _root_info(root, "caffe.cpp:155", f"Finetuning from {path}")
             for net in (solver.net, *solver.test_nets):
-                net.copy_trained_from(path)
+                copy_trained_from(net, path)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from caffe import log
+from caffe.engine.weights import copy_trained_from
+from caffe.engine.weights import save as save_weights
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.solver_state import SolverState, read_solver_state, write_solver_state
@@ -59,7 +61,7 @@ def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor
     hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
     form = "HDF5" if hdf5 else "binary proto"
     log.info("solver.cpp:606" if hdf5 else "solver.cpp:596", f"Snapshotting to {form} file {weights}")
-    net.save(weights, write_diff=param.snapshot_diff)
+    save_weights(net, weights, param.snapshot_diff)
     log.info("sgd_solver.cpp:317" if hdf5 else "sgd_solver.cpp:307", f"Snapshotting solver state to {form} file {state}")
     write_solver_state(
         state,
@@ -90,7 +92,7 @@ def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int
     check_is_solver_state(path)
     state = read_solver_state(path)
     if state.learned_net:
-        net.copy_trained_from(_weights_of(path, state.learned_net))
+        copy_trained_from(net, _weights_of(path, state.learned_net))
     if len(state.history) != len(history):
         raise CaffeError(
             f"{path}: holds {len(state.history)} history blobs, this solver has {len(history)} "

@@ -13,6 +13,7 @@ from torch import Tensor
 from caffe import log
 from caffe.engine.net import Net
 from caffe.engine.runtime import runtime, set_random_seed
+from caffe.engine.weights import share_trained_layers_with
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
@@ -239,7 +240,7 @@ class Solver:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
         self._info("solver.cpp:433", f"Iteration {self.iter}, Testing net (#{index})")
         net = self.test_nets[index]
-        net.share_trained_layers_with(self.net)
+        share_trained_layers_with(net, self.net)
         scores: ClassificationScores | DetectionScores
         if self.param.eval_type == "detection":
             scores = DetectionScores(net.outputs, self.param.ap_version, self.param.show_per_class_result)
