@@ -68,5 +68,7 @@ def weight_files(weights: str) -> list[str]:
             raise CaffeError(f"-weights {path}: no such file")
         if path.endswith((".solverstate", ".solverstate.h5")):
             model = path.replace(".solverstate", ".caffemodel")
-            raise CaffeError(f"-weights {path}: a solver state holds no weights; resume with -snapshot, or give {model}")
+            raise CaffeError(
+                f"-weights {path}: a solver state holds no weights; resume with -snapshot, or give {model}"
+            )
     return files

@@ -57,7 +57,7 @@ def _command(argv: Sequence[str]) -> int:
     net = build_net(flags, PHASES["TEST"])
     load_weights(net, flags.weights)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
-    evaluations = [top for layer in net.layers if layer.type_name == "DetectionEvaluate" for top in layer.param.top]
+    evaluations = {top for step in net.steps if step.layer.type_name == "DetectionEvaluate" for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)
     averages = ClassificationScores([o for o in net.outputs if o not in evaluations], net.blob_loss_weights)
     total = 0.0

@@ -36,5 +36,7 @@ def forward_backward(net: Net) -> float:
                 log.info("net.cpp:637", f"    [Backward] Layer {name}, bottom blob {bottom} diff: {value}")
         for j, blob in enumerate(step.layer.blobs):
             if blob.requires_grad and blob.grad is not None:
-                log.info("net.cpp:647", f"    [Backward] Layer {name}, param blob {j} diff: {_mean_magnitude(blob.grad)}")
+                log.info(
+                    "net.cpp:647", f"    [Backward] Layer {name}, param blob {j} diff: {_mean_magnitude(blob.grad)}"
+                )
     return loss

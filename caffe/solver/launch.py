@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # what torch.distributed exports, with its types
 
 import caffe
 from caffe.errors import CaffeError
@@ -39,7 +39,7 @@ def caffe_command(argv: Sequence[str]) -> list[str]:
 
 def launch(command: Sequence[str], world: int) -> int:
     """Runs `command` as `world` ranks and waits for them. Returns 0; raises CaffeError naming the rank that failed."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ranks = [_start(command, rank, world, store.port) for rank in range(world)]
     relays = [
         threading.Thread(target=_relay, args=(rank, process.stderr), daemon=True)
@@ -54,7 +54,7 @@ def launch(command: Sequence[str], world: int) -> int:
         failed = [rank for rank, process in enumerate(ranks) if process.poll()]
         if failed:
             _wait(ranks, _GRACE_SECONDS, for_all=True)
-            raise CaffeError(_explain(dist.PrefixStore("caffe", store), ranks))
+            raise CaffeError(_explain(PrefixStore("caffe", store), ranks))
     finally:
         _end(ranks)
         for relay in relays:
@@ -94,23 +94,27 @@ def _wait(ranks: Sequence[subprocess.Popen[str]], seconds: float | None = None, 
         time.sleep(_POLL_SECONDS)
 
 
-def _explain(store: dist.Store, ranks: Sequence[subprocess.Popen[str]]) -> str:
+def _explain(store: Store, ranks: Sequence[subprocess.Popen[str]]) -> str:
     """Whose failure ended the run: a rank's own error, then a rank killed, then one that others waited for in vain."""
-    own, killed, lost, silent = [], [], [], []
+    own: list[tuple[float, str]] = []
+    lost: list[tuple[float, str]] = []
+    ended: list[str] = []
     for rank, process in enumerate(ranks):
         status = process.poll()
         if not status:
             continue
         if store.check([f"error_{rank}"]):
             error = json.loads(store.get(f"error_{rank}"))
-            (lost if error["lost"] else own).append(f"rank {rank}: {error['message']}")
-        elif status < 0 and status != -signal.SIGABRT:
-            name = signal.Signals(-status).name
+            (lost if error["lost"] else own).append((error["time"], f"rank {rank}: {error['message']}"))
+        elif status == -signal.SIGABRT:  # NCCL's way of giving up on the others
+            lost.append((0.0, f"rank {rank} was aborted; {describe_places(store, len(ranks))}"))
+        elif status < 0:
             hint = " (out of memory?)" if -status == signal.SIGKILL else ""
-            killed.append(f"rank {rank} was killed by {name}{hint}")
+            ended.append(f"rank {rank} was killed by {signal.Signals(-status).name}{hint}")
         else:
-            silent.append(f"rank {rank} ended with status {status}; {describe_places(store, len(ranks))}")
-    reasons = own or killed or lost or silent
+            ended.append(f"rank {rank} ended with status {status} and no message")
+    # The first error is the cause; later ones may be its consequences.
+    reasons = [message for _, message in sorted(own)] or ended or [message for _, message in sorted(lost)]
     return f"{reasons[0]}. The other ranks were stopped"
 
 

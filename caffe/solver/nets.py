@@ -72,7 +72,7 @@ def _with_state(net: Any, phase: int, states: list[Any]) -> Any:
     result = caffe_pb2.NetParameter()
     result.CopyFrom(net)
     result.state.Clear()
-    result.state.phase = phase
+    result.state.phase = phase  # type: ignore[assignment]  # an enum's number
     for state in (net.state, *states):
         result.state.MergeFrom(state)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -21,13 +22,18 @@ class Progress:
         if enabled is None:
             enabled = sys.stderr.isatty() and log.minimum_level() <= log.WARNING
         self._enabled = enabled
-        self._bar: tqdm[object] | None = None
+        self._bar: tqdm[Any] | None = None
         self._total, self._start, self._unit = total, start, unit
 
     def __enter__(self) -> Progress:
         if self._enabled:
             self._bar = tqdm(
-                total=self._total, initial=self._start, unit=self._unit, file=sys.stderr, dynamic_ncols=True, leave=False
+                total=self._total,
+                initial=self._start,
+                unit=self._unit,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
             )
             log.write_lines_with(lambda line: tqdm.write(line, file=sys.stderr))
         return self

@@ -19,6 +19,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store  # what torch.distributed exports, with its types
+from torch.distributed.rendezvous import rendezvous
 
 from caffe import log
 from caffe.engine.runtime import runtime
@@ -56,15 +58,15 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
     launcher finds it.
     """
     limit = timedelta(seconds=timeout)
-    meeting, rank, world = next(iter(dist.rendezvous("env://", timeout=limit)))
+    meeting, rank, world = next(iter(rendezvous("env://", timeout=limit)))
     runtime.rank, runtime.world_size = rank, world
     if rank:  # rank 0 writes the log
         os.environ["GLOG_minloglevel"] = str(max(log.WARNING, log.minimum_level()))
-    store = dist.PrefixStore("caffe", meeting)
+    store = PrefixStore("caffe", meeting)
     try:
         dist.init_process_group(
             "nccl" if on_gpus else "gloo",
-            store=dist.PrefixStore("gradients", meeting),
+            store=PrefixStore("gradients", meeting),
             rank=rank,
             world_size=world,
             timeout=limit,
@@ -80,11 +82,12 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
     runtime.rank, runtime.world_size = 0, 1
 
 
-def report_error(store: dist.Store, rank: int, error: BaseException) -> None:
+def report_error(store: Store, rank: int, error: BaseException) -> None:
     """Notes why this rank fails; as far as the store can still be reached."""
     message = str(error) if isinstance(error, CaffeError) else f"{type(error).__name__}: {error}"
     with suppress(RuntimeError):
-        store.set(f"error_{rank}", json.dumps({"lost": isinstance(error, LostContactError), "message": message}))
+        note = {"lost": isinstance(error, LostContactError), "time": time.time(), "message": message}
+        store.set(f"error_{rank}", json.dumps(note))
 
 
 @dataclass
@@ -101,7 +104,7 @@ class _Bucket:
 class Ranks:
     """The exchange of one rank with the others (see caffe.solver.gradients.Exchange)."""
 
-    def __init__(self, store: dist.Store, timeout: float) -> None:
+    def __init__(self, store: Store, timeout: float) -> None:
         self._store = store
         self._timeout = timeout
         self._rank, self._world = runtime.rank, runtime.world_size
@@ -127,13 +130,13 @@ class Ranks:
                 group, size = [], 0
             group.append(p)
             size += p.numel() * p.element_size()
-            p.register_post_accumulate_grad_hook(self._gradient_ready)
+            p.register_post_accumulate_grad_hook(self._gradient_ready)  # type: ignore[no-untyped-call]
         if group:
             self._add_bucket(group)
 
     def _add_bucket(self, params: list[Tensor]) -> None:
         flat = torch.zeros(sum(p.numel() for p in params), dtype=params[0].dtype, device=params[0].device)
-        views = [v.view(p.shape) for v, p in zip(flat.split([p.numel() for p in params]), params, strict=True)]
+        views = [v.view(p.shape) for v, p in zip(torch.split(flat, [p.numel() for p in params]), params, strict=True)]
         bucket = _Bucket(params, flat, views)
         self._buckets.append(bucket)
         self._bucket_of.update(dict.fromkeys(params, bucket))
@@ -211,7 +214,7 @@ class Ranks:
         while True:
             try:
                 self._store.wait([key], timedelta(seconds=self._timeout))
-                return self._store.get(key).decode()
+                return str(self._store.get(key).decode())
             except dist.DistStoreError as error:
                 now = self._heartbeat()
                 if now == seen:
@@ -242,13 +245,13 @@ class Ranks:
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             raise LostContactError(
-                f"lost contact with the other ranks in iteration {self._iteration}: "
+                f"waited in vain for another rank in iteration {self._iteration}: "
                 f"{describe_places(self._store, self._world) or reason}"
             ) from error
 
 
-def describe_places(store: dist.Store, world: int) -> str:
-    """How far each rank says it is, those that are behind first; empty if the store cannot be asked."""
+def describe_places(store: Store, world: int) -> str:
+    """How far each rank says it is, the one that the others wait for first; empty if the store cannot be asked."""
     places = []
     try:
         for rank in range(world):
@@ -257,7 +260,8 @@ def describe_places(store: dist.Store, world: int) -> str:
                 continue
             at = json.loads(store.get(f"at_{rank}"))
             waits = at["doing"] != "computing"
-            places.append((at["iteration"], waits, f"rank {rank} is {at['doing']} in iteration {at['iteration']}"))
+            still = at["doing"] if waits else "still computing"
+            places.append((at["iteration"], waits, f"rank {rank} is {still} in iteration {at['iteration']}"))
     except RuntimeError:
         return ""
     return ", ".join(text for *_, text in sorted(places))

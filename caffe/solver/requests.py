@@ -57,6 +57,8 @@ class SignalRequests:
             raise KeyboardInterrupt
         if action is Action.STOP:
             self._stopping = True
-            log.info("signal_handler.cpp:20", "Stopping after this iteration, with a snapshot; Ctrl-C again ends at once.")
+            log.info(
+                "signal_handler.cpp:20", "Stopping after this iteration, with a snapshot; Ctrl-C again ends at once."
+            )
         if action is not Action.NONE and action not in self._pending:
             self._pending.append(action)

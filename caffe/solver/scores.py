@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from caffe import log
-from caffe.detection.average_precision import average_precision
 from caffe.errors import CaffeError
 from caffe.solver.number_format import loss_suffix, ostream_number
 
@@ -85,7 +84,7 @@ class DetectionScores:
             blob = blobs[name]
             if blob.ndim == 0 or blob.shape[-1] != 5:
                 raise CaffeError(
-                    f'testing with eval_type: "detection": output \'{name}\' has shape {tuple(blob.shape)}, but every '
+                    f"testing with eval_type: \"detection\": output '{name}' has shape {tuple(blob.shape)}, but every "
                     "output must come from a DetectionEvaluate layer (rows of 5); consume others with a Silence layer"
                 )
             rows = blob.detach().float().cpu().numpy().reshape(-1, 5)
@@ -96,7 +95,9 @@ class DetectionScores:
             self._found[name].append(found[(found[:, 3] != 0) | (found[:, 4] != 0)])
 
     def average_precisions(self, name: str) -> dict[int, float]:
-        """AP by label, for the labels of which an object or a detection was counted for output `name`."""
+        """AP by label, for the labels whose objects were counted in output `name`; 0 where nothing was found."""
+        from caffe.detection.average_precision import average_precision
+
         found = np.concatenate(self._found[name]) if self._found[name] else np.empty((0, 5), np.float32)
         result = {}
         for label, objects in sorted(self._objects[name].items()):
@@ -125,6 +126,5 @@ class DetectionScores:
         return means
 
 
-def _mean(values: Sequence[float] | object) -> float:
-    numbers = list(values)  # type: ignore[call-overload]
-    return float(sum(numbers) / len(numbers)) if numbers else 0.0
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -62,7 +62,9 @@ def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor
     form = "HDF5" if hdf5 else "binary proto"
     log.info("solver.cpp:606" if hdf5 else "solver.cpp:596", f"Snapshotting to {form} file {weights}")
     save_weights(net, weights, param.snapshot_diff)
-    log.info("sgd_solver.cpp:317" if hdf5 else "sgd_solver.cpp:307", f"Snapshotting solver state to {form} file {state}")
+    log.info(
+        "sgd_solver.cpp:317" if hdf5 else "sgd_solver.cpp:307", f"Snapshotting solver state to {form} file {state}"
+    )
     write_solver_state(
         state,
         SolverState(
@@ -81,7 +83,9 @@ def check_finite(net: Any) -> None:
     """Raises a CaffeError rather than let a ruined net take the place of a good snapshot."""
     norms = torch._foreach_norm(net.learnable_params)
     if norms and not bool(torch.isfinite(torch.stack(list(norms))).all()):
-        raise CaffeError("no snapshot written: the weights are no longer finite, which a too large base_lr brings about")
+        raise CaffeError(
+            "no snapshot written: the weights are no longer finite, which a too large base_lr brings about"
+        )
 
 
 def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int) -> int:

@@ -68,9 +68,7 @@ class Solver:
                 self._info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
                 self.test_nets.append(Net(choice.param))
         net = self.net
-        self._rule = rule_for(self.param.type)(
-            self.param, net.learnable_params, net.params_lr, net.params_weight_decay
-        )
+        self._rule = rule_for(self.param.type)(self.param, net.learnable_params, net.params_lr, net.params_weight_decay)
         self.iter = 0
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stopped = False
@@ -157,7 +155,8 @@ class Solver:
         display = bool(self.param.display) and self.iter % self.param.display == 0
         self._exchange.begin(self.iter)
         self._clear_gradients()
-        loss, outputs = 0.0, {}
+        loss = 0.0
+        outputs: dict[str, Tensor] = {}
         for i in range(self.param.iter_size):
             last = i == self.param.iter_size - 1
             self._exchange.accumulating(not last)
@@ -217,7 +216,9 @@ class Solver:
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
-        kept = f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
+        kept = (
+            f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
+        )
         records = [key for layer in self.net.source_layers for key in getattr(layer, "record_keys", lambda: [])()]
         seen = f"; records of the batch: {', '.join(records)}" if records else ""
         raise CaffeError(
@@ -344,7 +345,9 @@ class Solver:
         minutes, rest = divmod(round(seconds), 60)
         self._info("solver.cpp:338", f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
         for name, (value, iteration) in self._best.items():
-            self._info("solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
+            self._info(
+                "solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations."
+            )
         if self._last_snapshot:
             self._info("solver.cpp:340", f"Weights: {self._last_snapshot[1]}")
 
@@ -379,7 +382,7 @@ class _Scalar:
         if value.is_cuda:
             self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
             self._host.copy_(value, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
     def read(self) -> float:

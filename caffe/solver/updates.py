@@ -21,7 +21,6 @@ from caffe import log
 from caffe.errors import CaffeError
 from caffe.solver.number_format import ostream_number
 
-
 #: what torch's foreach functions take and give
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
