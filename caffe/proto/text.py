@@ -19,11 +19,12 @@ from google.protobuf.message import Message
 from caffe import log
 from caffe.errors import ProtoError
 from caffe.proto import caffe_pb2
+from caffe.proto.atomic import replacing
 from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
 from caffe.proto.upgrade import upgrade_net, upgrade_solver
 
-__all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text"]
+__all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
 
 MAX_BYTES = 64 << 20
 """The longest text that is parsed. Nets take kilobytes; weights belong into a .caffemodel."""
@@ -52,6 +53,13 @@ def read_solver(path: str | os.PathLike[str]) -> caffe_pb2.SolverParameter:
 def read_text(path: str | os.PathLike[str], message: M) -> M:
     """Merges the prototxt at `path` into `message` and returns it. Raises ProtoError as `parse_text` does."""
     return parse_text(_load(path), message, str(path))
+
+
+def write_text(path: str | os.PathLike[str], message: Message) -> None:
+    """Writes `message` as a prototxt; the file appears only once it is whole. CaffeError where it cannot be written."""
+    text = to_text(message).encode("utf-8")
+    with replacing(path, len(text)) as temporary:
+        temporary.write_bytes(text)
 
 
 def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) -> M:

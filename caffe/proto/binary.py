@@ -1,0 +1,40 @@
+"""Single messages in binary files: mean images (`.binaryproto`), nets, whatever is small enough to be parsed whole.
+
+Weights and solver states have readers of their own, which leave the numbers where they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from caffe.errors import ProtoError
+from caffe.proto.atomic import replacing
+from caffe.proto.weights import describe, map_file
+
+M = TypeVar("M", bound=Message)
+
+
+def read_binary(path: str | os.PathLike[str], message: M) -> M:
+    """Parses the file at `path` into `message` and returns it.
+
+    Raises ProtoError where it is missing, empty, or holds something else, with what it looks like.
+    """
+    path = Path(path)
+    name = message.DESCRIPTOR.name
+    buffer = map_file(path, f"a binary {name}")
+    try:
+        message.ParseFromString(bytes(buffer))
+    except DecodeError:
+        raise ProtoError(f"{path}: no binary {name}, or a damaged one: {describe(path, buffer)}") from None
+    return message
+
+
+def write_binary(path: str | os.PathLike[str], message: Message) -> None:
+    """Writes `message`; the file appears only once it is whole. Raises CaffeError where it cannot be written."""
+    data = message.SerializeToString(deterministic=True)
+    with replacing(path, len(data)) as temporary:
+        temporary.write_bytes(data)
