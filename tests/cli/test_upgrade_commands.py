@@ -11,7 +11,9 @@ from caffe.cli import upgrade_net_proto_binary, upgrade_net_proto_text, upgrade_
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights
 
-V1 = "name: 'n' input: 'x' input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4\nlayers { name: 'r' type: RELU bottom: 'x' top: 'y' }\n"
+V1 = """name: 'n' input: 'x' input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4
+layers { name: 'r' type: RELU bottom: 'x' top: 'y' }
+"""
 TODAY = """name: "n"
 layer {
   name: "input"
