@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 
 #include "cuda_error.h"
+#include "detection_output.h"
 #include "multibox_loss.h"
 #include "normalize.h"
 #include "prior_box.h"
@@ -11,6 +12,7 @@ using namespace nb::literals;
 
 namespace {
 
+// A tensor's data_ptr(), a stream: an address as an integer.
 template <typename T>
 T* at(uintptr_t address) {
   return reinterpret_cast<T*>(address);
@@ -150,6 +152,38 @@ void bind_prior_box(nb::module_& m) {
 #endif
 }
 
+void bind_detection_output(nb::module_& m) {
+  using Options = caffe::DetectionOutputOptions;
+  nb::class_<Options>(m, "DetectionOutputOptions")
+      .def("__init__",
+           [](Options* self, int num, int num_priors, int num_classes, bool share_location, int background_label_id,
+              int code_type, bool variance_encoded_in_target, float confidence_threshold, float nms_threshold,
+              float eta, int top_k, int keep_top_k) {
+             new (self) Options{num,
+                                num_priors,
+                                num_classes,
+                                share_location,
+                                background_label_id,
+                                static_cast<caffe::CodeType>(code_type),
+                                variance_encoded_in_target,
+                                confidence_threshold,
+                                nms_threshold,
+                                eta,
+                                top_k,
+                                keep_top_k};
+           })
+      .def_prop_ro("capacity", &Options::capacity);
+  m.def("detection_output_workspace_bytes", &caffe::detection_output_workspace_bytes);
+  m.def(
+      "detection_output",
+      [](const Options& options, uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t workspace, int threads,
+         uintptr_t rows, uintptr_t counts) {
+        caffe::detection_output(options, at<float>(loc), at<float>(conf), at<float>(prior), at<void>(workspace),
+                                threads, at<float>(rows), at<int32_t>(counts));
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -160,6 +194,7 @@ NB_MODULE(_C, m) {
 #else
   m.attr("has_cuda") = false;
 #endif
+  bind_detection_output(m);
   bind_multibox_loss(m);
   bind_normalize(m);
   bind_prior_box(m);

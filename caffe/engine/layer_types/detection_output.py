@@ -1,0 +1,113 @@
+"""DetectionOutput: from predictions to detections, with the files and pictures that the layer makes on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.detection import result_files
+from caffe.detection.visualize import Visualizer
+from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer_types.shapes import count, text
+from caffe.errors import CaffeError
+from caffe.ops.detection_output import detection_output_static, trim
+
+
+@register
+class DetectionOutput(Layer):
+    """Bottoms: location predictions N×(P·L·4), confidences N×(P·C), priors 1×2×(P·4), and the images to visualize.
+
+    Top: 1×1×K×7, a row a detection: image, label, score, xmin, ymin, xmax, ymax (corners in units of the input), by
+    image, label and falling score. No detection in the whole batch: one row an image, its id and six −1.
+    """
+
+    type_name = "DetectionOutput"
+    bottoms = (3, 4)
+
+    #: the top keeps all rows that could be in use, N·capacity; unused ones are the image's id and six −1. Its shape then
+    #: depends on the bottoms' shapes alone, as CUDA graphs and export need. Result files are not written.
+    static_shape = False
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        param = self.param.detection_output_param
+        if not param.HasField("num_classes") or param.num_classes < 1:
+            self.fail("Must specify num_classes (background included)")
+        if param.nms_param.nms_threshold < 0:
+            self.fail(f"nms_threshold must be non negative, not {param.nms_param.nms_threshold:g}")
+        if not 0 < param.nms_param.eta <= 1:
+            self.fail(f"eta must be over 0 and at most 1, not {param.nms_param.eta:g}")
+        self.num_classes: int = param.num_classes
+        self.loc_classes: int = 1 if param.share_location else param.num_classes
+        self.results: result_files.ResultFiles | None = None
+        self.visualizer: Visualizer | None = None
+        try:
+            if result_files.wanted(param.save_output_param):
+                self.results = result_files.ResultFiles(
+                    param.save_output_param, param.num_classes, param.background_label_id
+                )
+            if param.visualize:
+                if len(bottom) < 4:
+                    self.fail("visualize takes a fourth bottom, the images (usually 'data')")
+                self.visualizer = Visualizer(param, self.param.transform_param)
+        except CaffeError as error:
+            raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        loc, conf, prior = bottom[:3]
+        if not loc or not conf or loc[0] != conf[0]:
+            self.fail(f"location predictions are {text(loc)}, confidences {text(conf)}: they must be of as many images")
+        if len(prior) < 3 or prior[1] != 2 or prior[2] % 4:
+            self.fail(f"priors are {text(prior)}; they must be 1×2×(4 values a prior), as PriorBox makes them")
+        priors = prior[2] // 4
+        if count(loc, 1) != priors * self.loc_classes * 4:
+            self.fail(
+                "Number of priors must match number of location predictions: "
+                f"{priors} priors take {priors * self.loc_classes * 4} values an image, "
+                f"'{self.param.bottom[0]}' has {count(loc, 1)}"
+            )
+        if count(conf, 1) != priors * self.num_classes:
+            self.fail(
+                "Number of priors must match number of confidence predictions: "
+                f"{priors} priors and num_classes: {self.num_classes} take {priors * self.num_classes} values an "
+                f"image, '{self.param.bottom[1]}' has {count(conf, 1)}"
+                + (f", as for {count(conf, 1) // priors} classes" if priors and count(conf, 1) % priors == 0 else "")
+            )
+        return [(1, 1, 1, 7)]
+
+    def takes_gradient(self, index: int) -> bool:
+        return False
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        self.reshape([tuple(b.shape) for b in bottom])
+        param = self.param.detection_output_param
+        nms = param.nms_param
+        rows, counts = detection_output_static(
+            *bottom[:3],
+            num_classes=self.num_classes,
+            share_location=param.share_location,
+            background_label_id=param.background_label_id,
+            code_type=param.code_type,
+            variance_encoded_in_target=param.variance_encoded_in_target,
+            confidence_threshold=(
+                param.confidence_threshold
+                if param.HasField("confidence_threshold")
+                else -torch.finfo(torch.float32).max
+            ),
+            nms_threshold=nms.nms_threshold,
+            eta=nms.eta,
+            top_k=nms.top_k if nms.HasField("top_k") else -1,
+            keep_top_k=param.keep_top_k,
+        )
+        if self.static_shape:
+            return rows.reshape(1, 1, -1, 7)
+        detections = trim(rows, counts)
+        if detections.shape[0] and detections[0, 1] == -1:
+            log.info("detection_output_layer.cpp:282", "Couldn't find any detections")
+        if self.results is not None:
+            self.results.add(detections.cpu().numpy(), bottom[0].shape[0])
+        if self.visualizer is not None:
+            self.visualizer.show(bottom[3], detections)
+        return detections[None, None]

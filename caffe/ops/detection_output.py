@@ -1,0 +1,156 @@
+"""DetectionOutput: location and confidence predictions to the list of detections (SSD, section 2.2; Caffe's layer).
+
+`detection_output` gives the rows that Caffe's layer gives. `detection_output_static` has outputs whose shapes depend on
+the shapes of its inputs alone and never waits for the device, so it can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe import _C
+
+#: PriorBoxParameter.CodeType: how a location prediction is written relative to its prior
+CORNER, CENTER_SIZE, CORNER_SIZE = 1, 2, 3
+
+
+def detection_output(
+    loc: Tensor,
+    conf: Tensor,
+    prior: Tensor,
+    *,
+    num_classes: int,
+    share_location: bool = True,
+    background_label_id: int = 0,
+    code_type: int = CORNER,
+    variance_encoded_in_target: bool = False,
+    confidence_threshold: float = -torch.finfo(torch.float32).max,
+    nms_threshold: float = 0.3,
+    eta: float = 1.0,
+    top_k: int = -1,
+    keep_top_k: int = -1,
+) -> Tensor:
+    """The detections of a batch, K×7: image, label, score, xmin, ymin, xmax, ymax; by image, label, falling score.
+
+    Takes what `detection_output_static` takes. With no detection in the whole batch there is one row an image: its id,
+    then six −1.
+    """
+    rows, counts = detection_output_static(
+        loc, conf, prior, num_classes, share_location, background_label_id, code_type, variance_encoded_in_target,
+        confidence_threshold, nms_threshold, eta, top_k, keep_top_k,
+    )  # fmt: skip
+    return trim(rows, counts)
+
+
+def trim(rows: Tensor, counts: Tensor) -> Tensor:
+    """The rows in use, K×7, of `detection_output_static`'s answer; one row of −1 an image where none is in use."""
+    num, capacity, _ = rows.shape
+    used = rows[torch.arange(capacity, device=rows.device) < counts[:, None]]
+    if used.shape[0] > 0:
+        return used
+    nothing = rows.new_full((num, 7), -1.0)
+    nothing[:, 0] = torch.arange(num, device=rows.device)
+    return nothing
+
+
+@torch.library.custom_op("caffe::detection_output", mutates_args=())
+def detection_output_static(
+    loc: Tensor,
+    conf: Tensor,
+    prior: Tensor,
+    num_classes: int,
+    share_location: bool,
+    background_label_id: int,
+    code_type: int,
+    variance_encoded_in_target: bool,
+    confidence_threshold: float,
+    nms_threshold: float,
+    eta: float,
+    top_k: int,
+    keep_top_k: int,
+) -> tuple[Tensor, Tensor]:
+    """The detections of each image in rows of their own: N×capacity×7 and their counts, N (int32).
+
+    loc: N×(P·L·4) coded boxes, L = 1 with `share_location`, else `num_classes`. conf: N×(P·num_classes) scores.
+    prior: 1×2×(P·4), boxes and variances. Any axes after the first are taken as flattened; computed in float32.
+    Limits (`top_k`, `keep_top_k`) under 0 are none. Rows past an image's count are its id and six −1.
+    capacity is keep_top_k or what can be kept at most, if that is less. Has no gradient.
+    Raises ValueError where shapes, devices or settings do not fit each other.
+    """
+    num_priors = _check(loc, conf, prior, num_classes, share_location, nms_threshold, eta, code_type)
+    options = _C.DetectionOutputOptions(
+        loc.shape[0], num_priors, num_classes, share_location, background_label_id, code_type,
+        variance_encoded_in_target, confidence_threshold, nms_threshold, eta, top_k, keep_top_k,
+    )  # fmt: skip
+    loc, conf, prior = (t.detach().to(torch.float32).contiguous() for t in (loc, conf, prior))
+    rows = loc.new_empty((loc.shape[0], options.capacity, 7))
+    counts = torch.empty(loc.shape[0], dtype=torch.int32, device=loc.device)
+    pointers = loc.data_ptr(), conf.data_ptr(), prior.data_ptr()
+    if loc.is_cuda:
+        if not _C.has_cuda:
+            raise RuntimeError(
+                "this build of caffe has no CUDA layers: install it where nvcc is on PATH (CMake option WITH_CUDA=ON "
+                "says what is missing), or run on the CPU"
+            )
+        with torch.cuda.device(loc.device):
+            size = _C.detection_output_cuda_workspace_bytes(options)
+            workspace = torch.empty(size, dtype=torch.uint8, device=loc.device)
+            stream = torch.cuda.current_stream().cuda_stream
+            code = _C.detection_output_cuda(
+                options, *pointers, workspace.data_ptr(), stream, rows.data_ptr(), counts.data_ptr()
+            )
+        if code:
+            raise RuntimeError(f"detection_output on {loc.device}: {_C.cuda_error_string(code)}")
+    else:
+        threads = torch.get_num_threads()
+        workspace = torch.empty(_C.detection_output_workspace_bytes(options, threads), dtype=torch.uint8)
+        _C.detection_output(options, *pointers, workspace.data_ptr(), threads, rows.data_ptr(), counts.data_ptr())
+    return rows, counts
+
+
+@detection_output_static.register_fake
+def _(
+    loc: Tensor, conf: Tensor, prior: Tensor, num_classes: int, share_location: bool, background_label_id: int,
+    code_type: int, variance_encoded_in_target: bool, confidence_threshold: float, nms_threshold: float, eta: float,
+    top_k: int, keep_top_k: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    num_priors = prior.numel() // 8
+    most = (num_classes - (0 <= background_label_id < num_classes)) * (
+        num_priors if top_k < 0 else torch.sym_min(top_k, num_priors)
+    )
+    capacity = most if keep_top_k < 0 else torch.sym_min(keep_top_k, most)
+    rows = loc.new_empty((loc.shape[0], capacity, 7), dtype=torch.float32)
+    return rows, loc.new_empty((loc.shape[0],), dtype=torch.int32)
+
+
+def _check(
+    loc: Tensor, conf: Tensor, prior: Tensor, num_classes: int, share_location: bool, nms_threshold: float,
+    eta: float, code_type: int,
+) -> int:  # fmt: skip
+    """The number of priors; ValueError where the arguments do not fit each other."""
+    if not (loc.device == conf.device == prior.device):
+        raise ValueError(f"loc is on {loc.device}, conf on {conf.device}, prior on {prior.device}: want one device")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; it takes 1 or more")
+    if prior.numel() % 8:
+        raise ValueError(f"prior has shape {tuple(prior.shape)}; it takes 1 x 2 x (number of priors * 4)")
+    num, num_priors = loc.shape[0], prior.numel() // 8
+    if conf.shape[0] != num:
+        raise ValueError(f"loc has {num} images, conf {conf.shape[0]}")
+    loc_values = num_priors * 4 * (1 if share_location else num_classes)
+    for name, tensor, want in (("location", loc, loc_values), ("confidence", conf, num_priors * num_classes)):
+        if tensor.numel() != num * want:
+            raise ValueError(
+                f"Number of priors must match number of {name} predictions: {num_priors} priors and {num_classes} "
+                f"classes take {want} values an image, there are {tensor.numel() // max(num, 1)}"
+            )
+    if num_priors * num_classes >= 1 << 32:
+        raise ValueError(f"{num_priors} priors times {num_classes} classes is too many: it takes under 2^32 scores")
+    if not nms_threshold >= 0:
+        raise ValueError(f"nms_threshold is {nms_threshold:g}; it takes 0 or more")
+    if not 0 < eta <= 1:
+        raise ValueError(f"eta is {eta:g}; it takes more than 0, at most 1")
+    if code_type not in (CORNER, CENTER_SIZE, CORNER_SIZE):
+        raise ValueError(f"code_type is {code_type}; it takes 1 (CORNER), 2 (CENTER_SIZE) or 3 (CORNER_SIZE)")
+    return num_priors
