@@ -58,7 +58,7 @@ def _without_padding(boxes: Floats, height: int, width: int, resize: Any) -> Flo
     else:
         left = (input_width - input_height * aspect) / 2 / input_width
     low, high = np.array([left, top], np.float32), np.array([1 - left, 1 - top], np.float32)
-    inside = ((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1)
+    inside = np.all((boxes[:, :2] < high) & (boxes[:, 2:] > low), axis=1, keepdims=True)
     projected = (boxes - np.tile(low, 2)) / np.tile(high - low, 2)
-    result: Floats = np.where(inside[:, None], projected, boxes).astype(np.float32)
+    result: Floats = np.where(inside, projected, boxes).astype(np.float32)
     return result

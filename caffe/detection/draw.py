@@ -38,7 +38,7 @@ def class_color(label: int) -> Color:
 
 def draw_boxes(image: NDArray[Any], boxes: Iterable[Box]) -> Image:
     """A copy of the image (H×W×3 or H×W×1, uint8, BGR) with the boxes drawn, the first on top."""
-    canvas: Image = (
+    canvas: Any = (
         cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 or image.shape[2] == 1 else image[:, :, :3].copy()
     )
     height, width = canvas.shape[:2]

@@ -40,7 +40,9 @@ def _read_mean(path: str) -> NDArray[np.float32]:
     except OSError as error:
         raise CaffeError(f"cannot read mean_file '{path}': {error.strerror}") from None
     except ValueError as error:
-        raise CaffeError(f"mean_file '{path}' is no image mean (a BlobProto, as compute_image_mean writes it)") from error
+        raise CaffeError(
+            f"mean_file '{path}' is no image mean (a BlobProto, as compute_image_mean writes it)"
+        ) from error
 
 
 class Visualizer:
@@ -90,7 +92,9 @@ class Visualizer:
                 size = (frame.shape[1], frame.shape[0])
                 self._video = cv2.VideoWriter(self.save_file, cv2.VideoWriter.fourcc(*"MJPG"), 30, size)
                 if not self._video.isOpened():
-                    raise CaffeError(f"cannot write the video '{self.save_file}' (save_file): give a name that ends in .avi")
+                    raise CaffeError(
+                        f"cannot write the video '{self.save_file}' (save_file): give a name that ends in .avi"
+                    )
             self._video.write(frame)
         if self.window:
             try:

@@ -117,9 +117,9 @@ def _(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     num_priors = prior.numel() // 8
     most = (num_classes - (0 <= background_label_id < num_classes)) * (
-        num_priors if top_k < 0 else torch.sym_min(top_k, num_priors)
+        num_priors if top_k < 0 else min(top_k, num_priors)
     )
-    capacity = most if keep_top_k < 0 else torch.sym_min(keep_top_k, most)
+    capacity = most if keep_top_k < 0 else min(keep_top_k, most)
     rows = loc.new_empty((loc.shape[0], capacity, 7), dtype=torch.float32)
     return rows, loc.new_empty((loc.shape[0],), dtype=torch.int32)
 

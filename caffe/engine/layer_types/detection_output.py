@@ -102,7 +102,8 @@ class DetectionOutput(Layer):
             keep_top_k=param.keep_top_k,
         )
         if self.static_shape:
-            return rows.reshape(1, 1, -1, 7)
+            everything: Tensor = rows.reshape(1, 1, -1, 7)
+            return everything
         detections = trim(rows, counts)
         if detections.shape[0] and detections[0, 1] == -1:
             log.info("detection_output_layer.cpp:282", "Couldn't find any detections")
