@@ -29,28 +29,43 @@ CAFFE_HOST_DEVICE float float_from_bits(int32_t bits) {
   return x;
 }
 
-// e^x. Infinity above 88.72, gradual underflow to 0 below -87.33, NaN for NaN.
-CAFFE_HOST_DEVICE float exp_float(float x) {
-  // e^x = 2^n e^r with n whole and |r| <= ln(2) / 2. Beyond the clamp the answer is infinity or 0 anyway.
-  float y = x < 90.0f ? x : 90.0f;  // NaN becomes 90 here and is put back at the end
-  y = y > -105.0f ? y : -105.0f;
-  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
-  const float shifted = y * 1.44269504f + magic;
-  const float n = shifted - magic;
-  float r = y - n * 0.693359375f;  // ln(2) in two parts; the first has few enough bits for an exact product
-  r = r - n * -2.12194440e-4f;
+// e^r for |r| <= ln(2) / 2.
+CAFFE_HOST_DEVICE float exp_reduced(float r) {
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  return p * (r * r) + r + 1.0f;
+}
+
+// 1.5 * 2^23: adding it to a number leaves the nearest whole number in the low bits.
+constexpr float kRounder = 12582912.0f;
+constexpr int32_t kRounderBits = 0x4b400000;
+
+// x less n ln(2). ln(2) comes in two parts; the first has few enough bits for an exact product.
+CAFFE_HOST_DEVICE float less_logs_of_2(float x, float n) { return x - n * 0.693359375f - n * -2.12194440e-4f; }
+
+// e^x. Infinity above 88.72, gradual underflow to 0 below -87.33, NaN for NaN.
+CAFFE_HOST_DEVICE float exp_float(float x) {
+  // e^x = 2^n e^r with n whole. Beyond the clamp the answer is infinity or 0 anyway; NaN passes it.
+  float y = 90.0f < x ? 90.0f : x;
+  y = -105.0f > y ? -105.0f : y;
+  const float shifted = y * 1.44269504f + kRounder;
+  const float p = exp_reduced(less_logs_of_2(y, shifted - kRounder));
   // 2^n in two factors, so that neither leaves the normal range.
-  const int32_t whole = float_bits(shifted) - float_bits(magic);
-  const int32_t half = whole >> 1;
-  const float result = p * float_from_bits((half + 127) << 23) * float_from_bits((whole - half + 127) << 23);
-  return x == x ? result : x;
+  const int32_t n = float_bits(shifted) - kRounderBits;
+  const int32_t half = n >> 1;
+  return p * float_from_bits((half + 127) * (1 << 23)) * float_from_bits((n - half + 127) * (1 << 23));
+}
+
+// e^x for x <= 0, faster: what is under the smallest normal number is about that number instead. NaN for NaN.
+CAFFE_HOST_DEVICE float exp_not_positive(float x) {
+  const float y = -87.3365f > x ? -87.3365f : x;
+  const float shifted = y * 1.44269504f + kRounder;
+  const float p = exp_reduced(less_logs_of_2(y, shifted - kRounder));
+  return p * float_from_bits((float_bits(shifted) - kRounderBits + 127) * (1 << 23));
 }
 
 // Natural logarithm for x >= the smallest normal number. 0 gives -infinity, negative numbers and NaN give NaN;
@@ -59,7 +74,7 @@ CAFFE_HOST_DEVICE float log_float(float x) {
   // x = 2^e m with m in [sqrt(1/2), sqrt(2))
   const int32_t bits = float_bits(x);
   const int32_t e = (bits - 0x3f3504f3) >> 23;
-  const float m = float_from_bits(bits - e * (1 << 23));
+  const float m = float_from_bits(bits - static_cast<int32_t>(static_cast<uint32_t>(e) << 23));
   const float r = m - 1.0f;
   const float z = r * r;
   float p = 7.0376836292e-2f;
@@ -76,7 +91,7 @@ CAFFE_HOST_DEVICE float log_float(float x) {
   p = p + n * -2.12194440e-4f;
   p = p - 0.5f * z;
   float result = r + p + n * 0.693359375f;
-  result = x < 3.0e38f || x != x ? result : (x > 3.4028234e38f ? x : result);  // infinity stays
+  result = x > 3.4028234e38f ? x : result;  // infinity stays
   const float nan = float_from_bits(0x7fc00000);
   const float minus_infinity = float_from_bits(static_cast<int32_t>(0xff800000u));
   return x > 0.0f ? result : (x == 0.0f ? minus_infinity : nan);

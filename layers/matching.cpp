@@ -60,8 +60,8 @@ CAFFE_VECTORIZE void meet_truth(const BoxColumns& boxes, int64_t blocks, const B
     const int64_t begin = b * kMatchBlock;
     const float largest = float_from_bits(block_overlaps(boxes, begin, truth, area, overlaps));
     if (largest == 0.0f) continue;
-    float* best_overlap = scratch.best_overlap + begin;
-    int32_t* best_truth = scratch.best_truth + begin;
+    float* __restrict best_overlap = scratch.best_overlap + begin;
+    int32_t* __restrict best_truth = scratch.best_truth + begin;
     for (int k = 0; k < kMatchBlock; ++k) {
       const bool better = overlaps[k] > best_overlap[k];
       best_overlap[k] = better ? overlaps[k] : best_overlap[k];

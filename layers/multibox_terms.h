@@ -74,14 +74,14 @@ CAFFE_HOST_DEVICE float largest_score(const float* x, int num_classes) {
 CAFFE_HOST_DEVICE float softmax_loss(const float* x, int num_classes, int target) {
   const float largest = largest_score(x, num_classes);
   float sum = 0.0f;
-  for (int c = 0; c < num_classes; ++c) sum += exp_float(x[c] - largest);
-  return -log_float(max_of(exp_float(x[target] - largest) / sum, kLeastProbability));
+  for (int c = 0; c < num_classes; ++c) sum += exp_not_positive(x[c] - largest);
+  return -log_float(max_of(exp_not_positive(x[target] - largest) / sum, kLeastProbability));
 }
 
 CAFFE_HOST_DEVICE void softmax_gradient(const float* x, int num_classes, int target, float scale, float* gradient) {
   const float largest = largest_score(x, num_classes);
   float sum = 0.0f;
-  for (int c = 0; c < num_classes; ++c) gradient[c] = exp_float(x[c] - largest);
+  for (int c = 0; c < num_classes; ++c) gradient[c] = exp_not_positive(x[c] - largest);
   for (int c = 0; c < num_classes; ++c) sum += gradient[c];
   for (int c = 0; c < num_classes; ++c) gradient[c] = (gradient[c] / sum - (c == target ? 1.0f : 0.0f)) * scale;
 }
@@ -89,7 +89,7 @@ CAFFE_HOST_DEVICE void softmax_gradient(const float* x, int num_classes, int tar
 // Cross entropy of a sigmoid with a target of 1 or 0.
 CAFFE_HOST_DEVICE float logistic_loss(float x, bool target) {
   const float positive = x >= 0.0f ? 1.0f : 0.0f;
-  return log_float(1.0f + exp_float(x - 2.0f * x * positive)) - x * ((target ? 1.0f : 0.0f) - positive);
+  return log_float(1.0f + exp_not_positive(x - 2.0f * x * positive)) - x * ((target ? 1.0f : 0.0f) - positive);
 }
 
 // Summed over the classes; a target outside them means that every class's target is 0.
