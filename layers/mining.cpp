@@ -10,7 +10,7 @@ namespace caffe {
 namespace {
 
 // Softmax goes over boxes in blocks of this many, one a vector lane, so that each box's sum keeps its own order.
-constexpr int kLanes = 32;  // not 16: loops that short are unrolled instead of vectorised
+constexpr int kLanes = kGathered;  // not 16: loops that short are unrolled instead of vectorised
 // As many classes of a block as are turned at a time.
 constexpr int kClasses = 64;
 
@@ -121,6 +121,18 @@ void confidence_losses(ConfLossType type, const float* scores, int64_t count, in
     } else {
       for (int64_t k = 0; k < boxes; ++k) losses[i + k] = softmax_loss(x + k * num_classes, num_classes, wanted[k]);
     }
+  }
+}
+
+void confidence_losses_at(ConfLossType type, const float* scores, const int32_t* index, int64_t count, int num_classes,
+                          const int32_t* targets, float* rows, float* losses) {
+  for (int64_t i = 0; i < count; i += kGathered) {
+    const int64_t boxes = std::min<int64_t>(kGathered, count - i);
+    for (int64_t k = 0; k < boxes; ++k) {
+      const float* row = scores + static_cast<int64_t>(index[i + k]) * num_classes;
+      std::copy(row, row + num_classes, rows + k * num_classes);
+    }
+    confidence_losses(type, rows, boxes, num_classes, targets + i, 0, losses + i);
   }
 }
 

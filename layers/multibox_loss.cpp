@@ -1,124 +1,13 @@
 #include "multibox_loss.h"
 
 #include <algorithm>
-#include <atomic>
 
-#include "arena.h"
-#include "matching.h"
-#include "mining.h"
-#include "multibox_terms.h"
-#include "parallel.h"
+#include "multibox_batch.h"
+#include "multibox_workspace.h"
 #include "vectorize.h"
 
 namespace caffe {
 namespace {
-
-// ---- Workspace
-
-// The label rows that count, grouped by image: those of image n are first[n]..first[n + 1].
-struct Truths {
-  Box* box;
-  float* area;
-  int32_t* row;
-  int32_t* first;
-};
-
-struct ImageResult {
-  double loc_loss, conf_loss;
-  int64_t positives, negatives;
-};
-
-// What one thread works with.
-struct Scratch {
-  float* decoded;  // [P, 4] predictions as boxes
-  BoxColumns columns;
-  MatchScratch matching;
-  int32_t* match;  // one a padded prior, in the terms of match_boxes
-  Truths chosen;   // the ground truths of one class
-  float* losses;
-  int32_t* targets;
-  Candidate* candidates;
-};
-
-struct Workspace {
-  Truths truths;
-  ImageResult* results;
-  BoxColumns priors;
-  uint8_t* targets;  // [N, P, C], for LOGISTIC without mining
-  Scratch* threads;
-};
-
-bool targets_by_score(const MultiBoxLossOptions& o) {
-  return o.conf_loss_type == ConfLossType::LOGISTIC && o.mining_type == MiningType::NONE;
-}
-
-bool suppresses(const MultiBoxLossOptions& o) { return o.nms_threshold > 0.0f && o.mining_type != MiningType::NONE; }
-
-BoxColumns take_columns(Arena& arena, int64_t priors) {
-  const int64_t padded = padded_to_blocks(priors);
-  BoxColumns c;
-  c.xmin = arena.take<float>(padded);
-  c.ymin = arena.take<float>(padded);
-  c.xmax = arena.take<float>(padded);
-  c.ymax = arena.take<float>(padded);
-  c.area = arena.take<float>(padded);
-  c.state = arena.take<int32_t>(padded);
-  c.bounds = arena.take<Box>(padded / kMatchBlock);
-  return c;
-}
-
-Truths take_truths(Arena& arena, const MultiBoxLossSizes& sizes) {
-  return {arena.take<Box>(sizes.labels), arena.take<float>(sizes.labels), arena.take<int32_t>(sizes.labels),
-          arena.take<int32_t>(sizes.images + 1)};
-}
-
-Scratch take_scratch(Arena& arena, const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o) {
-  const int64_t padded = padded_to_blocks(sizes.priors);
-  Scratch s = {};
-  if (!o.use_prior_for_matching || suppresses(o)) s.decoded = arena.take<float>(sizes.priors * 4);
-  if (!o.use_prior_for_matching) s.columns = take_columns(arena, sizes.priors);
-  s.matching = {arena.take<float>(padded), arena.take<int32_t>(padded), arena.take<float>(sizes.labels),
-                arena.take<int32_t>(sizes.labels)};
-  s.match = arena.take<int32_t>(padded);
-  s.chosen = take_truths(arena, sizes);
-  s.losses = arena.take<float>(sizes.priors);
-  s.targets = arena.take<int32_t>(sizes.priors);
-  s.candidates = arena.take<Candidate>(sizes.priors);
-  return s;
-}
-
-Workspace take_workspace(Arena& arena, const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o, int threads) {
-  Workspace w = {};
-  w.truths = take_truths(arena, sizes);
-  w.results = arena.take<ImageResult>(sizes.images);
-  if (o.use_prior_for_matching) w.priors = take_columns(arena, sizes.priors);
-  if (targets_by_score(o)) w.targets = arena.take<uint8_t>(sizes.images * sizes.priors * o.num_classes);
-  w.threads = arena.take<Scratch>(threads);
-  for (int t = 0; t < threads; ++t) {
-    const Scratch scratch = take_scratch(arena, sizes, o);
-    if (w.threads) w.threads[t] = scratch;
-  }
-  return w;
-}
-
-// As many threads as there are images to give them, and work worth starting them for.
-int useful_threads(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o, int threads) {
-  const int64_t scores = sizes.images * sizes.priors * o.num_classes;
-  return static_cast<int>(std::clamp<int64_t>(std::min(sizes.images, 1 + scores / 100000), 1, std::max(threads, 1)));
-}
-
-// Calls body(image, slot) for every image; slots are numbered from 0 and used by one thread at a time.
-template <typename Body>
-void for_each_image(int64_t images, int threads, const Body& body) {
-  std::atomic<int64_t> next{0};
-  parallel_for(threads, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t slot = begin; slot < end; ++slot) {
-      for (int64_t image = next++; image < images; image = next++) body(image, static_cast<int>(slot));
-    }
-  });
-}
-
-// ---- Ground truth
 
 // Sorts the rows that count into images, in their order.
 void group_by_image(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o, const float* label,
@@ -145,35 +34,7 @@ void group_by_image(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o
   truths.first[0] = 0;
 }
 
-// ---- One image
-
-struct Inputs {
-  MultiBoxLossSizes sizes;
-  const MultiBoxLossOptions& options;
-  const float *loc, *conf, *prior, *label;
-
-  int64_t loc_classes() const { return options.share_location ? 1 : options.num_classes; }
-  const float* scores(int64_t image) const { return conf + image * sizes.priors * options.num_classes; }
-  const float* variance() const { return prior + 4 * sizes.priors; }
-  const float* label_row(int32_t row) const { return label + 8 * static_cast<int64_t>(row); }
-
-  // Where the location of `prior` for location class `c` is in loc and its gradient.
-  int64_t loc_offset(int64_t image, int64_t p, int64_t c) const {
-    return ((image * sizes.priors + p) * loc_classes() + c) * 4;
-  }
-  // The location class that a match is about: of match class k, to label row `row`.
-  int64_t loc_class(int k, int32_t row) const {
-    if (options.share_location) return 0;
-    return options.use_prior_for_matching ? static_cast<int64_t>(label_row(row)[1]) : k;
-  }
-};
-
-Box error_of(const Inputs& in, int64_t image, int64_t p, int64_t loc_class, int32_t row) {
-  return location_error(in.options, load_box(in.prior + 4 * p), load_box(in.variance() + 4 * p),
-                        load_box(in.label_row(row) + 3), load_box(in.loc + in.loc_offset(image, p, loc_class)));
-}
-
-CAFFE_VECTORIZE void decode_all(const Inputs& in, int64_t image, int64_t loc_class, float* decoded) {
+CAFFE_VECTORIZE void decode_all(const MultiBoxBatch& in, int64_t image, int64_t loc_class, float* decoded) {
   const CodeType type = in.options.code_type;
   const bool variance_in_target = in.options.variance_in_target;
   for (int64_t p = 0; p < in.sizes.priors; ++p) {
@@ -185,7 +46,7 @@ CAFFE_VECTORIZE void decode_all(const Inputs& in, int64_t image, int64_t loc_cla
 
 // Matches the image's priors (or their predictions of class k) to ground truths; scratch.match gets indices into the
 // ground truths returned.
-Truths match_image(const Inputs& in, const Workspace& w, const Scratch& s, int64_t image, int k) {
+Truths match_image(const MultiBoxBatch& in, const Workspace& w, const Scratch& s, int64_t image, int k) {
   const MultiBoxLossOptions& o = in.options;
   const int32_t first = w.truths.first[image];
   Truths truths = {w.truths.box + first, w.truths.area + first, w.truths.row + first, nullptr};
@@ -215,7 +76,7 @@ Truths match_image(const Inputs& in, const Workspace& w, const Scratch& s, int64
 }
 
 // Ranks candidates and brings those to be chosen to the front; returns their number.
-int64_t choose(const Inputs& in, const Scratch& s, int64_t image, int64_t candidates, int64_t wanted) {
+int64_t choose(const MultiBoxBatch& in, const Scratch& s, int64_t image, int64_t candidates, int64_t wanted) {
   const MultiBoxLossOptions& o = in.options;
   wanted = std::min(wanted, candidates);
   if (!suppresses(o)) {
@@ -228,7 +89,7 @@ int64_t choose(const Inputs& in, const Scratch& s, int64_t image, int64_t candid
 }
 
 // Marks the hardest of the boxes that overlap no ground truth much as negatives, a multiple of the positives.
-void mine_negatives(const Inputs& in, const Scratch& s, int64_t image) {
+void mine_negatives(const MultiBoxBatch& in, const Scratch& s, int64_t image) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
   const int64_t positives = std::count_if(s.match, s.match + priors, [](int32_t m) { return m >= 0; });
@@ -247,7 +108,7 @@ void mine_negatives(const Inputs& in, const Scratch& s, int64_t image) {
 }
 
 // Keeps the hardest boxes of all: others are neither positive nor negative.
-void mine_hard_examples(const Inputs& in, const Scratch& s, int64_t image, const Truths& truths) {
+void mine_hard_examples(const MultiBoxBatch& in, const Scratch& s, int64_t image, const Truths& truths) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
   for (int64_t p = 0; p < priors; ++p) {
@@ -273,7 +134,7 @@ void mine_hard_examples(const Inputs& in, const Scratch& s, int64_t image, const
 }
 
 // From indices of ground truths to label rows; a match to a class that has no location predictions is none.
-void write_match(const Inputs& in, const Scratch& s, const Truths& truths, int32_t* match) {
+void write_match(const MultiBoxBatch& in, const Scratch& s, const Truths& truths, int32_t* match) {
   const MultiBoxLossOptions& o = in.options;
   for (int64_t p = 0; p < in.sizes.priors; ++p) {
     int32_t m = s.match[p] == kNegative ? kNegative : kNotChosen;
@@ -288,7 +149,7 @@ void write_match(const Inputs& in, const Scratch& s, const Truths& truths, int32
 }
 
 // The class that each prior of an image is to be given, without mining.
-void write_targets(const Inputs& in, const int32_t* match, int32_t* targets) {
+void write_targets(const MultiBoxBatch& in, const int32_t* match, int32_t* targets) {
   const int64_t priors = in.sizes.priors;
   std::fill(targets, targets + priors, in.options.background_label_id);
   for (int k = 0; k < match_classes(in.options); ++k) {
@@ -299,7 +160,8 @@ void write_targets(const Inputs& in, const int32_t* match, int32_t* targets) {
   }
 }
 
-ImageResult image_loss(const Inputs& in, const Scratch& s, int64_t image, const int32_t* match) {
+// The losses of an image. With mining, s.losses holds the confidence losses of the negatives.
+ImageResult image_loss(const MultiBoxBatch& in, const Scratch& s, int64_t image, const int32_t* match) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
   const bool mined = o.mining_type != MiningType::NONE;
@@ -307,30 +169,33 @@ ImageResult image_loss(const Inputs& in, const Scratch& s, int64_t image, const 
   for (int k = 0; k < match_classes(o); ++k) {
     for (int64_t p = 0; p < priors; ++p) {
       const int32_t row = match[k * priors + p];
-      if (row == kNotChosen) continue;
-      int target = o.background_label_id;
-      if (row >= 0) {
-        ++result.positives;
-        target = target_class(o, in.label_row(row));
-        result.loc_loss += location_loss(o.loc_loss_type, error_of(in, image, p, in.loc_class(k, row), row));
-      } else {
+      if (row == kNegative) {
         ++result.negatives;
-      }
-      if (mined) {
-        result.conf_loss +=
-            confidence_loss(o.conf_loss_type, in.scores(image) + p * o.num_classes, o.num_classes, target);
+        result.conf_loss += s.losses[p];
+      } else if (row >= 0) {
+        if (mined) s.positives[result.positives] = static_cast<int32_t>(p);
+        ++result.positives;
+        result.loc_loss += location_loss(o.loc_loss_type, error_of(in, image, p, in.loc_class(k, row), row));
       }
     }
   }
-  if (o.mining_type == MiningType::NONE && o.conf_loss_type == ConfLossType::SOFTMAX) {
+  int64_t count = 0;
+  if (mined) {
+    count = result.positives;
+    for (int64_t i = 0; i < count; ++i) s.targets[i] = target_class(o, in.label_row(match[s.positives[i]]));
+    confidence_losses_at(o.conf_loss_type, in.scores(image), s.positives, count, o.num_classes, s.targets, s.rows,
+                         s.losses);
+  } else if (o.conf_loss_type == ConfLossType::SOFTMAX) {
+    count = priors;
     write_targets(in, match, s.targets);
-    confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, s.targets, 0, s.losses);
-    for (int64_t p = 0; p < priors; ++p) result.conf_loss += s.losses[p];
+    confidence_losses(o.conf_loss_type, in.scores(image), count, o.num_classes, s.targets, 0, s.losses);
   }
+  for (int64_t i = 0; i < count; ++i) result.conf_loss += s.losses[i];
   return result;
 }
 
-ImageResult forward_image(const Inputs& in, const Workspace& w, const Scratch& s, int64_t image, int32_t* match) {
+ImageResult forward_image(const MultiBoxBatch& in, const Workspace& w, const Scratch& s, int64_t image,
+                          int32_t* match) {
   const MultiBoxLossOptions& o = in.options;
   for (int k = 0; k < match_classes(o); ++k) {
     const Truths truths = match_image(in, w, s, image, k);
@@ -343,21 +208,6 @@ ImageResult forward_image(const Inputs& in, const Workspace& w, const Scratch& s
   return image_loss(in, s, image, match);
 }
 
-// ---- LOGISTIC without mining: a target for each score
-
-// Calls body(index into the batch's scores) for each target of 1 that an image's matches set.
-template <typename Body>
-void for_each_target(const Inputs& in, int64_t image, const int32_t* match, const Body& body) {
-  const int64_t priors = in.sizes.priors;
-  for (int k = 0; k < match_classes(in.options); ++k) {
-    for (int64_t p = 0; p < priors; ++p) {
-      const int32_t row = match[k * priors + p];
-      if (row < 0) continue;
-      body(image * priors + p * in.options.num_classes + target_class(in.options, in.label_row(row)));
-    }
-  }
-}
-
 CAFFE_VECTORIZE double logistic_sum(const float* scores, const uint8_t* targets, int64_t count) {
   constexpr int kTerms = 256;
   float terms[kTerms];
@@ -368,64 +218,6 @@ CAFFE_VECTORIZE double logistic_sum(const float* scores, const uint8_t* targets,
     for (int64_t i = 0; i < n; ++i) sum += terms[i];
   }
   return sum;
-}
-
-// ---- Gradients
-
-CAFFE_VECTORIZE void scaled_sigmoids(const float* scores, int64_t count, float scale, float* gradient) {
-  for (int64_t i = 0; i < count; ++i) gradient[i] = sigmoid(scores[i]) * scale;
-}
-
-CAFFE_VECTORIZE void gradient_row(ConfLossType type, const float* scores, int num_classes, int target, float scale,
-                                  float* gradient) {
-  confidence_gradient(type, scores, num_classes, target, scale, gradient);
-}
-
-void backward_image(const Inputs& in, int64_t image, const int32_t* match, float loc_scale, float conf_scale,
-                    float* loc_diff, float* conf_diff) {
-  const MultiBoxLossOptions& o = in.options;
-  const int64_t priors = in.sizes.priors;
-  const int64_t classes = o.num_classes;
-  const bool mined = o.mining_type != MiningType::NONE;
-  float* loc_begin = loc_diff + in.loc_offset(image, 0, 0);
-  std::fill(loc_begin, loc_begin + priors * in.loc_classes() * 4, 0.0f);
-  float* conf_begin = conf_diff + image * priors * classes;
-  if (mined || !o.with_conf) {
-    std::fill(conf_begin, conf_begin + priors * classes, 0.0f);
-  } else if (o.conf_loss_type == ConfLossType::LOGISTIC) {
-    scaled_sigmoids(in.scores(image), priors * classes, conf_scale, conf_begin);
-  }
-  const auto add_confidence = [&](int64_t p, int target) {
-    gradient_row(o.conf_loss_type, in.scores(image) + p * classes, o.num_classes, target, conf_scale,
-                 conf_begin + p * classes);
-  };
-  for (int k = 0; k < match_classes(o); ++k) {
-    for (int64_t p = 0; p < priors; ++p) {
-      const int32_t row = match[k * priors + p];
-      if (row >= 0 && o.with_loc) {
-        const int64_t c = in.loc_class(k, row);
-        const Box error = error_of(in, image, p, c, row);
-        store_box({location_gradient(o.loc_loss_type, error.xmin) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.ymin) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.xmax) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.ymax) * loc_scale},
-                  loc_diff + in.loc_offset(image, p, c));
-      }
-      if (mined && o.with_conf && row != kNotChosen) {
-        add_confidence(p, row >= 0 ? target_class(o, in.label_row(row)) : o.background_label_id);
-      }
-    }
-  }
-  if (!mined && o.with_conf && o.conf_loss_type == ConfLossType::SOFTMAX) {
-    for (int64_t p = 0; p < priors; ++p) {
-      int target = o.background_label_id;
-      for (int k = 0; k < match_classes(o); ++k) {  // of several classes the last, as in write_targets
-        const int32_t row = match[k * priors + p];
-        if (row >= 0) target = target_class(o, in.label_row(row));
-      }
-      add_confidence(p, target);
-    }
-  }
 }
 
 }  // namespace
@@ -443,7 +235,7 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
   threads = useful_threads(sizes, options, threads);
   Arena arena(workspace);
   const Workspace w = take_workspace(arena, sizes, options, threads);
-  const Inputs in = {sizes, options, loc, conf, prior, label};
+  const MultiBoxBatch in = {sizes, options, loc, conf, prior, label};
   const int64_t matches = match_classes(options) * sizes.priors;
   group_by_image(sizes, options, label, w.truths);
   if (options.use_prior_for_matching) {
@@ -474,26 +266,6 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
                              (options.with_conf ? total.conf_loss / by : 0.0));
   counts[0] = static_cast<int32_t>(total.positives);
   counts[1] = static_cast<int32_t>(total.negatives);
-}
-
-void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                                const float* conf, const float* prior, const float* label, const int32_t* match,
-                                const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
-                                float* conf_diff) {
-  const Inputs in = {sizes, options, loc, conf, prior, label};
-  const int64_t matches = match_classes(options) * sizes.priors;
-  const float conf_scale = *top_diff / normalizer(options, sizes.images, sizes.priors, counts[0]);
-  const float loc_scale = options.loc_weight * conf_scale;
-  for_each_image(sizes.images, useful_threads(sizes, options, threads), [&](int64_t image, int) {
-    backward_image(in, image, match + image * matches, loc_scale, conf_scale, loc_diff, conf_diff);
-  });
-  if (targets_by_score(options) && options.with_conf) {
-    for (int64_t n = 0; n < sizes.images; ++n) {
-      // Several matches may set one target, so the gradient is written, not added to.
-      for_each_target(in, n, match + n * matches,
-                      [&](int64_t index) { conf_diff[index] = (sigmoid(conf[index]) - 1.0f) * conf_scale; });
-    }
-  }
 }
 
 }  // namespace caffe
