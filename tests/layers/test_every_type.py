@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.layer_harness import Bottom, Case, constant, labels, positive, probabilities, run, spread_out
-from tests.reference import arrangement, losses, recurrence, values, windows
 
 from caffe.engine.layer import TEST, layer_types
+from tests.layer_harness import Bottom, Case, constant, labels, positive, probabilities, run, spread_out
+from tests.reference import arrangement, losses, recurrence, values, windows
 
 B = Bottom
 IMAGE = B((2, 4, 7, 6))
@@ -264,7 +264,13 @@ CASES = [
     Case("ContrastiveLoss", "", [B((5, 3)), B((5, 3)), labels(5, classes=2)], losses.contrastive),
     Case(
         "ContrastiveLoss",
-        "contrastive_loss_param { margin: 5 legacy_version: true }",
+        "contrastive_loss_param { margin: 3 }",
+        [B((8, 3)), B((8, 3)), labels(8, classes=2)],
+        losses.contrastive,
+    ),
+    Case(
+        "ContrastiveLoss",
+        "contrastive_loss_param { margin: 7 legacy_version: true }",
         [B((5, 3, 1, 1)), B((5, 3, 1, 1)), labels(5, 1, 1, 1, classes=2)],
         losses.contrastive,
     ),
@@ -366,7 +372,7 @@ def test_gradient_equals_small_steps(case: Case) -> None:
 
     # ContrastiveLoss divides by a distance + 1e-4, which its loss does not have
     rtol = 1e-3 if case.type == "ContrastiveLoss" else 1e-5
-    assert torch.autograd.gradcheck(differentiable_tops, wanted, eps=1e-6, atol=1e-8, rtol=rtol)
+    assert torch.autograd.gradcheck(differentiable_tops, wanted, eps=1e-6, atol=3e-10, rtol=rtol, fast_mode=True)
 
 
 def test_every_type_has_a_case() -> None:
