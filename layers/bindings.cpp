@@ -182,6 +182,14 @@ void bind_detection_output(nb::module_& m) {
                                 threads, at<float>(rows), at<int32_t>(counts));
       },
       nb::call_guard<nb::gil_scoped_release>());
+#ifdef CAFFE_WITH_CUDA
+  m.def("detection_output_cuda_workspace_bytes", &caffe::detection_output_cuda_workspace_bytes);
+  m.def("detection_output_cuda", [](const Options& options, uintptr_t loc, uintptr_t conf, uintptr_t prior,
+                                    uintptr_t workspace, uintptr_t stream, uintptr_t rows, uintptr_t counts) {
+    return caffe::detection_output_cuda(options, at<float>(loc), at<float>(conf), at<float>(prior), at<void>(workspace),
+                                        at<void>(stream), at<float>(rows), at<int32_t>(counts));
+  });
+#endif
 }
 
 }  // namespace

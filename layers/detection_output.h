@@ -36,13 +36,13 @@ struct DetectionOutputOptions {
   int keep_top_k;       // negative: no limit
 
   // Classes that can be detected.
-  int foreground_classes() const {
+  CAFFE_HOST_DEVICE int foreground_classes() const {
     return num_classes - (0 <= background_label_id && background_label_id < num_classes ? 1 : 0);
   }
   // Boxes of one class that reach suppression, at most.
-  int candidates() const { return top_k < 0 || top_k > num_priors ? num_priors : top_k; }
+  CAFFE_HOST_DEVICE int candidates() const { return top_k < 0 || top_k > num_priors ? num_priors : top_k; }
   // Rows an image can fill.
-  int64_t capacity() const {
+  CAFFE_HOST_DEVICE int64_t capacity() const {
     const int64_t most = static_cast<int64_t>(foreground_classes()) * candidates();
     return keep_top_k < 0 || keep_top_k > most ? most : keep_top_k;
   }
