@@ -1,0 +1,1 @@
+"""The parts of `caffe.model_libs`, which scripts import them from."""
