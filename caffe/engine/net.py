@@ -368,7 +368,7 @@ class Net(nn.Module):
                 if weight:
                     if not blob.has_diff():
                         blob.set_diff(torch.full_like(output, weight))
-                    loss += weight * float(output.sum())
+                    loss += weight * float(output.detach().sum())
         return loss
 
     def _recorded(self, index: int, inputs: list[Tensor]) -> tuple[Tensor, ...]:

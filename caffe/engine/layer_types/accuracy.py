@@ -23,6 +23,10 @@ class Accuracy(Layer):
     bottoms = (2, 2)
     tops = (1, 2)
 
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        param = self.param.accuracy_param
+        self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
+
     def takes_gradient(self, index: int) -> bool:
         return False
 
@@ -46,8 +50,8 @@ class Accuracy(Layer):
         scores = bottom[0].movedim(self.canonical_axis(param.axis, bottom[0].dim()), -1).flatten(0, -2)
         labels = labels_of(bottom[1])
         valid = torch.ones_like(labels, dtype=torch.bool)
-        if param.HasField("ignore_label"):
-            valid = labels != param.ignore_label
+        if self.ignore_label is not None:
+            valid = labels != self.ignore_label
         classes = scores.shape[1]
         index, bad = class_index(labels, classes)
         if can_inspect(labels) and bool((bad & valid).any()):

@@ -39,6 +39,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
             self.mode = param.normalization
         elif param.HasField("normalize") and param.normalize:
             self.mode = VALID
+        self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
@@ -51,8 +52,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
         target = bottom[1].detach().reshape(-1).to(scores.dtype)
         losses = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
         valid = None
-        if self.param.loss_param.HasField("ignore_label"):
-            valid = target.long() != self.param.loss_param.ignore_label
+        if self.ignore_label is not None:
+            valid = target.long() != self.ignore_label
             losses = torch.where(valid, losses, 0)
         outer = bottom[0].shape[0]
         return losses.sum() / self.normalizer(self.mode, outer, count(bottom[0].shape, 1), valid)

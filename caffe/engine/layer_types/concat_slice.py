@@ -16,12 +16,14 @@ from caffe.engine.layer_types.shapes import text
 class _Axis(Layer):
     """`axis` (may be negative) or, in old nets, an unsigned `concat_dim` or `slice_dim`."""
 
-    def axis_of(self, param: Any, old_name: str, num_axes: int) -> int:
-        if not param.HasField(old_name):
-            return self.canonical_axis(param.axis, num_axes)
-        if param.HasField("axis"):
+    def read_axis(self, param: Any, old_name: str) -> None:
+        if param.HasField(old_name) and param.HasField("axis"):
             self.fail(f"give either axis or {old_name}, not both")
-        return self.canonical_axis(getattr(param, old_name), num_axes, old_name)
+        self.axis_name = old_name if param.HasField(old_name) else "axis"
+        self.axis: int = getattr(param, self.axis_name)
+
+    def axis_of(self, num_axes: int) -> int:
+        return self.canonical_axis(self.axis, num_axes, self.axis_name)
 
 
 @register
@@ -31,9 +33,12 @@ class Concat(_Axis):
     type_name = "Concat"
     bottoms = (1, None)
 
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.read_axis(self.param.concat_param, "concat_dim")
+
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         first = bottom[0]
-        axis = self.axis_of(self.param.concat_param, "concat_dim", len(first))
+        axis = self.axis_of(len(first))
         for i, shape in enumerate(bottom):
             if len(shape) != len(first) or any(
                 a != b for j, (a, b) in enumerate(zip(shape, first, strict=True)) if j != axis
@@ -47,7 +52,7 @@ class Concat(_Axis):
     def forward(self, *bottom: Tensor) -> Tensor:
         if len(bottom) == 1:
             return bottom[0]
-        return torch.cat(bottom, dim=self.axis_of(self.param.concat_param, "concat_dim", bottom[0].dim()))
+        return torch.cat(bottom, dim=self.axis_of(bottom[0].dim()))
 
 
 @register
@@ -57,8 +62,12 @@ class Slice(_Axis):
     type_name = "Slice"
     tops = (1, None)
 
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.read_axis(self.param.slice_param, "slice_dim")
+        self.points = list(self.param.slice_param.slice_point)
+
     def _sizes(self, shape: Sequence[int], axis: int) -> list[int]:
-        points = list(self.param.slice_param.slice_point)
+        points = self.points
         size, tops = shape[axis], self.num_tops
         if not points:
             if size % tops:
@@ -74,12 +83,12 @@ class Slice(_Axis):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         shape = bottom[0]
-        axis = self.axis_of(self.param.slice_param, "slice_dim", len(shape))
+        axis = self.axis_of(len(shape))
         return [(*shape[:axis], size, *shape[axis + 1 :]) for size in self._sizes(shape, axis)]
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         (x,) = bottom
         if self.num_tops == 1:
             return x
-        axis = self.axis_of(self.param.slice_param, "slice_dim", x.dim())
+        axis = self.axis_of(x.dim())
         return torch.split(x, self._sizes(x.shape, axis), dim=axis)

@@ -46,9 +46,9 @@ class Reshape(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         refuse_in_place(self)
-        dims = self.param.reshape_param.shape.dim
-        if sum(d == -1 for d in dims) > 1 or min(dims, default=0) < -1:
-            self.fail(f"shape {list(dims)} may hold sizes, 0 (copy), and at most one −1 (what is left)")
+        self.dims = list(self.param.reshape_param.shape.dim)
+        if sum(d == -1 for d in self.dims) > 1 or min(self.dims, default=0) < -1:
+            self.fail(f"shape {self.dims} may hold sizes, 0 (copy), and at most one −1 (what is left)")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         shape, param = bottom[0], self.param.reshape_param
@@ -58,7 +58,7 @@ class Reshape(Layer):
         end = len(shape) if param.num_axes == -1 else start + param.num_axes
         if not start <= end <= len(shape):
             self.fail(f"num_axes {param.num_axes} from axis {start} on is out of range for a bottom of {text(shape)}")
-        new = list(param.shape.dim)
+        new = self.dims
         copied = [start + i for i, d in enumerate(new) if d == 0]
         if copied and copied[-1] >= len(shape):
             self.fail(f"shape {new} copies axis {copied[-1]}, which a bottom of {text(shape)} does not have")

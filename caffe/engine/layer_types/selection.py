@@ -23,13 +23,15 @@ class ArgMax(Layer):
     type_name = "ArgMax"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        if self.param.argmax_param.top_k < 1:
+        param = self.param.argmax_param
+        if param.top_k < 1:
             self.fail("top_k must be at least 1")
+        self.axis: int | None = param.axis if param.HasField("axis") else None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         shape, param = bottom[0], self.param.argmax_param
-        if param.HasField("axis"):
-            axis = self.canonical_axis(param.axis, len(shape))
+        if self.axis is not None:
+            axis = self.canonical_axis(self.axis, len(shape))
             size, where = shape[axis], f"axis {axis}"
             top = (*shape[:axis], param.top_k, *shape[axis + 1 :])
         else:
@@ -43,8 +45,8 @@ class ArgMax(Layer):
         (x,) = bottom
         param = self.param.argmax_param
         with torch.no_grad():
-            if param.HasField("axis"):
-                values, where = self._largest(x, self.canonical_axis(param.axis, x.dim()))
+            if self.axis is not None:
+                values, where = self._largest(x, self.canonical_axis(self.axis, x.dim()))
                 result = values if param.out_max_val else where.to(x.dtype)
             else:
                 values, where = self._largest(x.flatten(1), 1)
@@ -75,12 +77,14 @@ class Crop(Layer):
     def takes_gradient(self, index: int) -> bool:
         return index == 0
 
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.offsets = list(self.param.crop_param.offset) or [0]
+
     def _offsets(self, num_axes: int) -> tuple[int, list[int]]:
-        param = self.param.crop_param
-        axis = self.canonical_axis(param.axis, num_axes)
-        offsets = list(param.offset) or [0]
+        axis = self.canonical_axis(self.param.crop_param.axis, num_axes)
+        offsets = self.offsets
         if len(offsets) == 1:
-            offsets *= num_axes - axis
+            offsets = offsets * (num_axes - axis)
         if len(offsets) != num_axes - axis:
             self.fail(
                 f"{len(offsets)} offsets for the {num_axes - axis} axes from {axis} on; give one, or one for each"

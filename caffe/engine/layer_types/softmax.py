@@ -110,6 +110,7 @@ class SoftmaxWithLoss(LossLayer):
         self.mode = param.normalization
         if param.HasField("normalize") and not param.HasField("normalization"):
             self.mode = VALID if param.normalize else BATCH_SIZE
+        self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
@@ -127,8 +128,8 @@ class SoftmaxWithLoss(LossLayer):
         axis = self.canonical_axis(self.param.softmax_param.axis, scores.dim())
         outer, classes, inner = count(scores.shape, 0, axis), scores.shape[axis], count(scores.shape, axis + 1)
         valid = None
-        if self.param.loss_param.HasField("ignore_label"):
-            valid = label != self.param.loss_param.ignore_label
+        if self.ignore_label is not None:
+            valid = label != self.ignore_label
         self.check_labels(label, valid, classes)
         if valid is not None:
             label = torch.where(valid, label, 0)
