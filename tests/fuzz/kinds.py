@@ -1,0 +1,147 @@
+"""What is fuzzed: for every kind of input, valid samples and the function of the project that reads it.
+
+To add a kind, write a function that returns samples and one that reads a file of that kind as the project does, using
+what it gets (a view that is never looked at proves nothing), and enter both in KINDS.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from caffe.proto import caffe_pb2
+from caffe.proto.binary import read_binary
+from caffe.proto.solver_state import SolverState, read_solver_state, write_solver_state
+from caffe.proto.text import read_net, read_solver, to_text
+from caffe.proto.upgrade import upgrade_net
+from caffe.proto.weights import read_weights, write_weights
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`samples()` are valid inputs; `read(path)` takes a file as the project does, and answers or raises CaffeError."""
+
+    samples: Callable[[], Sequence[bytes]]
+    read: Callable[[Path], object]
+    suffix: str = ""
+
+
+def _written(name: str, write: Callable[[Path], None]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        write(path)
+        return path.read_bytes()
+
+
+_NET = b"""name: "net"  # a comment
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: 'data' type: "AnnotatedData" top: "data" top: "label" include { phase: TRAIN stage: "a" }
+  transform_param { mean_value: [104, 117, 123] resize_param { prob: 1 interp_mode: LINEAR } }
+  data_param { source: "lmdb" batch_size: 4 backend: LMDB }
+  annotated_data_param { batch_sampler { sampler { min_scale: 0.3 max_scale: 1.0 } max_sample: 1 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: 1 decay_mult: 0x1 }
+  convolution_param { num_output: 8 pad: 1 kernel_size: 3 weight_filler { type: "xavier" } } blobs { data: [1.5, -2e-3] } }
+layer < name: "prior\\"\\n\\303\\251" type: "PriorBox" bottom: "conv1" bottom: "data" top: "prior"
+  prior_box_param { min_size: 12 aspect_ratio: 2 flip: true variance: 0.1 step: 8 } >
+"""
+_V1 = b"""name: "old" input: "x" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8 force_backward: true
+layers { name: "d" type: DATA top: "d" data_param { source: "s" scale: 0.5 mirror: true } }
+layers { name: "c" type: CONVOLUTION bottom: "d" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 param: "w"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layers { name: "b" type: SOFTMAX_LOSS bottom: "c" bottom: "d" }
+"""
+_V0 = b"""name: "older" input: "x" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+layers { layer { name: "p" type: "padding" pad: 2 } bottom: "x" top: "p" }
+layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 5 stride: 2 group: 1 } bottom: "p" top: "c" }
+"""
+_SOLVER = b"""net: "train_val.prototxt"
+test_iter: 100 test_interval: 500 base_lr: 0.01 momentum: .9 lr_policy: "multistep" stepvalue: 80000 stepvalue: 100000
+solver_mode: GPU snapshot_prefix: "snap/net" store_blobs_in_old_format: true foo { a: [1, 2] b: "}" } solver_type: ADAM
+train_state { level: 1 stage: "x" }
+"""
+
+
+def _small_net() -> tuple[caffe_pb2.NetParameter, list[list[np.ndarray]]]:
+    net = caffe_pb2.NetParameter(name="small")
+    net.layer.add(name="data", type="Input", top=["x"])
+    net.layer.add(name="ip", type="InnerProduct", bottom=["x"], top=["y"]).inner_product_param.num_output = 2
+    net.layer.add(name="scale/a", type="Scale", bottom=["y"], top=["y"], phase=caffe_pb2.TEST)
+    rng = np.random.default_rng(0)
+    return net, [[], [rng.normal(size=(2, 30)).astype("f4"), np.zeros(2, "f4")], [np.ones((), "f4")]]
+
+
+@cache
+def weights() -> list[bytes]:
+    """Present, V1 and V0 weights; packed and double numbers; both kinds of shape; diffs."""
+    net, blobs = _small_net()
+    old = caffe_pb2.NetParameter(name="old")
+    v1 = old.layers.add(name="fc", type=caffe_pb2.V1LayerParameter.INNER_PRODUCT)
+    v1.blobs.add(num=1, channels=1, height=2, width=3, data=range(6), diff=range(6))
+    v0 = old.layers.add().layer
+    v0.name, v0.type = "conv1", "conv"
+    v0.blobs.add(num=2, channels=1, height=1, width=1, double_data=[1, 2])
+    unpacked = b"".join(b"\x2d" + np.float32(v).tobytes() for v in range(6)) + b"\x3a\x02\x08\x06"
+    layer = b"\x0a\x01l\x3a" + bytes([len(unpacked)]) + unpacked
+    return [
+        _written("w", lambda path: write_weights(path, net, blobs)),
+        _written("w", lambda path: write_weights(path, net, blobs, diffs=blobs)),
+        old.SerializeToString(),
+        b"\xa2\x06" + bytes([len(layer)]) + layer,
+    ]
+
+
+@cache
+def weights_hdf5() -> list[bytes]:
+    net, blobs = _small_net()
+    return [_written("w.h5", lambda path, d=diffs: write_weights(path, net, blobs, diffs=d)) for diffs in (None, blobs)]
+
+
+def _state() -> SolverState:
+    return SolverState(120, "net_iter_120.caffemodel", [np.arange(12, dtype="f4").reshape(3, 4), np.ones(2, "f4")], 1)
+
+
+@cache
+def solver_states() -> list[bytes]:
+    return [_written("s", lambda path: write_solver_state(path, _state()))]
+
+
+@cache
+def solver_states_hdf5() -> list[bytes]:
+    return [_written("s.h5", lambda path: write_solver_state(path, _state()))]
+
+
+@cache
+def means() -> list[bytes]:
+    blob = caffe_pb2.BlobProto(num=1, channels=3, height=2, width=2, data=range(12))
+    return [blob.SerializeToString()]
+
+
+def _read_weights(path: Path) -> float:
+    return sum(float(np.sum(blob, dtype="f8")) for layer in read_weights(path) for blob in layer.blobs + layer.diffs)
+
+
+def _read_solver_state(path: Path) -> float:
+    return sum(float(np.sum(array, dtype="f8")) for array in read_solver_state(path).history)
+
+
+def _read_binary_net(path: Path) -> str:
+    net = read_binary(path, caffe_pb2.NetParameter())
+    upgrade_net(net, str(path))
+    return to_text(net)
+
+
+KINDS: dict[str, Kind] = {
+    "net": Kind(lambda: [_NET, _V1, _V0], lambda path: to_text(read_net(path)), ".prototxt"),
+    "solver": Kind(lambda: [_SOLVER], lambda path: to_text(read_solver(path)), ".prototxt"),
+    "weights": Kind(weights, _read_weights, ".caffemodel"),
+    "weights_hdf5": Kind(weights_hdf5, _read_weights, ".caffemodel.h5"),
+    "solver_state": Kind(solver_states, _read_solver_state, ".solverstate"),
+    "solver_state_hdf5": Kind(solver_states_hdf5, _read_solver_state, ".solverstate.h5"),
+    "binary_net": Kind(weights, _read_binary_net, ".caffemodel"),
+    "mean": Kind(means, lambda path: read_binary(path, caffe_pb2.BlobProto()), ".binaryproto"),
+}
