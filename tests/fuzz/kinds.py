@@ -14,21 +14,27 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe.data.image_list import read_labels, read_pairs
 from caffe.proto import caffe_pb2
 from caffe.proto.binary import read_binary
 from caffe.proto.solver_state import SolverState, read_solver_state, write_solver_state
 from caffe.proto.text import read_net, read_solver, to_text
 from caffe.proto.upgrade import upgrade_net
 from caffe.proto.weights import read_weights, write_weights
+from tests.fuzz import data_kinds
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`samples()` are valid inputs; `read(path)` takes a file as the project does, and answers or raises CaffeError."""
+    """`samples()` are valid inputs; `read(path)` takes a file as the project does, and answers or raises CaffeError.
+
+    `names_file` is False for readers whose callers add the file's name to the error.
+    """
 
     samples: Callable[[], Sequence[bytes]]
     read: Callable[[Path], object]
     suffix: str = ""
+    names_file: bool = True
 
 
 def _written(name: str, write: Callable[[Path], None]) -> bytes:
@@ -44,7 +50,7 @@ layer { name: 'data' type: "AnnotatedData" top: "data" top: "label" include { ph
   transform_param { mean_value: [104, 117, 123] resize_param { prob: 1 interp_mode: LINEAR } }
   data_param { source: "lmdb" batch_size: 4 backend: LMDB }
   annotated_data_param { batch_sampler { sampler { min_scale: 0.3 max_scale: 1.0 } max_sample: 1 } } }
-layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: 1 decay_mult: 0x1 }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: 1 decay_mult: 1 }
   convolution_param { num_output: 8 pad: 1 kernel_size: 3 weight_filler { type: "xavier" } } blobs { data: [1.5, -2e-3] } }
 layer < name: "prior\\"\\n\\303\\251" type: "PriorBox" bottom: "conv1" bottom: "data" top: "prior"
   prior_box_param { min_size: 12 aspect_ratio: 2 flip: true variance: 0.1 step: 8 } >
@@ -144,4 +150,12 @@ KINDS: dict[str, Kind] = {
     "solver_state_hdf5": Kind(solver_states_hdf5, _read_solver_state, ".solverstate.h5"),
     "binary_net": Kind(weights, _read_binary_net, ".caffemodel"),
     "mean": Kind(means, lambda path: read_binary(path, caffe_pb2.BlobProto()), ".binaryproto"),
+    "datum": Kind(data_kinds.datums, data_kinds.read_datum),
+    "annotated_datum": Kind(data_kinds.annotated_datums, data_kinds.read_annotated_datum),
+    "label_map": Kind(lambda: [data_kinds.LABELS], data_kinds.read_label_map, ".prototxt"),
+    "xml": Kind(lambda: [data_kinds.XML], data_kinds.read_annotation("xml"), ".xml", names_file=False),
+    "json": Kind(lambda: [data_kinds.JSON], data_kinds.read_annotation("json"), ".json", names_file=False),
+    "txt": Kind(lambda: [data_kinds.TXT], data_kinds.read_annotation("txt"), ".txt", names_file=False),
+    "pairs": Kind(lambda: [data_kinds.PAIRS], read_pairs, ".txt"),
+    "labels": Kind(lambda: [data_kinds.IMAGES_AND_LABELS], read_labels, ".txt"),
 }

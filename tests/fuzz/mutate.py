@@ -90,7 +90,18 @@ def _number(data: bytearray, _: Sequence[bytes], rng: random.Random) -> None:
     found = [match.span() for match in _NUMBER.finditer(data[:65536])]
     if found:
         start, end = rng.choice(found)
-        numbers = (b"-1", b"0", b"1e999", b"nan", b"inf", b"1e-50", b"65536", b"2147483648", b"-9223372036854775809", b"7.5")
+        numbers = (
+            b"-1",
+            b"0",
+            b"1e999",
+            b"nan",
+            b"inf",
+            b"1e-50",
+            b"65536",
+            b"2147483648",
+            b"-9223372036854775809",
+            b"7.5",
+        )
         data[start:end] = rng.choice(numbers)
 
 
