@@ -15,3 +15,9 @@ class NetError(CaffeError):
 
 class DataError(CaffeError):
     """A data source, annotation or image that cannot be used: names the file or record."""
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """A file's own text as a message shows it: cut to `limit`, and without characters that a terminal would obey."""
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
             pairs.append((words[0], words[1]))
         else:
             why = "one word" if len(words) < 2 else f"{len(words)} words (paths with spaces cannot be listed)"
-            faults.append(f"{path}:{number}: expected 'image annotation', found {why}: '{line[:80]}'")
+            faults.append(f"{path}:{number}: expected 'image annotation', found {why}: '{shown(line, 80)}'")
     raise_faults(faults, f"list '{path}'")
     return pairs
 
@@ -58,7 +58,7 @@ def read_labels(path: str | Path) -> list[tuple[str, int]]:
         if image.strip() and value is not None and abs(value) < 1 << 31:
             pairs.append((image.rstrip(), value))
         else:
-            faults.append(f"{path}:{number}: expected 'image label', found '{line[:80]}'")
+            faults.append(f"{path}:{number}: expected 'image label', found '{shown(line, 80)}'")
     raise_faults(faults, f"list '{path}'")
     return pairs
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe.data.image_header import is_believable
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
@@ -23,7 +24,7 @@ _GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 def decode(data: bytes, flags: int) -> Image | None:
     """The decoded image, H×W×C with C 1, 3 or 4, BGR; None where `data` is no image that OpenCV knows."""
-    if not data:
+    if not data or not is_believable(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from caffe.errors import DataError
+from caffe.errors import DataError, ProtoError
 from caffe.proto import caffe_pb2
+from caffe.proto.text import parse_text
 
 #: a label map of a million classes is a mistake, not a data set
 _MAX_LABEL = 1_000_000
@@ -56,8 +55,8 @@ class LabelMap:
         """A label map from prototxt text; `where` names it in messages."""
         message = caffe_pb2.LabelMap()
         try:
-            text_format.Parse(text, message)
-        except (text_format.ParseError, UnicodeError, RecursionError, ValueError) as error:
+            parse_text(text, message, where)
+        except ProtoError as error:
             raise DataError(f"label map '{where}' is not a LabelMap prototxt: {error}") from None
         return cls.from_proto(message, where, strict=strict)
 

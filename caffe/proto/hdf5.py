@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from caffe.errors import ProtoError
+from caffe.errors import ProtoError, shown
 from caffe.proto.wire import FloatArray
 
 MAX_LINKS = 1_000_000
@@ -33,7 +33,7 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     except ProtoError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shown(str(error), 200) if str(error) else type(error).__name__
         raise ProtoError(
             f"{path}: a damaged HDF5 file, no {asked_for} can be read from it ({reason}); copy or save it again"
         ) from error
@@ -42,7 +42,7 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
 def names(group: h5py.Group) -> list[str]:
     """The names in a group, in HDF5's order of names."""
     if len(group) > MAX_LINKS:
-        raise ProtoError(f"{group.file.filename}: over {MAX_LINKS:,} entries in group {group.name}")
+        raise ProtoError(f"{group.file.filename}: over {MAX_LINKS:,} entries in group {shown(group.name)}")
     return list(group)
 
 
@@ -52,10 +52,12 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     if link is None:
         return None
     if not isinstance(link, h5py.HardLink):
-        raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' is a link; Caffe's files have none")
+        raise ProtoError(
+            f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' is a link; Caffe's files have none"
+        )
     found = group[name]
     if not isinstance(found, h5py.Group | h5py.Dataset):
-        raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' is neither a group nor an array")
+        raise ProtoError(f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' is neither a group nor an array")
     return found
 
 
@@ -63,7 +65,7 @@ def required(group: h5py.Group, name: str, kind: type[Any], asked_for: str) -> A
     """`member`, of the given kind; a ProtoError says what the file holds instead."""
     found = member(group, name)
     if not isinstance(found, kind):
-        held = ", ".join(f"'{n}'" for n in names(group)[:6]) or "nothing"
+        held = ", ".join(f"'{shown(n)}'" for n in names(group)[:6]) or "nothing"
         wanted = "group" if kind is h5py.Group else "array"
         raise ProtoError(
             f"{group.file.filename}: an HDF5 file, but not {asked_for}: no {wanted} '{name}' in it (it holds {held})"
@@ -73,9 +75,9 @@ def required(group: h5py.Group, name: str, kind: type[Any], asked_for: str) -> A
 
 def read_floats(dataset: h5py.Dataset) -> FloatArray:
     """A data set as float32, of its own shape. Raises ProtoError for text, tables and data outside the file."""
-    where = f"{dataset.file.filename}: array '{dataset.name}'"
+    where = f"{dataset.file.filename}: array '{shown(dataset.name)}'"
     if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        raise ProtoError(f"{where} holds {dataset.dtype}, not numbers")
+        raise ProtoError(f"{where} holds {shown(str(dataset.dtype))}, not numbers")
     if dataset.is_virtual or dataset.external:
         raise ProtoError(f"{where} keeps its data in another file, which is not followed")
     size = max(dataset.size * dataset.dtype.itemsize, 4 * dataset.size)

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from caffe import log
-from caffe.errors import ProtoError
+from caffe.errors import ProtoError, shown
 from caffe.proto import caffe_pb2
 from caffe.proto.atomic import replacing
 from caffe.proto.print import to_text
@@ -226,19 +226,17 @@ def _explain(text: str, error: text_format.ParseError, offset: int, root: Descri
     elif problem == 'Expected "}".' and (unclosed := _open_blocks(text, len(text))):
         opened, name = unclosed[-1]
         at = f"line {text.count(chr(10), 0, opened) + 1}"
-        problem = f"the text ends, but '{name} {text[opened]}' of {at} is never closed"
+        problem = f"the text ends, but '{shown(name)} {text[opened]}' of {at} is never closed"
     elif problem.startswith("Expected identifier or number, got }"):
         problem = "a '}' too many, or the value before it is missing"
     else:
         problem = re.sub(r'Message type "caffe\.([\w.]+)" should not have multiple "(\w+)" fields\.',
                          r"'\2' is given twice; a \1 has one", problem)  # fmt: skip
-        problem = problem[:300]
-    shown = line.replace("\t", " ")
+        problem = shown(problem, 300)
     column = (error.GetColumn() or 1) - 1
-    if len(shown) > 120:
-        start = max(0, column - 60)
-        shown, column = shown[start : start + 120], column - start
-    mark = f"\n    {shown}\n    {' ' * column}^" if shown.strip() else ""
+    start = max(0, column - 60) if len(line) > 120 else 0
+    part = shown(line[start : start + 120].replace("\t", " "), 120)
+    mark = f"\n    {part}\n    {' ' * (column - start)}^" if part.strip() else ""
     return f"{where}:{error.GetLine() or 1}:{error.GetColumn() or 1}: {problem}{mark}"
 
 
@@ -250,7 +248,7 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor) -
     """`blocks` are the names of the fields whose blocks are open, outermost first."""
     message = _find(root, owner)
     short = owner.removeprefix("caffe.")
-    problem = f"unknown field '{name[:60]}' " + (f"in '{blocks[-1]}' ({short})" if blocks else f"in a {short}")
+    problem = f"unknown field '{shown(name)}' " + (f"in '{shown(blocks[-1])}' ({short})" if blocks else f"in a {short}")
     if message is None:
         return problem
     known = [field.name for field in message.fields]
@@ -290,4 +288,4 @@ def _unknown_value(enum_name: str, value: str, root: Descriptor) -> str:
     near = difflib.get_close_matches(value.upper(), allowed, 1, 0.6)
     meant = f"; did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(allowed[:45])
-    return f"'{value[:60]}' is no {short}{meant} (allowed: {listed})"
+    return f"'{shown(value)}' is no {short}{meant} (allowed: {listed})"

@@ -7,7 +7,7 @@ from typing import cast
 from google.protobuf.message import Message
 
 from caffe import log
-from caffe.errors import ProtoError
+from caffe.errors import ProtoError, shown
 from caffe.proto import caffe_pb2
 from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
 
@@ -82,20 +82,19 @@ def _without_padding(net: caffe_pb2.NetParameter, where: str) -> list[caffe_pb2.
             kept.append(connection)
         for index, bottom in enumerate(original.bottom):
             if bottom not in made_by:
-                raise ProtoError(f"{where}: layer '{layer.name}': no earlier layer makes its bottom '{bottom}'")
+                raise ProtoError(
+                    f"{where}: layer '{shown(layer.name)}': no earlier layer makes its bottom '{shown(bottom)}'"
+                )
             source = made_by[bottom]
             if source is None or source.layer.type != "padding":
                 continue
+            pair = f"padding layer '{shown(source.layer.name)}' and '{shown(layer.name)}' behind it"
             if layer.type not in ("conv", "pool"):
                 raise ProtoError(
-                    f"{where}: padding layer '{source.layer.name}' feeds '{layer.name}' of type '{layer.type}'; only "
-                    "conv and pool layers take padding over"
+                    f"{where}: {pair}: only conv and pool layers take padding over, not type '{shown(layer.type)}'"
                 )
             if len(original.bottom) != 1 or len(source.bottom) != 1 or len(source.top) != 1:
-                raise ProtoError(
-                    f"{where}: padding layer '{source.layer.name}' and '{layer.name}' behind it must have one bottom "
-                    "and one top each"
-                )
+                raise ProtoError(f"{where}: {pair} must have one bottom and one top each")
             layer.pad = source.layer.pad
             connection.bottom[index] = source.bottom[0]
         for top in original.top:
@@ -125,7 +124,7 @@ def _upgrade_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.V1LayerParame
             target, parameters = _MOVED[name]
             _set(getattr(new, parameters[layer.type]), target, value)
         elif name not in ("new_num", "new_channels"):
-            log.error("upgrade_proto.cpp:235", f"Unknown parameter {name} for layer type {layer.type}")
+            log.error("upgrade_proto.cpp:235", f"Unknown parameter {name} for layer type {shown(layer.type)}")
             whole = False
     return whole
 
@@ -134,7 +133,7 @@ def _v1_type(layer: caffe_pb2.V0LayerParameter, where: str) -> caffe_pb2.V1Layer
     if layer.type not in V0_TYPES:
         known = ", ".join(sorted(V0_TYPES))
         raise ProtoError(
-            f"{where}: layer '{layer.name}': no layer type '{layer.type}' in the V0 format; known: {known}"
+            f"{where}: layer '{shown(layer.name)}': no layer type '{shown(layer.type)}' in the V0 format; known: {known}"
         )
     return cast("caffe_pb2.V1LayerParameter.LayerType", _V1_NUMBERS[V0_TYPES[layer.type]])
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import h5py
 import numpy.typing as npt
 
-from caffe.errors import ProtoError
+from caffe.errors import ProtoError, shown
 from caffe.proto import hdf5
 from caffe.proto.atomic import replacing
 from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
@@ -121,7 +121,7 @@ def _unreadable(path: Path, buffer: memoryview, layers: list[LayerWeights], erro
         return ProtoError(f"{path}: not weights, it looks like {kind}; {_WANTED}")
     if not layers and kind is None:
         return ProtoError(f"{path}: not weights, nothing that Caffe writes ({error}); {_WANTED}")
-    after = f" after layer '{layers[-1].name}' ({len(layers)} read)" if layers else ""
+    after = f" after layer '{shown(layers[-1].name)}' ({len(layers)} read)" if layers else ""
     what = "cut short" if error.truncated else "damaged"
     return ProtoError(f"{path}: {what}{after}, {error}; copy or download it again ({len(buffer):,} bytes here)")
 
@@ -146,7 +146,7 @@ class _Blobs:
             try:
                 blobs.append(read_blob(self._buffer, span.start, span.end))
             except WireError as error:
-                problem = f"layer '{name}', blob {index}: {str(error).partition(': ')[2]}"
+                problem = f"layer '{shown(name)}', blob {index}: {str(error).partition(': ')[2]}"
                 raise WireError(error.offset, problem, error.truncated) from error
         diffs = [blob.diff for blob in blobs if blob.diff is not None]
         return LayerWeights(name, type_, [blob.data for blob in blobs], diffs if len(diffs) == len(blobs) else [])
@@ -211,7 +211,9 @@ def _hdf5_layers(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tup
     for name in hdf5.names(group):
         found = hdf5.member(group, name)
         if not isinstance(found, h5py.Group):
-            raise ProtoError(f"{group.file.filename}: '{group.name}/{name}' stands where a layer's group should be")
+            raise ProtoError(
+                f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' stands where a layer's group should be"
+            )
         inner = [hdf5.member(found, part) for part in hdf5.names(found)]
         if inner and all(isinstance(part, h5py.Group) for part in inner):
             yield from _hdf5_layers(found, f"{prefix}{name}/", depth + 1)
@@ -224,7 +226,7 @@ def _hdf5_arrays(group: h5py.Group) -> list[FloatArray]:
     arrays: list[FloatArray] = []
     while (dataset := hdf5.member(group, str(len(arrays)))) is not None:
         if not isinstance(dataset, h5py.Dataset):
-            raise ProtoError(f"{group.file.filename}: '{dataset.name}' is a group where an array should be")
+            raise ProtoError(f"{group.file.filename}: '{shown(dataset.name)}' is a group where an array should be")
         arrays.append(hdf5.read_floats(dataset))
     return arrays
 

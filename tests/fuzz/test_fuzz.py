@@ -1,0 +1,91 @@
+"""A short run of the fuzz program, the same cases every time; `python -m tests.fuzz` makes long ones."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffe.errors import ProtoError
+from tests.fuzz import harness
+from tests.fuzz.kinds import KINDS, Kind
+from tests.fuzz.mutate import MAX_BYTES, mutated
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_hundred_cases_of_every_kind() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--count", "100", "--seed", "2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    lines = [line for line in result.stdout.splitlines() if " cases, " in line]
+    assert result.returncode == 0, result.stdout
+    assert len(lines) == len(KINDS)
+
+
+def test_a_case_is_named_by_kind_seed_and_number() -> None:
+    assert harness.case("net", 3, 17) == harness.case("net", 3, 17)
+    assert len({harness.case("net", seed, 17) for seed in range(20)}) > 10
+
+
+def test_mutations_are_bounded() -> None:
+    rng = random.Random(0)
+    assert max(len(mutated([bytes(1000)], rng)) for _ in range(300)) <= MAX_BYTES
+
+
+def hog(path: Path) -> None:
+    bytearray(harness.MEMORY * 2)
+
+
+def crash(path: Path) -> None:
+    import os
+
+    os.abort()
+
+
+def sleep_on(path: Path) -> None:
+    import time
+
+    time.sleep(60)
+
+
+def spin(path: Path) -> None:
+    import time
+
+    end = time.process_time() + harness.SECONDS + 0.1
+    while time.process_time() < end:
+        pass
+
+
+def refuse(path: Path) -> None:
+    raise ProtoError(f"{path}: a valid sample")
+
+
+def raise_other(path: Path) -> None:
+    raise KeyError("x")
+
+
+def hide_name(path: Path) -> None:
+    raise ProtoError("something is wrong somewhere")
+
+
+@pytest.mark.parametrize(
+    ("read", "problem"),
+    [
+        (hog, "over 256 MB"),
+        (crash, "the process died"),
+        (sleep_on, "no answer"),
+        (spin, "took 1."),
+        (refuse, "a valid sample was refused"),
+        (raise_other, "KeyError"),
+        (hide_name, "doesn't name the file"),
+    ],
+)
+def test_the_harness_sees_every_failure(monkeypatch: pytest.MonkeyPatch, read, problem: str) -> None:
+    monkeypatch.setitem(KINDS, "bad", Kind(lambda: [b"a sample"], read))
+    monkeypatch.setattr(harness, "_HANG", 2.0)
+    outcomes = list(harness.run("bad", 1, 2))
+    assert [outcome.number for outcome in outcomes] == [0, 1]
+    assert problem in str(outcomes[0].problem)
