@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,20 +42,14 @@ def hog(path: Path) -> None:
 
 
 def crash(path: Path) -> None:
-    import os
-
     os.abort()
 
 
 def sleep_on(path: Path) -> None:
-    import time
-
     time.sleep(60)
 
 
 def spin(path: Path) -> None:
-    import time
-
     end = time.process_time() + harness.SECONDS + 0.1
     while time.process_time() < end:
         pass
@@ -85,7 +81,8 @@ def hide_name(path: Path) -> None:
 )
 def test_the_harness_sees_every_failure(monkeypatch: pytest.MonkeyPatch, read, problem: str) -> None:
     monkeypatch.setitem(KINDS, "bad", Kind(lambda: [b"a sample"], read))
-    monkeypatch.setattr(harness, "_HANG", 2.0)
+    if read is sleep_on:
+        monkeypatch.setattr(harness, "_HANG", 1.0)
     outcomes = list(harness.run("bad", 1, 2))
     assert [outcome.number for outcome in outcomes] == [0, 1]
     assert problem in str(outcomes[0].problem)
