@@ -116,6 +116,8 @@ def stochastic_pool(x: Tensor, window: Window, phase: int) -> Tensor:
 def pool(x: Tensor, window: Window, method: int, phase: int) -> Tensor:
     """`x` (N × C × H × W) pooled by one of the three methods."""
     if method == MAX:
+        if window.fits_torch(*x.shape[2:]):  # without positions, which an exported graph would carry along
+            return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
         return max_pool(x, window)[0]
     return average_pool(x, window) if method == AVE else stochastic_pool(x, window, phase)
 
