@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from caffe.errors import ProtoError
@@ -28,9 +29,22 @@ def read_binary(path: str | os.PathLike[str], message: M) -> M:
     buffer = map_file(path, f"a binary {name}")
     try:
         message.ParseFromString(bytes(buffer))
-    except DecodeError:
+        _check_strings(message)
+    except (DecodeError, UnicodeDecodeError):
         raise ProtoError(f"{path}: no binary {name}, or a damaged one: {describe(path, buffer)}") from None
     return message
+
+
+def _check_strings(message: Message) -> None:
+    """Raises UnicodeDecodeError for a string that is no UTF-8; protobuf looks at strings only once they are used."""
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in (value,) if isinstance(value, Message) else value:
+                _check_strings(item)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            for text in (value,) if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    text.decode("utf-8")
 
 
 def write_binary(path: str | os.PathLike[str], message: Message) -> None:
