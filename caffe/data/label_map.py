@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caffe.errors import DataError, ProtoError
+from caffe.errors import DataError, ProtoError, shown
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text
 
@@ -73,11 +73,15 @@ class LabelMap:
                 raise DataError(f"label map '{where}': item {number} needs a name and a label")
             name, label = entry.name, entry.label
             if not 0 <= label <= _MAX_LABEL:
-                raise DataError(f"label map '{where}': label {label} of '{name}' is not in 0 to {_MAX_LABEL}")
+                raise DataError(f"label map '{where}': label {label} of '{shown(name)}' is not in 0 to {_MAX_LABEL}")
             if name in names and (strict or names[name] != label):
-                raise DataError(f"label map '{where}': name '{name}' is given to label {names[name]} and {label}")
+                raise DataError(
+                    f"label map '{where}': name '{shown(name)}' is given to label {names[name]} and {label}"
+                )
             if strict and label in labels:
-                raise DataError(f"label map '{where}': label {label} is given to '{labels[label]}' and '{name}'")
+                raise DataError(
+                    f"label map '{where}': label {label} is given to '{shown(labels[label])}' and '{shown(name)}'"
+                )
             names[name], labels[label] = label, name
             items.append(LabelMapItem(name, label, entry.display_name or name))
         return cls(items, where)

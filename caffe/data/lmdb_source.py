@@ -16,7 +16,7 @@ from typing import Any
 
 import lmdb
 
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
 #: upper bound of a database's size; the file grows only as records are written
@@ -148,7 +148,7 @@ class LmdbSource:
 
     def where(self, index: int) -> str:
         """Which record, in words, for messages."""
-        return f"database '{self.path}', record '{self.key(index)}'"
+        return f"database '{self.path}', record '{shown(self.key(index), 200)}'"
 
     def _is_annotated(self, index: int) -> bool:
         try:

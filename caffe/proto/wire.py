@@ -64,7 +64,7 @@ def read_field(buffer: memoryview, position: int, end: int) -> Field:
     """The field that starts at `position`; its span's end is where the next one starts."""
     tag, start = read_varint(buffer, position, end)
     number, wire_type = tag >> 3, tag & 7
-    if not 0 < number < 1 << 29:
+    if not 0 < number < 1 << 29 or start - position > 5:
         raise WireError(position, f"{number} is no field number")
     if wire_type == VARINT:
         value, stop = read_varint(buffer, start, end)

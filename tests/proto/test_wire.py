@@ -1,0 +1,107 @@
+"""The wire format against protobuf's own parser, on anything that hypothesis makes up."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from caffe.proto import caffe_pb2
+from caffe.proto.wire import (
+    START_GROUP,
+    BlobWriter,
+    WireError,
+    fields,
+    read_blob,
+    read_varint,
+    signed,
+    split_fields,
+    varint,
+)
+
+arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_varints_come_back(value: int) -> None:
+    data = varint(value)
+    found, end = read_varint(memoryview(data), 0, len(data))
+    assert (signed(found), end) == (value, len(data))
+    assert caffe_pb2.BlobShape(dim=[value]).SerializeToString() == b"\x0a" + varint(len(data)) + data
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=64))
+def test_what_protobuf_refuses_is_refused(data: bytes) -> None:
+    """And what it takes is taken, groups aside, which no file of Caffe's has."""
+    try:
+        # A message of two numbers: whatever else is there is kept as unknown fields.
+        caffe_pb2.EmitConstraint.FromString(data)
+        taken = True
+    except DecodeError:
+        taken = False
+    if taken:
+        try:
+            list(fields(memoryview(data), 0, len(data)))
+        except WireError as error:
+            if f"wire type {START_GROUP}" not in str(error):
+                raise
+    else:
+        with pytest.raises(WireError):
+            list(fields(memoryview(data), 0, len(data)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays, st.booleans())
+def test_blobs_are_written_as_protobuf_writes_them(array: np.ndarray, with_diff: bool) -> None:
+    blob = caffe_pb2.BlobProto(data=array.reshape(-1).tolist())
+    if with_diff:
+        blob.diff.extend(array.reshape(-1).tolist())
+    if array.ndim:
+        blob.shape.dim.extend(array.shape)
+    writer, out = BlobWriter(array, array if with_diff else None), io.BytesIO()
+    writer.write(out)
+    assert out.getvalue() == blob.SerializeToString(deterministic=True)
+    assert len(out.getvalue()) == writer.size
+    back = read_blob(memoryview(out.getvalue()), 0, writer.size)
+    np.testing.assert_array_equal(back.data, array)
+    assert (back.diff is not None) == bool(with_diff and array.size)
+
+
+numbers = st.lists(st.floats(width=32), max_size=5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), numbers), max_size=4), st.booleans())
+def test_packed_and_unpacked_numbers_in_any_mixture(chunks: list[tuple[bool, list[float]]], doubles: bool) -> None:
+    kind, packed_tag, tag = ("<f8", b"\x42", b"\x41") if doubles else ("<f4", b"\x2a", b"\x2d")
+    raw = b""
+    for packed, values in chunks:
+        words = [np.array(value, kind).tobytes() for value in values]
+        raw += (
+            packed_tag + varint(len(b"".join(words))) + b"".join(words) if packed else b"".join(tag + w for w in words)
+        )
+    count = sum(len(values) for _, values in chunks)
+    raw += b"\x3a" + varint(1 + len(varint(count))) + b"\x08" + varint(count)
+    blob = caffe_pb2.BlobProto.FromString(raw)
+    expected = np.array(blob.double_data if doubles else blob.data, np.float32)
+    np.testing.assert_array_equal(read_blob(memoryview(raw), 0, len(raw)).data, expected)
+
+
+def test_fields_are_split_whole_and_in_order() -> None:
+    net = caffe_pb2.NetParameter(name="n", input=["a", "b"], force_backward=True)
+    parts = split_fields(net.SerializeToString())
+    assert [number for number, _ in parts] == [1, 3, 3, 5]
+    assert caffe_pb2.NetParameter.FromString(b"".join(part for _, part in reversed(parts))).name == "n"
+
+
+def test_there_is_a_limit_to_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caffe.proto.wire.MAX_FIELDS", 1000)
+    with pytest.raises(WireError, match="over 1,000 fields"):
+        list(fields(memoryview(b"\x08\x00" * 1001), 0, 2002))
