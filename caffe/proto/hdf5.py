@@ -43,7 +43,10 @@ def names(group: h5py.Group) -> list[str]:
     """The names in a group, in HDF5's order of names."""
     if len(group) > MAX_LINKS:
         raise ProtoError(f"{group.file.filename}: over {MAX_LINKS:,} entries in group {shown(group.name)}")
-    return list(group)
+    found = list(group)
+    if not all(isinstance(name, str) for name in found):
+        raise ProtoError(f"{group.file.filename}: damaged: a name in group '{shown(group.name)}' is no text")
+    return found
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:

@@ -20,7 +20,7 @@ cv2.setNumThreads(1)
 
 LABELS = b"""item { name: "none_of_the_above" label: 0 display_name: "background" }
 item { name: "RBC" label: 1 display_name: "red cell" }
-item { name: "17" label: 2 display_name: "caf\\303\\251" }
+item { name: "17" label: 2 display_name: "ol\\303\\251" }
 """
 XML = b"""<?xml version="1.0" encoding="utf-8"?>
 <annotation><folder>VOC2007</folder><filename>000001.jpg</filename>
@@ -55,7 +55,7 @@ class _OneRecord(LmdbSource):
 
 def _images() -> list[bytes]:
     image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-    return [cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png")]
+    return [cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff")]
 
 
 @cache
