@@ -22,6 +22,17 @@ _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
+def deep(image: Any) -> Image:
+    """OpenCV drops the axis of a single channel."""
+    result: Image = image if image.ndim == 3 else image[:, :, None]
+    return result
+
+
+def fill(height: int, width: int, ground: tuple[int, ...]) -> Image:
+    """An image of one colour."""
+    return np.broadcast_to(np.array(ground, np.uint8), (height, width, len(ground))).copy()
+
+
 def decode(data: bytes, flags: int) -> Image | None:
     """The decoded image, H×W×C with C 1, 3 or 4, BGR; None where `data` is no image that OpenCV knows."""
     if not data or not is_believable(data):
@@ -32,7 +43,7 @@ def decode(data: bytes, flags: int) -> Image | None:
         return None  # a header that claims more pixels than OpenCV allows
     if image is None:
         return None
-    return image if image.ndim == 3 else image[:, :, None]
+    return deep(image)
 
 
 def decode_datum(datum: Any, where: str, *, force_color: bool = False, force_gray: bool = False) -> NDArray[Any]:
@@ -120,7 +131,7 @@ def _resize(image: Image, wanted: ImageFormat) -> Image:
         resized = cv2.resize(image, (wanted.resize_width, wanted.resize_height))
     else:
         return image
-    return resized if resized.ndim == 3 else resized[:, :, None]
+    return deep(resized)
 
 
 def encoding_of(path: str | Path, wanted: ImageFormat) -> str:

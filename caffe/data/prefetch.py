@@ -1,0 +1,218 @@
+"""Batches made ahead of time by worker processes.
+
+Worker w of n makes places w, w + n, w + 2n, … of the stream, in order, into slots of memory that it shares with this
+process; labels and errors come back through a pipe of its own. So nothing is locked, results need no sorting, and an
+error comes up with the batch it belongs to. The memory is anonymous, hence not bound by the size of /dev/shm.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import multiprocessing
+import os
+import signal
+import traceback
+import weakref
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caffe.engine.runtime import runtime
+from caffe.errors import DataError
+
+Array = NDArray[np.float32]
+#: makes the record at a place of the stream: its data (in the array given, where the shape fits) and its label rows
+Load = Callable[[int, Array], tuple[Array, Array]]
+
+_MAX_DEFAULT_WORKERS = 8
+#: this process's ends of all workers' pipes; a later worker must not keep them open
+_own_ends: weakref.WeakSet[Connection[Any, Any]] = weakref.WeakSet()
+
+
+def default_workers() -> int:
+    """CAFFE_DATA_WORKERS, else a share of this machine's cores for each rank, at most 8. 0: no other process."""
+    text = os.environ.get("CAFFE_DATA_WORKERS", "")
+    if text:
+        if not text.isdigit() or int(text) > 512:
+            raise DataError(f"CAFFE_DATA_WORKERS is '{text}'; it takes a number of processes from 0 to 512")
+        return int(text)
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    return max(1, min(_MAX_DEFAULT_WORKERS, len(os.sched_getaffinity(0)) // runtime.world_size))
+
+
+class Prefetcher:
+    """Reads batches of `batch_size` records of about `shape` ahead. `where(place)` names a record in messages."""
+
+    def __init__(
+        self,
+        load: Load,
+        shape: tuple[int, ...],
+        batch_size: int,
+        where: Callable[[int], str],
+        workers: int | None = None,
+    ) -> None:
+        self._load, self._shape, self._batch_size, self._where = load, shape, batch_size, where
+        self._workers = default_workers() if workers is None else workers
+        self._processes: list[BaseProcess] = []
+        self._pipes: list[Connection[Any, Any]] = []
+        self._next = self._asked = 0
+
+    def start_at(self, batch: int) -> None:
+        """The next batch is number `batch`."""
+        if batch * self._batch_size != self._next:
+            self.close()
+            self._next = batch * self._batch_size
+
+    def batch(self) -> tuple[Tensor, list[Array]]:
+        """The next batch: data [N, …] of one shape, and each record's label rows. DataError names a faulty record."""
+        places = range(self._next, self._next + self._batch_size)
+        if self._workers and not self._processes:
+            self._start()
+        shape = self._shape
+        data: Tensor | None = None
+        labels: list[Array] = []
+        for item, place in enumerate(places):
+            room = np.empty(0, np.float32)
+            if self._workers:
+                record, rows = self._receive(place)
+            else:
+                room = data[item].numpy() if data is not None else np.empty(shape, np.float32)
+                record, rows = self._here(place, room)
+            if data is None:
+                shape = record.shape
+                data = torch.empty(
+                    (self._batch_size, *shape), pin_memory=runtime.mode_gpu and torch.cuda.is_available()
+                )
+            if record.shape != shape:
+                raise DataError(
+                    f"{self._where(place)}: its data is {_times(record.shape)}, that of the batch's first record "
+                    f"{_times(shape)} (channels × height × width). Give resize_param a size, or use a batch of 1"
+                )
+            if record is not room or item == 0:
+                data[item] = torch.from_numpy(record)
+            labels.append(rows)
+            if self._workers:
+                self._next = place + 1
+                self._ask()
+        self._next = places.stop
+        assert data is not None
+        return data, labels
+
+    def _here(self, place: int, room: Array) -> tuple[Array, Array]:
+        try:
+            return self._load(place, room)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{self._where(place)}: {type(error).__name__}: {error}") from error
+
+    # ---- worker processes
+
+    def _start(self) -> None:
+        count, size = self._workers, int(np.prod(self._shape)) * 4
+        self._slots = max(2 * self._batch_size, 2 * count)
+        self._memory = mmap.mmap(-1, max(1, self._slots * size))
+        context = multiprocessing.get_context("fork")
+        # OpenCV's own threads would not live through the fork, and joining them in the child would hang it
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            for number in range(count):
+                ours, theirs = context.Pipe()
+                _own_ends.add(ours)
+                process = context.Process(target=self._work, args=(theirs,), name=f"data {number}", daemon=True)
+                process.start()
+                theirs.close()
+                self._pipes.append(ours)
+                self._processes.append(process)
+        except OSError as error:
+            self.close()
+            raise DataError(f"cannot start {count} data workers: {error}. CAFFE_DATA_WORKERS sets how many") from None
+        finally:
+            cv2.setNumThreads(threads)
+        self._asked = self._next
+        self._ask()
+
+    def _ask(self) -> None:
+        """Lets the workers go on as far as there are free slots."""
+        try:
+            while self._asked < self._next + self._slots:
+                self._pipes[self._asked % self._workers].send(self._asked)
+                self._asked += 1
+        except OSError:
+            pass  # that worker ended; the batch that misses its record will say so
+
+    def _slot(self, place: int) -> Array:
+        size = int(np.prod(self._shape))
+        return np.frombuffer(self._memory, np.float32, size, place % self._slots * size * 4).reshape(self._shape)
+
+    def _receive(self, place: int) -> tuple[Array, Array]:
+        worker = place % self._workers
+        pipe, process = self._pipes[worker], self._processes[worker]
+        try:
+            wait([pipe, process.sentinel])
+            record, rows, error = pipe.recv()
+        except (EOFError, OSError):
+            process.join(1)
+            code = process.exitcode
+            how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
+            reason = ". Out of memory? CAFFE_DATA_WORKERS sets how many workers there are" if code == -9 else ""
+            self.close()
+            raise DataError(f"{self._where(place)}: the data worker {how}{reason}") from None
+        if error:
+            self.close()
+            raise DataError(error)
+        return self._slot(place) if record is None else record, rows
+
+    def _work(self, pipe: Connection[Any, Any]) -> None:
+        """A worker's life: until it is sent None, or the other end is gone."""
+        # The main process decides what Ctrl-C and a hang-up mean, and ends its workers itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        gc.freeze()
+        for end in list(_own_ends):
+            end.close()
+        cv2.setNumThreads(1)
+        try:
+            while (place := pipe.recv()) is not None:
+                room = self._slot(place)
+                try:
+                    record, rows = self._load(place, room)
+                    pipe.send((None if record is room else record, rows, ""))
+                except DataError as error:
+                    pipe.send((None, None, str(error)))
+                except Exception as error:
+                    detail = traceback.format_exc()
+                    pipe.send((None, None, f"{self._where(place)}: {type(error).__name__}: {error}\n{detail}"))
+        except (EOFError, OSError):
+            pass
+
+    def close(self) -> None:
+        """Ends the workers. The prefetcher may be used again afterwards: it then starts new ones."""
+        pipes, self._pipes = self._pipes, []
+        processes, self._processes = self._processes, []
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join(2)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
+            self.close()
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

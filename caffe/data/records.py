@@ -1,0 +1,83 @@
+"""The records that a layer reads from an LMDB, made ready for the net one by one, in this process or a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from caffe.data.boxes import Boxes
+from caffe.data.images import decode_datum
+from caffe.data.lmdb_source import LmdbSource
+from caffe.data.prefetch import Array
+from caffe.data.stream import Order, record_rng
+from caffe.data.transform import Source, Transformer
+from caffe.errors import DataError
+
+
+class DatumRecords:
+    """Datum records: an image and its label (classification)."""
+
+    def __init__(self, source: LmdbSource, transformer: Transformer, order: Order, seed: int) -> None:
+        self.source, self.transformer, self.order, self.seed = source, transformer, order, seed
+
+    def where(self, place: int) -> str:
+        """The record at a place of the stream, in words."""
+        return self.source.where(self.order.at(place)[1])
+
+    def key(self, place: int) -> str:
+        """The key of the record at a place of the stream."""
+        return self.source.key(self.order.at(place)[1])
+
+    def image_of(self, datum: Any, index: int) -> Source:
+        """The decoded image of record `index`."""
+        param, where = self.transformer.param, self.source.where(index)
+        image = decode_datum(datum, where, force_color=param.force_color, force_gray=param.force_gray)
+        return Source(image, where, raw=not datum.encoded)
+
+    def first_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) that the first record's data will have."""
+        _, index = self.order.at(0)
+        return self.transformer.shape(*self.image_of(self._read(index), index).image.shape)
+
+    def load(self, place: int, room: Array) -> tuple[Array, Array]:
+        """Data [C, H, W], in `room` where that has its shape, and the label [1, 1], of the record at `place`."""
+        epoch, index = self.order.at(place)
+        datum = self._read(index)
+        source = self.image_of(datum, index)
+        data, _ = self.transformer(source, None, record_rng(self.seed, epoch, index), room)
+        return data, np.array([[datum.label]], np.float32)
+
+    def _read(self, index: int) -> Any:
+        return self.source.datum(index)
+
+
+class AnnotatedRecords(DatumRecords):
+    """AnnotatedDatum records: an image and its boxes, or (without annotations) its label."""
+
+    #: whether to make label rows of the boxes
+    boxed = True
+    #: whether the layer's parameter says what the annotations are, in place of the records
+    typed = False
+    #: whether records need a label at all
+    labelled = True
+
+    def load(self, place: int, room: Array) -> tuple[Array, Array]:
+        """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each box left; or [1, 1]."""
+        epoch, index = self.order.at(place)
+        record = self.source.annotated_datum(index)
+        source = self.image_of(record.datum, index)
+        boxes = None
+        if self.boxed:
+            if not record.HasField("type") and not self.typed:
+                raise DataError(f"{source.where}: has no annotation type, while the first record has one")
+            boxes = Boxes.of(record)
+        data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room)
+        if boxes is not None:
+            return data, boxes.rows()
+        if self.labelled and not record.datum.HasField("label"):
+            raise DataError(f"{source.where}: has neither boxes nor a label")
+        return data, np.array([[record.datum.label]], np.float32)
+
+    def _read(self, index: int) -> Any:
+        return self.source.annotated_datum(index).datum

@@ -1,0 +1,150 @@
+"""AnnotatedData and Data: layers that read an LMDB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.data.lmdb_source import LmdbSource
+from caffe.data.prefetch import Array, Prefetcher
+from caffe.data.records import AnnotatedRecords, DatumRecords
+from caffe.data.sampler import BatchSampler
+from caffe.data.stream import Order, layer_seed, random_skip
+from caffe.data.transform import TRAIN, Transformer
+from caffe.engine.layer import Shape, SourceLayer, register
+from caffe.errors import DataError
+from caffe.proto import caffe_pb2
+
+
+class LmdbLayer(SourceLayer):
+    """What the two have in common: source, order, workers."""
+
+    tops = (1, 2)
+    _records: DatumRecords
+    _log_place = ""
+
+    def _open(self, kind: type[DatumRecords], samplers: Sequence[BatchSampler] = ()) -> None:
+        """Opens the source; sets `_records` and `_data_shape`."""
+        param = self.param.data_param
+        if not param.source:
+            self.fail("data_param has no source")
+        if param.HasField("backend") and param.backend == param.LEVELDB:
+            self.fail("backend LEVELDB is not supported: build the database as LMDB, and set backend: LMDB")
+        if param.batch_size < 1:
+            self.fail("data_param needs a batch_size over 0")
+        where = f"layer '{self.name}' ({self.type_name})"
+        try:
+            source = LmdbSource(param.source)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        log.info("db_lmdb.cpp:35", f"Opened lmdb {param.source}")
+        transform = caffe_pb2.TransformationParameter()
+        transform.CopyFrom(self.param.transform_param)
+        if param.force_encoded_color:
+            transform.force_color = True
+        transformer = Transformer(transform, self.phase, where, samplers)
+        seed = layer_seed()
+        skip = random_skip(param.rand_skip, seed)
+        if skip:
+            log.info("data_reader.cpp:80", f"Skipping first {skip} data points.")
+        self._records = kind(source, transformer, Order.of_phase(len(source), self.phase == TRAIN, skip), seed)
+        self._batches_read = 0
+
+    def _start(self) -> None:
+        """Sets `_data_shape` by the first record, and gets ready to read."""
+        size, shape = self.param.data_param.batch_size, self._records.first_shape()
+        log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
+        self._data_shape: Shape = (size, *shape)
+        self._prefetcher = Prefetcher(self._records.load, shape, size, self._records.where)
+
+    def _next(self) -> tuple[Tensor, list[Array]]:
+        batch = self._prefetcher.batch()
+        self._batches_read += 1
+        return batch
+
+    def batch_keys(self) -> list[str]:
+        """The keys of the last batch's records; those of the first before any was read."""
+        size = self._data_shape[0]
+        start = max(0, self._batches_read - 1) * size
+        return [self._records.key(place) for place in range(start, start + size)]
+
+    def start_at(self, batch: int) -> None:
+        self._batches_read = batch
+        self._prefetcher.start_at(batch)
+
+    def close(self) -> None:
+        if hasattr(self, "_prefetcher"):
+            self._prefetcher.close()
+            self._records.source.close()
+
+
+@register
+class Data(LmdbLayer):
+    """Images of an LMDB of Datum records. Tops: data [N, C, H, W], label [N]."""
+
+    type_name = "Data"
+    _log_place = "data_layer.cpp:41"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self._open(DatumRecords)
+        self._start()
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        return [self._data_shape, self._data_shape[:1]][: self.num_tops]
+
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
+        data, rows = self._next()
+        return (data, torch.from_numpy(np.concatenate(rows)).reshape(-1)) if self.num_tops == 2 else data
+
+
+@register
+class AnnotatedData(LmdbLayer):
+    """Images with boxes of an LMDB of AnnotatedDatum records, augmented as SSD does.
+
+    Tops: data [N, C, H, W]; label [1, 1, M, 8] with a row for each box left in the batch (item, label, instance, xmin,
+    ymin, xmax, ymax, difficult), one row of −1 if there is none. Without annotations (records of convert_annoset
+    -anno_type=classification) label is [N, 1, 1, 1].
+    """
+
+    type_name = "AnnotatedData"
+    _log_place = "annotated_data_layer.cpp:62"
+    _records: AnnotatedRecords
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        param = self.param.annotated_data_param
+        where = f"layer '{self.name}' ({self.type_name})"
+        self._open(
+            AnnotatedRecords, [BatchSampler.of(each, where) for each in param.batch_sampler if each.use_original_image]
+        )
+        resize, size = self.param.transform_param.resize_param, self.param.data_param.batch_size
+        if resize.resize_mode == resize.FIT_SMALL_SIZE and size != 1:
+            self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, it is {size}")
+        records = self._records
+        first = records.source.annotated_datum(records.order.at(0)[1])
+        records.labelled = self.num_tops == 2
+        records.typed = param.HasField("anno_type")
+        records.boxed = records.labelled and (first.HasField("type") or records.typed)
+        if records.boxed and records.typed:
+            log.warning("annotated_data_layer.cpp:75", "type stored in AnnotatedDatum is shadowed.")
+        self._start()
+        count = sum(len(group.annotation) for group in first.annotation_group)
+        self._label_shape: Shape = (1, 1, max(1, count), 8) if records.boxed else (size, 1, 1, 1)
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        return [self._data_shape, self._label_shape][: self.num_tops]
+
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
+        data, rows = self._next()
+        if self.num_tops == 1:
+            return data
+        if not self._records.boxed:
+            return data, torch.from_numpy(np.concatenate(rows)).reshape(-1, 1, 1, 1)
+        items = [np.full((len(each), 1), item, np.float32) for item, each in enumerate(rows)]
+        label = np.concatenate([np.concatenate([item, each], axis=1) for item, each in zip(items, rows, strict=True)])
+        if not len(label):
+            label = np.full((1, 8), -1, np.float32)
+        return data, torch.from_numpy(label).reshape(1, 1, -1, 8)
