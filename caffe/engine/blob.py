@@ -33,12 +33,12 @@ class _Side:
     def array(self) -> Array:
         """The array to show; from now on what is written to it counts."""
         assert self.tensor is not None
-        if not self.tensor.is_contiguous():
-            self.tensor = self.tensor.contiguous()
         if self.tensor.device.type == "cpu":
+            if not self.tensor.is_contiguous() or self.tensor.dtype != torch.float32:
+                self.tensor = self.tensor.float().contiguous()
             return self.tensor.numpy()
         if self.host is None:
-            self.host = self.tensor.cpu().numpy()
+            self.host = self.tensor.float().cpu().contiguous().numpy()
         return self.host
 
     def upload(self) -> None:

@@ -7,7 +7,6 @@ a user sees and changes every blob's data and diff in between. Both give the sam
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,34 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caffe import log
-from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers the layer types)
-from caffe.engine.blob import Blob
+from caffe.engine import acceleration
 from caffe.engine.graph import filter_net, insert_splits
-from caffe.engine.layer import TRAIN, Layer, Shape, SourceLayer, layer_class
-from caffe.engine.parameters import Parameters
+from caffe.engine.layer import TRAIN, Layer, SourceLayer
 from caffe.engine.runtime import runtime
+from caffe.engine.wiring import Step, Wiring, log_root
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
-
-#: layers whose tops are memory of their own that no other blob shows, so that an in-place reader may overwrite them
-_FRESH_TOPS = {"Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Normalize"}
-
-
-@dataclass
-class Step:
-    """One layer in the order of running: what it reads and writes, and what its backward has to give."""
-
-    layer: Layer
-    bottoms: list[str]
-    tops: list[str]
-    #: for each bottom, whether a gradient is wanted
-    bottom_grad: list[bool]
-    #: for each top, its weight in the loss
-    loss_weights: list[float]
-    need_backward: bool = True
-
 
 @dataclass
 class _Record:
@@ -71,170 +50,27 @@ class Net(nn.Module):
             state.state.phase, state.state.level = phase, level
             state.state.stage.extend(stages)
         filtered = filter_net(state)
-        self._log("net.cpp:58", "Initializing net from parameters: \n" + to_text(filtered))
+        log_root("net.cpp:58", "Initializing net from parameters: \n" + to_text(filtered))
         self.param = insert_splits(filtered)
         self.name: str = self.param.name
         self.phase: int = self.param.state.phase
-        self.layers = nn.ModuleList()
-        self.steps: list[Step] = []
-        self.blobs: dict[str, Blob] = {}
-        self.parameter_table = Parameters()
+        wiring = Wiring(self.param)
+        self.steps, self.blobs, self.outputs = wiring.steps, wiring.blobs, wiring.outputs
+        self.parameter_table = wiring.parameters
+        self.layers = nn.ModuleList(step.layer for step in self.steps)
         self._records: dict[int, _Record] = {}
-        self._build()
         self.inputs = [top for s in self.steps if s.layer.type_name == "Input" for top in s.tops]
         self.train(self.phase == TRAIN)
-        self.to(runtime.device)
+        self._move(runtime.device)
+        self._graph = torch.compile(self._run_graph, dynamic=False) if runtime.compile else self._run_graph
+        log_root("net.cpp:283", "Network initialization done.")
+
+    def _move(self, device: torch.device) -> None:
+        self.to(device)
+        if device.type == "cuda":
+            acceleration.apply_tf32()
+            self.to(memory_format=torch.channels_last)
         self.parameter_table.tie()
-        self._log("net.cpp:283", "Network initialization done.")
-
-    # ---- building
-
-    def _log(self, where: str, message: str) -> None:
-        if runtime.rank == 0:
-            log.info(where, message)
-
-    def _build(self) -> None:
-        needs_grad: dict[str, bool] = {}
-        unread: dict[str, None] = {}
-        writers: dict[str, str] = {}
-        memory = 0
-        names: set[str] = set()
-        for param in self.param.layer:
-            if param.name in names:
-                raise NetError(
-                    f"two layers are named '{param.name}'; rename one (a TRAIN and a TEST one may share a name)"
-                )
-            names.add(param.name)
-            if not param.HasField("phase"):
-                param.phase = self.phase
-            self._log("layer_factory.hpp:77", f"Creating layer {param.name}")
-            layer = layer_class(param.type, param.name)(param, self.phase)
-            self._log("net.cpp:100", f"Creating Layer {param.name}")
-            self._check_counts(layer)
-            step = self._wire(layer, needs_grad, unread, writers)
-            shapes = self._set_up(step)
-            for top, shape, weight in zip(step.tops, shapes, step.loss_weights, strict=True):
-                self._log("net.cpp:157", f"Top shape: {' '.join(map(str, (*shape, '')))}({math.prod(shape)})")
-                if weight:
-                    self._log("net.cpp:160", f"    with loss weight {weight:g}")
-                if self.blobs[top].shape != shape:
-                    self.blobs[top].reshape(*shape)
-                if weight:
-                    self.blobs[top].set_diff(torch.full(shape, weight, device=runtime.device))
-                memory += math.prod(shape)
-            self._log("net.cpp:165", f"Memory required for data: {memory * 4}")
-            learns = self.parameter_table.append(layer, self._log)
-            step.need_backward = learns or any(needs_grad[b] for b in step.bottoms)
-            for top in step.tops:
-                needs_grad[top] = needs_grad.get(top, False) or step.need_backward
-            self.layers.append(layer)
-            self.steps.append(step)
-        self._mark_backward()
-        self.outputs = sorted(unread)
-        for output in self.outputs:
-            self._log("net.cpp:270", f"This network produces output {output}")
-
-    def _check_counts(self, layer: Layer) -> None:
-        for what, have, (fewest, most) in (
-            ("bottom", len(layer.param.bottom), layer.bottoms),
-            ("top", len(layer.param.top), layer.tops),
-        ):
-            if what == "top" and layer.auto_tops and have < fewest:
-                continue
-            if have < fewest or (most is not None and have > most):
-                limit = (
-                    str(fewest) if fewest == most else f"at least {fewest}" if most is None else f"{fewest} to {most}"
-                )
-                layer.fail(f"takes {limit} {what} blob(s), the prototxt gives {have}")
-        if layer.same_count and len(layer.param.bottom) != len(layer.param.top):
-            layer.fail(f"needs as many tops as bottoms: {len(layer.param.bottom)} bottoms, {len(layer.param.top)} tops")
-        if len(layer.param.propagate_down) not in (0, len(layer.param.bottom)):
-            layer.fail(
-                f"propagate_down must be given for none or each of its {len(layer.param.bottom)} bottoms, "
-                f"not {len(layer.param.propagate_down)}"
-            )
-
-    def _wire(
-        self, layer: Layer, needs_grad: dict[str, bool], unread: dict[str, None], writers: dict[str, str]
-    ) -> Step:
-        param = layer.param
-        bottom_grad = []
-        for j, bottom in enumerate(param.bottom):
-            if bottom not in unread:
-                raise NetError(f"Unknown bottom blob '{bottom}' (layer '{layer.name}', bottom index {j})")
-            del unread[bottom]
-            self._log("net.cpp:434", f"{layer.name} <- {bottom}")
-            wanted = param.propagate_down[j] if len(param.propagate_down) else needs_grad[bottom]
-            # labels and priors get none, whatever the prototxt says
-            bottom_grad.append(wanted and layer.takes_gradient(j))
-        layer.in_place = bool(
-            param.bottom and param.top and param.top[0] == param.bottom[0] and writers[param.bottom[0]] in _FRESH_TOPS
-        )
-        tops = list(param.top)
-        for j, top in enumerate(tops):
-            if j < len(param.bottom) and top == param.bottom[j]:
-                self._log("net.cpp:395", f"{layer.name} -> {top} (in-place)")
-            elif top in self.blobs:
-                raise NetError(
-                    f"Top blob '{top}' produced by multiple sources: layer '{layer.name}' writes it again without "
-                    "reading it (name its top differently, or make it an in-place layer)"
-                )
-            else:
-                self._log("net.cpp:408", f"{layer.name} -> {top}")
-                self.blobs[top] = Blob()
-            unread[top] = None
-            writers[top] = layer.type_name
-        if layer.auto_tops:
-            while len(tops) < layer.tops[0]:
-                # an unnamed top: it counts as a loss, but no other layer can read it
-                self._log("net.cpp:408", f"{layer.name} -> (automatic)")
-                name = "(automatic)" if "(automatic)" not in self.blobs else f"(automatic) {layer.name} {len(tops)}"
-                self.blobs[name] = Blob()
-                tops.append(name)
-        layer.num_tops = len(tops)
-        if len(param.loss_weight) not in (0, len(tops)):
-            layer.fail(
-                f"loss_weight must be given for none or each of its {len(tops)} tops, not {len(param.loss_weight)}"
-            )
-        weights = list(param.loss_weight) or [1.0 if layer.is_loss and j == 0 else 0.0 for j in range(len(tops))]
-        return Step(layer, list(param.bottom), tops, bottom_grad, weights)
-
-    def _set_up(self, step: Step) -> list[Shape]:
-        bottom = [self.blobs[b].shape for b in step.bottoms]
-        step.layer.setup(bottom)
-        shapes = [tuple(int(d) for d in s) for s in step.layer.reshape(bottom)]
-        assert len(shapes) == len(step.tops), f"{step.layer.type_name}: {len(shapes)} shapes for {len(step.tops)} tops"
-        self._log("net.cpp:150", f"Setting up {step.layer.name}")
-        return shapes
-
-    def _mark_backward(self) -> None:
-        """Which layers and bottoms backward reaches: those between a parameter (or an asked-for blob) and a loss."""
-        under_loss: set[str] = set()
-        skipped: set[str] = set()
-        for step in reversed(self.steps):
-            contributes = any(w or top in under_loss for w, top in zip(step.loss_weights, step.tops, strict=True))
-            if step.need_backward and step.tops and all(top in skipped for top in step.tops):
-                step.need_backward = False
-                step.bottom_grad = [False] * len(step.bottoms)
-            step.need_backward &= contributes
-            verb = "needs" if step.need_backward else "does not need"
-            self._log(
-                "net.cpp:226" if step.need_backward else "net.cpp:228",
-                f"{step.layer.name} {verb} backward computation.",
-            )
-            for j, bottom in enumerate(step.bottoms):
-                if contributes:
-                    under_loss.add(bottom)
-                else:
-                    step.bottom_grad[j] = False
-                if not step.bottom_grad[j]:
-                    skipped.add(bottom)
-        if self.param.force_backward:
-            for step in self.steps:
-                step.need_backward = True
-                step.bottom_grad = [step.layer.takes_gradient(j) for j in range(len(step.bottoms))]
-                for blob in step.layer.blobs:
-                    self.parameter_table.set_requires_grad(step.layer, blob, True)
 
     # ---- what it consists of
 
@@ -293,7 +129,11 @@ class Net(nn.Module):
     def _source(self, step: Step) -> list[Tensor]:
         if step.layer.type_name == "Input":
             return [self.blobs[top].data_tensor() for top in step.tops]
-        return [t.to(self.device, non_blocking=True) for t in _as_tuple(step.layer())]
+        batch = [t.to(self.device, non_blocking=True) for t in _as_tuple(step.layer())]
+        if self.device.type == "cuda":
+            # cuDNN's fastest convolutions want channels last
+            batch = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in batch]
+        return batch
 
     def forward(
         self, batch: Mapping[str, Tensor] | None = None, keep: Iterable[str] = ()
@@ -304,8 +144,14 @@ class Net(nn.Module):
         """
         if batch is None:
             batch = self.next_batch()
-        kept = set(keep)
-        blobs = dict(batch)
+        with acceleration.autocast(self.device):
+            loss, result = self._graph(dict(batch), frozenset(keep))
+        for name, value in result.items():
+            self.blobs[name].set_data(value)
+        return loss, result
+
+    def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The whole net as a function of its source blobs; what compilation and CUDA graphs take."""
         result: dict[str, Tensor] = {}
         loss: Tensor | None = None
         for step in self.steps:
@@ -316,14 +162,12 @@ class Net(nn.Module):
                 outputs = self._run(step, inputs)
             for top, output, weight in zip(step.tops, outputs, step.loss_weights, strict=True):
                 blobs[top] = output
-                if top in kept:
+                if top in keep:
                     result[top] = output
                 if weight:
                     term = output.sum() * weight
                     loss = term if loss is None else loss + term
         result.update(blobs)
-        for name, value in result.items():
-            self.blobs[name].set_data(value)
         return torch.zeros((), device=self.device) if loss is None else loss, result
 
     def _run(self, step: Step, inputs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -340,8 +184,7 @@ class Net(nn.Module):
         """Moves the net to the device that set_mode_cpu or set_mode_gpu has chosen since it was made."""
         device = runtime.device
         if self.device != device:
-            self.to(device)
-            self.parameter_table.tie()
+            self._move(device)
             for blob in self.blobs.values():
                 blob.to(device)
             self._records.clear()

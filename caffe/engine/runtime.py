@@ -16,6 +16,9 @@ class Runtime:
     #: this process among those training together (Caffe's solver_rank and solver_count)
     rank: int = 0
     world_size: int = 1
+    #: fp32, tf32 or bf16, and whether graphs are compiled: see caffe.engine.acceleration
+    precision: str = "fp32"
+    compile: bool = False
 
     @property
     def device(self) -> torch.device:
