@@ -23,6 +23,7 @@ from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
 
+
 @dataclass
 class _Record:
     """What one layer's forward leaves for its backward: the tensors it read, and its outputs if autograd was recording."""
@@ -53,7 +54,7 @@ class Net(nn.Module):
         log_root("net.cpp:58", "Initializing net from parameters: \n" + to_text(filtered))
         self.param = insert_splits(filtered)
         self.name: str = self.param.name
-        self.phase: int = self.param.state.phase
+        self.phase = int(self.param.state.phase)
         wiring = Wiring(self.param)
         self.steps, self.blobs, self.outputs = wiring.steps, wiring.blobs, wiring.outputs
         self.parameter_table = wiring.parameters
@@ -69,7 +70,7 @@ class Net(nn.Module):
         self.to(device)
         if device.type == "cuda":
             acceleration.apply_tf32()
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameter_table.tie()
 
     # ---- what it consists of

@@ -124,7 +124,10 @@ class Wiring:
             # labels and priors get none, whatever the prototxt says
             bottom_grad.append(wanted and layer.takes_gradient(j))
         layer.in_place = bool(
-            param.bottom and param.top and param.top[0] == param.bottom[0] and self._writers[param.bottom[0]] in _FRESH_TOPS
+            param.bottom
+            and param.top
+            and param.top[0] == param.bottom[0]
+            and self._writers[param.bottom[0]] in _FRESH_TOPS
         )
         tops = list(param.top)
         for j, top in enumerate(tops):
