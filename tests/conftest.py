@@ -30,3 +30,14 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where an op's tensors go: "emulated" runs its CUDA code on the CPU (tests/cuda_on_cpu), with threads in odd order."""
+    if request.param != "emulated":
+        return str(request.param)
+    from tests.cuda_on_cpu.device import use
+
+    use(monkeypatch, seed=5)
+    return "cpu"

@@ -18,8 +18,6 @@ from caffe.ops.prior_box import prior_box, prior_box_sizes
 from caffe.proto import caffe_pb2
 from tests.reference import prior_box as reference
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
 
 @given(
     pairs=st.lists(st.tuples(st.floats(1, 300), st.floats(1.001, 100)), min_size=1, max_size=3),
@@ -45,7 +43,6 @@ def test_sizes_are_cut_to_whole_pixels_and_flip_follows_its_ratio() -> None:
     np.testing.assert_allclose(sizes.numpy(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("variances", [[0.1], [0.1, 0.1, 0.2, 0.2]])
 @pytest.mark.parametrize("layer", [(1, 1), (3, 5), (19, 19), (0, 4)])
@@ -78,7 +75,6 @@ def run_layer(text: str, feature: tuple[int, ...], image: tuple[int, ...], devic
     return top
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_answers_of_the_original_to_the_last_bit(shared: Path, device: str) -> None:
     files = sorted((shared / "golden").glob("prior_box_*.npz"))
     assert len(files) == 12

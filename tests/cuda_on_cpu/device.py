@@ -1,0 +1,27 @@
+"""Makes the ops take their CUDA path with tensors in ordinary memory, on the emulated device."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import caffe.ops
+from tests.cuda_on_cpu import build
+
+
+def use(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Until `monkeypatch` is undone. `seed`: the order in which threads run."""
+    module = build.load()
+    module.set_seed(seed)
+    for info in pkgutil.iter_modules(caffe.ops.__path__):
+        op = importlib.import_module(f"caffe.ops.{info.name}")
+        if hasattr(op, "_C"):
+            monkeypatch.setattr(op, "_C", module)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True), raising=False)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: SimpleNamespace(cuda_stream=0))
