@@ -1,4 +1,4 @@
-"""`caffe <command>`: train, test, time, device_query."""
+"""`caffe <command>`: train, test, time, device_query, export_onnx."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ commands:
   test            score a model
   time            benchmark model execution time, layer by layer
   device_query    show GPU diagnostic information
+  export_onnx     write a model for ONNX Runtime and other software
 
 'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
 
@@ -23,9 +24,10 @@ commands:
   caffe train -solver solver.prototxt -snapshot snapshots/mdssd_iter_2000.solverstate -gpu 0,1
   caffe test  -model test.prototxt -weights mdssd_iter_120000.caffemodel -iterations 619 -gpu 0
   caffe time  -model deploy.prototxt -phase TEST
+  caffe export_onnx -model deploy.prototxt -weights mdssd_iter_120000.caffemodel -out mdssd.onnx
 """
 
-COMMANDS = ("train", "test", "time", "device_query")
+COMMANDS = ("train", "test", "time", "device_query", "export_onnx")
 
 
 def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -6,7 +6,6 @@ declare arrays of any size that take no space in it.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe.errors import ProtoError, shown
-from caffe.proto.mapped import map_file
 from caffe.proto.wire import FloatArray
 
 MAX_LINKS = 1_000_000
@@ -30,7 +28,6 @@ _UNPACKED_LIMIT = 64
 def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     """The file opened for reading. HDF5's own errors become one ProtoError that names the file."""
     try:
-        _check_heaps(path, asked_for)
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
     except ProtoError:
@@ -38,25 +35,8 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         reason = shown(str(error), 200) if str(error) else type(error).__name__
         raise ProtoError(
-            f"{path}: a damaged HDF5 file where {asked_for} should be ({reason}); copy or save it again"
+            f"{path}: a damaged HDF5 file, no {asked_for} can be read from it ({reason}); copy or save it again"
         ) from error
-
-
-_HEAP = b"HEAP\0\0\0\0"
-"""The start of a local heap's header: signature, version 0, three reserved bytes; the heap's size follows, 8 bytes."""
-
-
-def _check_heaps(path: Path, asked_for: str) -> None:
-    """Refuses a file with a heap that is larger than the file: the HDF5 library would allocate it before it looks."""
-    buffer = map_file(path, asked_for)
-    mapped = buffer.obj
-    assert isinstance(mapped, mmap.mmap)
-    at = mapped.find(_HEAP)
-    while at >= 0:
-        size = int.from_bytes(buffer[at + 8 : at + 16], "little")
-        if size > len(buffer):
-            raise ProtoError(f"{path}: a damaged HDF5 file: a heap of {size:,} bytes in a file of {len(buffer):,}")
-        at = mapped.find(_HEAP, at + 8)
 
 
 def names(group: h5py.Group) -> list[str]:

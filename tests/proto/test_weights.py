@@ -322,15 +322,3 @@ class TestHostileHdf5:
 
 def test_layer_weights_default_to_no_diffs() -> None:
     assert LayerWeights("a", "b", []).diffs == []
-
-
-def test_an_hdf5_heap_larger_than_the_file_is_not_allocated(tmp_path: Path) -> None:
-    net, blobs = small_net()
-    path = tmp_path / "w.h5"
-    write_weights(path, net, blobs)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"HEAP\0\0\0\0")
-    data[at + 8 : at + 16] = (1 << 40).to_bytes(8, "little")
-    path.write_bytes(data)
-    with pytest.raises(ProtoError, match="a heap of 1,099,511,627,776 bytes"):
-        read_weights(path)

@@ -1,0 +1,139 @@
+"""DetectionOutput as ONNX nodes: decoding, selection, non-maximum suppression and the rows, as the layer gives them.
+
+The steps and their order are the layer's: for each class the `top_k` best scores, suppression among them, then the
+`keep_top_k` best over all classes, in rows by image, label and falling score. ONNX's NonMaxSuppression keeps a box
+whose overlap is at most the threshold and drops scores at most the threshold, as Caffe does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from caffe.engine.layer import Layer
+from caffe.export.graph import Array, Graph
+from caffe.export.layers import fail
+from caffe.proto import caffe_pb2
+
+_Code = caffe_pb2.PriorBoxParameter
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def detection_output(g: Graph, layer: Layer, loc: str, conf: str, priors: Array, output: str) -> str:
+    """Adds the nodes; returns the name of the result, 1 × 1 × detections × 7.
+
+    `loc` is N × 4·P, `conf` N × classes·P, `priors` 1 × 2 × 4·P. With no detection, one row an image: its id, then −1.
+    """
+    p = layer.param.detection_output_param
+    if not p.share_location:
+        raise fail(layer, "share_location: false (boxes for each class) has no conversion")
+    if p.nms_param.eta != 1:
+        raise fail(layer, f"eta {p.nms_param.eta:g}: ONNX's suppression has one threshold throughout")
+    count = priors.shape[2] // 4
+    foreground = [label for label in range(p.num_classes) if label != p.background_label_id]
+    per_class = min(p.nms_param.top_k, count) if p.nms_param.HasField("top_k") and p.nms_param.top_k >= 0 else count
+    candidates = len(foreground) * per_class
+    kept = min(p.keep_top_k, candidates) if p.keep_top_k >= 0 else candidates
+    if kept == 0:
+        raise fail(layer, "top_k, keep_top_k or the number of classes lets nothing through")
+
+    boxes = _decode(g, layer, loc, priors, count)
+
+    # The best of each class: scores and indices N × classes × per_class.
+    scores = g.add("Reshape", conf, g.constant([0, count, p.num_classes]))
+    scores = g.add("Transpose", scores, perm=[0, 2, 1])
+    scores = g.add("Gather", scores, g.constant(foreground), axis=1)
+    best, index = g.add_many("TopK", scores, g.constant([per_class]), outputs=2, axis=2)
+
+    # Their boxes, N·classes × per_class × 4. Gathered from all images' boxes in one row.
+    batch = g.add("Shape", loc, start=0, end=1)
+    images = g.add("Range", g.constant(0), g.add("Squeeze", batch), g.constant(1))
+    first = g.add("Mul", images, g.constant(count))
+    flat = g.add("Add", index, g.add("Reshape", first, g.constant([-1, 1, 1])))
+    candidate_boxes = g.add("Gather", g.add("Reshape", boxes, g.constant([-1, 4])), flat, axis=0)
+
+    # Each class of each image is an item of its own to the suppression.
+    selected = g.add(
+        "NonMaxSuppression",
+        g.add("Reshape", _without_inside_out(g, candidate_boxes), g.constant([-1, per_class, 4])),
+        g.add("Reshape", best, g.constant([-1, 1, per_class])),
+        g.constant([per_class]),
+        g.constant([p.nms_param.nms_threshold], dtype=np.float32),
+        *([g.constant([p.confidence_threshold], dtype=np.float32)] if p.HasField("confidence_threshold") else []),
+    )
+    survivors = g.add("Gather", selected, g.constant([0, 2]), axis=1)
+    rows = g.add("Reshape", best, g.constant([-1, per_class]))
+    nothing = g.add("ConstantOfShape", g.add("Shape", rows), value=_scalar(_LOWEST))
+    surviving = g.add("ScatterND", nothing, survivors, g.add("GatherND", rows, survivors))
+
+    # The best of each image, N × kept, then in order of label and within it of score.
+    surviving = g.add("Reshape", surviving, g.constant([-1, candidates]))
+    score, position = g.add_many("TopK", surviving, g.constant([kept]), outputs=2, axis=1)
+    by_class = g.add("Mul", g.add("Div", position, g.constant(per_class)), g.constant(kept))
+    key = g.add("Add", by_class, g.constant(np.arange(kept)))
+    _, order = g.add_many("TopK", key, g.constant([kept]), outputs=2, axis=1, largest=0)
+    score = g.add("GatherElements", score, order, axis=1)
+    position = g.add("GatherElements", position, order, axis=1)
+
+    # The rows: image, label, score, xmin, ymin, xmax, ymax.
+    label = g.add("Gather", g.constant(foreground), g.add("Div", position, g.constant(per_class)))
+    column = g.add("Reshape", images, g.constant([-1, 1]))
+    which = g.add("Add", position, g.add("Mul", column, g.constant(candidates)))
+    corners = g.add("Gather", g.add("Reshape", candidate_boxes, g.constant([-1, 4])), which, axis=0)
+    image = g.add("Add", g.add("Mul", position, g.constant(0)), column)
+    fields = [g.add("Unsqueeze", g.add("Cast", field, to=1), g.constant([2])) for field in (image, label, score)]
+    table = g.add("Reshape", g.add("Concat", *fields, corners, axis=2), g.constant([-1, 7]))
+    valid = g.add("Reshape", g.add("Greater", score, g.constant(_LOWEST)), g.constant([-1]))
+    found = g.add("Compress", table, valid, axis=0)
+    return _or_nothing(g, found, column, output)
+
+
+def _scalar(value: float) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.array([value], dtype=np.float32))
+
+
+def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
+    """The predicted boxes, N × P × 4, from offsets relative to the priors."""
+    p = layer.param.detection_output_param
+    prior = priors[0, 0].reshape(count, 4).astype(np.float32)
+    variance = priors[0, 1].reshape(count, 4).astype(np.float32)
+    if p.variance_encoded_in_target:
+        variance = np.ones_like(variance)
+    size = prior[:, 2:] - prior[:, :2]
+    offsets = g.add("Reshape", loc, g.constant([0, count, 4]))
+    if p.code_type == _Code.CENTER_SIZE:
+        centre = (prior[:, :2] + prior[:, 2:]) / 2
+        shift, growth = g.add_many("Split", offsets, g.constant([2, 2]), outputs=2, axis=2)
+        middle = g.add("Add", g.add("Mul", shift, g.constant(variance[:, :2] * size)), g.constant(centre))
+        grown = g.add("Exp", g.add("Mul", growth, g.constant(variance[:, 2:])))
+        half = g.add("Mul", grown, g.constant(size / 2))
+        return g.add("Concat", g.add("Sub", middle, half), g.add("Add", middle, half), axis=2)
+    if p.code_type == _Code.CORNER:
+        scale = variance
+    elif p.code_type == _Code.CORNER_SIZE:
+        scale = variance * np.concatenate([size, size], axis=1)
+    else:
+        raise fail(layer, f"unknown code_type {p.code_type}")
+    return g.add("Add", g.add("Mul", offsets, g.constant(scale)), g.constant(prior))
+
+
+def _without_inside_out(g: Graph, boxes: str) -> str:
+    """Boxes whose ends are in the wrong order as empty ones: Caffe lets neither overlap anything, ONNX turns them round."""
+    least, most = g.add_many("Split", boxes, g.constant([2, 2]), outputs=2, axis=3)
+    return g.add("Concat", least, g.add("Max", least, most), axis=3)
+
+
+def _or_nothing(g: Graph, found: str, images: str, output: str) -> str:
+    """`found` (K × 7) as 1 × 1 × K × 7; for K = 0 a row an image, its id and six −1. `images` is N × 1."""
+    minus = g.add(
+        "Expand", g.constant(-1.0), g.add("Concat", g.add("Shape", images, start=0, end=1), g.constant([6]), axis=0)
+    )
+    blank = g.add("Concat", g.add("Cast", images, to=1), minus, axis=1)
+    rows = g.add("Shape", found, start=0, end=1)
+    none = g.add("Equal", rows, g.constant([0]))
+    end = g.add("Where", none, g.add("Shape", images, start=0, end=1), rows)
+    table = g.add("Slice", g.add("Concat", found, blank, axis=0), g.constant([0]), end, g.constant([0]))
+    return g.add("Unsqueeze", table, g.constant([0, 1]), output=output)

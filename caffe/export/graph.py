@@ -1,0 +1,80 @@
+"""An ONNX graph under construction: nodes, constants and fresh names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+#: 17 is what runtimes of the last years read; nothing newer is needed
+OPSET = 17
+
+
+class Graph:
+    """Collects nodes. Values are known by name; every method that adds a node returns the name of what it makes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self._scope = ""
+        self._taken: set[str] = set()
+
+    def enter(self, layer: str) -> None:
+        """Names made from here on begin with the layer's."""
+        self._scope = layer
+
+    def fresh(self, hint: str) -> str:
+        """A name that no other value has."""
+        name, number = f"{self._scope}/{hint}", 1
+        while name in self._taken:
+            number += 1
+            name = f"{self._scope}/{hint}_{number}"
+        self._taken.add(name)
+        return name
+
+    def constant(self, value: Any, hint: str = "constant", dtype: Any = None) -> str:
+        """A constant tensor: floats in single precision and integers in 64 bits unless `dtype` is given."""
+        array = np.asarray(value)
+        if dtype is None:
+            dtype = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int64
+        name = self.fresh(hint)
+        # ascontiguousarray would make a scalar one-dimensional
+        self.constants[name] = numpy_helper.from_array(np.asarray(array, dtype=dtype, order="C"), name)
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """A node with one output."""
+        return self.add_many(operator, *inputs, outputs=[output or self.fresh(operator)], **attributes)[0]
+
+    def add_many(self, operator: str, *inputs: str, outputs: Sequence[str] | int, **attributes: Any) -> list[str]:
+        """A node with several outputs, named or counted. An empty input name leaves out an optional input."""
+        names = [self.fresh(operator) for _ in range(outputs)] if isinstance(outputs, int) else list(outputs)
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=self.fresh("node"), **attributes))
+        return names
+
+    def input(self, name: str, shape: Sequence[int | str]) -> None:
+        """A float input; a dimension that is a string may have any size."""
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        self._taken.add(name)
+
+    def output(self, name: str, shape: Sequence[int | str]) -> None:
+        """Makes the float value `name` an output."""
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
+    def model(self, notes: str) -> Any:
+        """The graph as a ModelProto."""
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, list(self.constants.values()))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mdssd-caffe")
+        # What opset 17 came with; runtimes refuse files that say more.
+        model.ir_version = 8
+        model.doc_string = notes
+        return model
+
+
+Array = NDArray[Any]
