@@ -84,26 +84,26 @@ class BatchNorm(Layer):
         (x,) = bottom
         means, variances, weight = (blob.detach() for blob in self.blobs)
         eps = self.param.batch_norm_param.eps
+        # PyTorch wants the channel axis; a blob of one axis has a single channel
+        planes = x if x.dim() > 1 else x[:, None]
         if self.use_global_stats:
             factor = torch.where(weight == 0, 0, 1 / weight)
-            mean, variance = means * factor, variances * factor
+            return F.batch_norm(planes, means * factor, variances * factor, eps=eps).reshape(x.shape)
+        # with momentum 1 PyTorch's running statistics are the batch's, the variance already times m / (m - 1)
+        mean, variance = torch.zeros_like(means), torch.zeros_like(variances)
+        if x.numel() > self.channels:
+            y = F.batch_norm(planes, mean, variance, training=True, momentum=1.0, eps=eps).reshape(x.shape)
         else:
-            axes = [axis for axis in range(x.dim()) if axis != 1]
-            mean = x.mean(dim=axes).reshape(self.channels)
-            variance = (x - self._along(mean, x)).square().mean(dim=axes).reshape(self.channels)
-            self._accumulate(mean.detach(), variance.detach(), x.numel() // self.channels)
-        return (x - self._along(mean, x)) / self._along(torch.sqrt(variance + eps), x)
-
-    @staticmethod
-    def _along(values: Tensor, x: Tensor) -> Tensor:
-        return values.reshape([-1 if axis == 1 else 1 for axis in range(x.dim())])
+            # one value a channel is its own mean, which PyTorch refuses
+            mean, y = planes.detach().reshape(-1), x - x
+        self._accumulate(mean, variance)
+        return y
 
     @torch.no_grad()
-    def _accumulate(self, mean: Tensor, variance: Tensor, samples: int) -> None:
+    def _accumulate(self, mean: Tensor, variance: Tensor) -> None:
         keep = self.param.batch_norm_param.moving_average_fraction
-        unbiased = samples / (samples - 1) if samples > 1 else 1.0
         self.blobs[0].mul_(keep).add_(mean)
-        self.blobs[1].mul_(keep).add_(variance, alpha=unbiased)
+        self.blobs[1].mul_(keep).add_(variance)
         self.blobs[2].mul_(keep).add_(1)
 
 
