@@ -43,7 +43,7 @@ def check_writable(param: Any) -> None:
 
 
 def check_is_solver_state(path: str) -> None:
-    """Raises a CaffeError for a weights file given where a solver state belongs, with the flag that takes it."""
+    """Raises a CaffeError for a missing file, and for weights given where a solver state belongs."""
     if path.endswith((".caffemodel", ".caffemodel.h5")):
         state = path.replace(".caffemodel", ".solverstate")
         there = f" (it is there: {state})" if os.path.exists(state) else ""
@@ -51,6 +51,8 @@ def check_is_solver_state(path: str) -> None:
             f"{path} holds weights, not a solver state: to resume training give -snapshot its .solverstate{there}; "
             f"to start from these weights use -weights {path}"
         )
+    if not os.path.isfile(path):
+        raise CaffeError(f"-snapshot {path}: no such file")
 
 
 def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor]) -> tuple[str, str]:

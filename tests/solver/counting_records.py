@@ -1,7 +1,7 @@
 """A data layer for tests: each record is a function of its number, ranks read disjoint ones, and faults come as told.
 
 CAFFE_TEST_FAULT="die 1 3" makes rank 1 end in its third batch without a word; "raise 1 3" raises there, "hang 1 3"
-sleeps, "nan 1 3" yields a record that makes the loss nan.
+sleeps, "nan 1 3" yields a record that makes the loss nan. "slow_test 0.2": every test batch takes that many seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe.engine.layer import Shape, SourceLayer, register
+from caffe.engine.layer import TEST, Shape, SourceLayer, register
 from caffe.engine.runtime import runtime
 from caffe.errors import DataError
 
@@ -50,6 +50,8 @@ class CountingRecords(SourceLayer):
 
     def _fault(self, x: Tensor) -> None:
         what, _, place = os.environ.get("CAFFE_TEST_FAULT", "").partition(" ")
+        if what == "slow_test" and self.phase == TEST:
+            time.sleep(float(place))
         if not what or place != f"{runtime.rank} {self.batch}":
             return
         if what == "die":

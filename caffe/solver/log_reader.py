@@ -1,0 +1,99 @@
+"""Reading training logs: ours and the original's are of one form."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caffe.errors import CaffeError
+
+#: a glog prefix; older ones have no year
+_PREFIX = re.compile(r"^[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)\s+\d+ [^\]]*\] (.*)$")
+_ITERATION = re.compile(r"Iteration (\d+)")
+_NUMBER = r"([-+]?(?:[\d.]+(?:[eE][-+]?\d+)?|nan|inf))"
+_LOSS = re.compile(rf"Iteration \d+.*?, loss = {_NUMBER}")
+_RATE = re.compile(rf"Iteration \d+, lr = {_NUMBER}")
+_OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
+
+Row = dict[str, float]
+
+
+@dataclass
+class TrainingLog:
+    """What a log says. Rows hold NumIters, Seconds (since training began), LearningRate and one value an output."""
+
+    train: list[Row] = field(default_factory=list)
+    test: list[Row] = field(default_factory=list)
+    #: iteration, seconds, smoothed loss
+    losses: list[tuple[int, float, float]] = field(default_factory=list)
+    #: iteration, seconds, learning rate
+    rates: list[tuple[int, float, float]] = field(default_factory=list)
+    #: outputs of the test nets that count towards a loss
+    loss_outputs: set[str] = field(default_factory=set)
+
+
+def read_training_log(path: str | Path) -> TrainingLog:
+    """Reads the log of one or several runs of `caffe train`, as written to standard error.
+
+    Raises CaffeError for a file that holds no iteration.
+    """
+    result = TrainingLog()
+    began: datetime.datetime | None = None
+    iteration: int | None = None
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise CaffeError(f"{path}: {error.strerror}") from error
+    for line in text.splitlines():
+        prefixed = _PREFIX.match(line)
+        if prefixed is None:
+            continue
+        moment, message = _moment(prefixed), prefixed[8]
+        if message.startswith("Solving ") and began is None:
+            began = moment
+        found = _ITERATION.search(message)
+        if found:
+            iteration = int(found[1])
+        if iteration is None:
+            continue
+        began = began or moment
+        _take(result, message, iteration, (moment - began).total_seconds())
+    if iteration is None:
+        raise CaffeError(f"{path}: no 'Iteration N' line in it; give what `caffe train` wrote to standard error")
+    _fill_in_rates(result)
+    return result
+
+
+def _moment(prefix: re.Match[str]) -> datetime.datetime:
+    year, month, day, hour, minute, second, fraction, _ = prefix.groups()
+    # Without a year any leap year will do: only differences count.
+    return datetime.datetime(
+        int(year or 2000), int(month), int(day), int(hour), int(minute), int(second), int(fraction.ljust(6, "0")[:6])
+    )
+
+
+def _take(log: TrainingLog, message: str, iteration: int, seconds: float) -> None:
+    """Adds what one message says."""
+    if loss := _LOSS.search(message):
+        log.losses.append((iteration, seconds, float(loss[1])))
+    elif rate := _RATE.search(message):
+        log.rates.append((iteration, seconds, float(rate[1])))
+    elif output := _OUTPUT.search(message):
+        rows = log.train if output[1] == "Train" else log.test
+        if not rows or rows[-1]["NumIters"] != iteration:
+            rows.append({"NumIters": float(iteration), "Seconds": seconds, "LearningRate": float("nan")})
+        rows[-1][output[2]] = float(output[3])
+        if output[4]:
+            log.loss_outputs.add(output[2])
+
+
+def _fill_in_rates(log: TrainingLog) -> None:
+    """Each row's learning rate: its iteration's, or the last before it (a final test comes after the last update)."""
+    rates = {iteration: rate for iteration, _, rate in log.rates}
+    for rows in (log.train, log.test):
+        last = log.rates[0][2] if log.rates else float("nan")
+        for row in rows:
+            last = rates.get(int(row["NumIters"]), last)
+            row["LearningRate"] = last

@@ -1,0 +1,112 @@
+"""Several ranks on gloo: the same training as one, and an end with a message whatever happens to one of them.
+
+Each test starts processes that import PyTorch, so several questions are put to each run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from caffe.proto.solver_state import read_solver_state
+from caffe.proto.weights import read_weights
+from caffe.solver.solver import Solver
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def start(workdir: Path, param: Any, *flags: str, ranks: int = 2, fault: str = "") -> subprocess.Popen[str]:
+    """`caffe train` of a solver as a process, its output piped."""
+    (workdir / "solver.prototxt").write_text(text_format.MessageToString(param))
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CAFFE_TEST_FAULT=fault)
+    command = [sys.executable, str(HERE / "rank_driver.py"), "train", "-solver", "solver.prototxt"]
+    return subprocess.Popen(
+        [*command, "-cpu_ranks", str(ranks), *flags],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def stored(path: str) -> list[np.ndarray]:
+    return [np.array(blob) for layer in read_weights(path) for blob in layer.blobs]
+
+
+def test_two_ranks_are_one_with_twice_the_iter_size(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    param = solver_param('type: "Adam" base_lr: 0.01 test_iter: 2 test_interval: 2 snapshot: 3 average_loss: 2')
+    code, output = finish(start(workdir, param))
+    assert code == 0, output
+    assert "Effective batch size: 8 (batch_size 4 x iter_size 1 x 2 devices)" in output
+    two, two_at_3 = stored("line_iter_6.caffemodel"), read_solver_state("line_iter_3.solverstate")
+    one = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
+    one.step(6)
+    for ours, theirs in zip(two, [p.detach().numpy() for p in one.net.learnable_params], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
+    # Resuming on one rank: the same place in the schedule, and this rank's own records from there.
+    resumed = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
+    resumed.restore("line_iter_3.solverstate")
+    assert resumed.iter == two_at_3.iter == 3
+    assert resumed.net.source_layers[0].batch == 6
+    resumed.step(3)
+    for ours, theirs in zip(two, [p.detach().numpy() for p in resumed.net.learnable_params], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("die 1 3", "rank 1 ended with status 7 and no message. The other ranks were stopped"),
+        ("raise 1 3", "rank 1: record 00000042 is no JPEG image. The other ranks were stopped"),
+        ("hang 1 3", "waited in vain for another rank in iteration 3: rank 1 is still computing in iteration 3"),
+    ],
+)
+def test_one_rank_ends_all(workdir: Path, solver_param: Callable[..., Any], fault: str, message: str) -> None:
+    code, output = finish(start(workdir, solver_param(), "-rank_timeout", "5", fault=fault))
+    assert code == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("caffe train: ")]
+    assert message in line
+    assert "Traceback" not in output
+
+
+def test_ctrl_c_leaves_a_snapshot_that_more_ranks_go_on_from(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    process = start(workdir, solver_param("max_iter: 1000000 display: 100"))
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if "Iteration 100, loss" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    code, rest = finish(process)
+    assert code == 0, "".join(lines) + rest
+    assert "Optimization stopped early." in rest
+    (state,) = workdir.glob("*.solverstate")
+    done = read_solver_state(state).iter
+    code, output = finish(start(workdir, solver_param(f"max_iter: {done + 2}"), "-snapshot", state.name, ranks=3))
+    assert code == 0, output
+    assert re.search(rf"Iteration {done + 1}, loss = ", output)
+    assert "Effective batch size: 12" in output
+
+
+def test_waiting_for_a_long_test_is_no_hang(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    # The test takes twice the timeout; rank 0 shows life meanwhile.
+    param = solver_param("test_iter: 40 test_interval: 3 test_initialization: false max_iter: 4")
+    began = time.monotonic()
+    code, output = finish(start(workdir, param, "-rank_timeout", "4", fault="slow_test 0.2"))
+    assert code == 0, output
+    assert time.monotonic() - began > 8
