@@ -10,6 +10,7 @@ import pytest
 
 from caffe.cli import caffe, devices
 
+
 def test_train_then_test_then_resume_then_finetune(tiny_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 0
     err = capfd.readouterr().err
@@ -75,7 +76,9 @@ def test_one_message_for_a_wrong_call(
     assert message in line
 
 
-def test_gpu_that_is_not_there(tiny_run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_is_not_there(
+    tiny_run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 0)
     assert caffe.main(["train", "-solver", "solver.prototxt", "-gpu", "3"]) == 1
     assert "asked for GPU 3, this machine has 0" in capfd.readouterr().err
