@@ -1,7 +1,7 @@
 """Caffe's log: lines on stderr with glog's prefix, which people's log parsers match.
 
 `I20261122 12:34:56.789012  1234 solver.cpp:243] Iteration 0, loss = 1.5`: severity, date, time, thread, file:line.
-GLOG_minloglevel (0 to 3) drops what is below it; GLOG_logtostderr is accepted (stderr is the only destination).
+GLOG_minloglevel (0 to 3) drops what is below it; GLOG_logtostderr is accepted. `keep_copy` writes everything to a file too.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
 
 INFO, WARNING, ERROR, FATAL = range(4)
 
-#: source files of the original whose INFO lines are left out (a terminal need not show how a net is set up)
+#: source files of the original whose INFO lines stderr does not get (a terminal need not show how a net is set up)
 hidden_files: set[str] = set()
 
 
@@ -32,6 +34,21 @@ def write_lines_with(write: Callable[[str], None] | None) -> None:
     _write_line = write or _to_stderr
 
 
+_copy: TextIO | None = None
+
+
+def keep_copy(folder: str | Path) -> Path:
+    """From now on also writes the log to a new file in `folder`, with a link `caffe.INFO` to it. Returns its path."""
+    global _copy
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / f"caffe.{datetime.datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}.log"
+    _copy = path.open("w", encoding="utf-8", buffering=1)
+    link = Path(folder) / "caffe.INFO"
+    link.unlink(missing_ok=True)
+    link.symlink_to(path.name)
+    return path
+
+
 def minimum_level() -> int:
     """GLOG_minloglevel as a number; anything that is no number counts as 0."""
     try:
@@ -41,11 +58,15 @@ def minimum_level() -> int:
 
 
 def _write(severity: int, where: str, message: str) -> None:
-    if severity < minimum_level() or (severity == INFO and where.partition(":")[0] in hidden_files):
+    if severity < minimum_level():
         return
     now = datetime.datetime.now()
     stamp = now.strftime("%Y%m%d %H:%M:%S.%f")
-    _write_line(f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message}")
+    line = f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message}"
+    if _copy is not None:
+        _copy.write(line + "\n")
+    if severity != INFO or where.partition(":")[0] not in hidden_files:
+        _write_line(line)
 
 
 def info(where: str, message: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import accept_unused, set_log_level
+from caffe.cli.net_flags import accept_unused, set_up_log
 
 
 def parser() -> FlagParser:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
-    set_log_level(flags)
+    set_up_log(flags)
     import torch
 
     log.info("caffe.cpp:138", f"Querying GPUs {flags.gpu}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
+from caffe import log
 from caffe.cli.flags import FlagParser
 from caffe.errors import CaffeError
 
@@ -24,7 +26,8 @@ def accept_unused(parser: FlagParser) -> None:
     for name in _ALL:
         if name not in taken:
             parser.flag(name, help=argparse.SUPPRESS)
-    parser.flag("minloglevel", help=argparse.SUPPRESS, type=int)
+    parser.flag("minloglevel", help="drop log lines below this level: 1 keeps warnings, 2 errors", type=int)
+    parser.flag("log_dir", default="", help="also write the log to a file in this folder")
 
 
 def add_net_state(parser: FlagParser) -> None:
@@ -38,10 +41,17 @@ def stages(flags: argparse.Namespace) -> list[str]:
     return [stage for stage in flags.stage.split(",") if stage]
 
 
-def set_log_level(flags: argparse.Namespace) -> None:
-    """Honours -minloglevel, which like GLOG_minloglevel drops what is below it."""
+def set_up_log(flags: argparse.Namespace) -> None:
+    """Honours -minloglevel, which like GLOG_minloglevel drops what is below it, and -log_dir.
+
+    A terminal is spared the hundreds of lines on how the nets are set up, unless a level was asked for.
+    """
     if flags.minloglevel is not None:
         os.environ["GLOG_minloglevel"] = str(flags.minloglevel)
+    elif sys.stderr.isatty() and "GLOG_minloglevel" not in os.environ:
+        log.hidden_files.update(("net.cpp", "layer_factory.hpp"))
+    if flags.log_dir and os.environ.get("RANK", "0") == "0":
+        log.keep_copy(flags.log_dir)
 
 
 def build_net(flags: argparse.Namespace, phase: int) -> Net:

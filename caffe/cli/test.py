@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, load_weights, set_log_level
+from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, load_weights, set_up_log
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
-    set_log_level(flags)
+    set_up_log(flags)
     if not flags.model:
         raise CaffeError("need a model definition to score: give -model test.prototxt")
     if not flags.weights:

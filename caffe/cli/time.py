@@ -9,7 +9,7 @@ from time import perf_counter
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, set_log_level
+from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, set_up_log
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
-    set_log_level(flags)
+    set_up_log(flags)
     if not flags.model:
         raise CaffeError("need a model definition to time: give -model deploy.prototxt")
     if flags.phase not in PHASES:

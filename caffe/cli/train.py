@@ -11,7 +11,7 @@ from typing import Any
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.cli.net_flags import accept_unused, add_net_state, set_log_level, stages, weight_files
+from caffe.cli.net_flags import accept_unused, add_net_state, set_up_log, stages, weight_files
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
-    set_log_level(flags)
+    set_up_log(flags)
     _check(flags)
     param = _solver_parameter(flags)
     gpus = _gpus(flags, param)

@@ -219,7 +219,7 @@ class Solver:
         kept = (
             f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
         )
-        records = [key for layer in self.net.source_layers for key in getattr(layer, "record_keys", lambda: [])()]
+        records = [key for layer in self.net.source_layers for key in getattr(layer, "batch_keys", list)()]
         seen = f"; records of the batch: {', '.join(records)}" if records else ""
         raise CaffeError(
             f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "

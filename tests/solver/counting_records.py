@@ -36,7 +36,7 @@ class CountingRecords(SourceLayer):
     def start_at(self, batch: int) -> None:
         self.batch = batch
 
-    def record_keys(self) -> list[str]:
+    def batch_keys(self) -> list[str]:
         return [f"{i:08d}" for i in self.records]
 
     def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Times a generated model's deploy net, layer by layer.
+set -eu
+command -v caffe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/speed.sh MODEL_FOLDER [flags of `caffe time`]
+
+Times the forward pass of MODEL_FOLDER/deploy.prototxt for one image. Layers are waited for one by one, so this is for
+finding the slow ones; what a detector achieves as a whole, the programs in benchmarks measure.
+
+  scripts/speed.sh models/MDSSD300/VOC -weights MDSSD300_VOC_iter_120000.caffemodel -gpu 0
+USAGE
+}
+
+case "${1:-}" in
+    -h | -help | --help) usage; exit 0 ;;
+    "" | -*) usage >&2; exit 1 ;;
+esac
+model=$1
+shift
+if [ ! -f "$model/deploy.prototxt" ]; then
+    echo "scripts/speed.sh: $model/deploy.prototxt is not there; the programs in prototxt_gen write it" >&2
+    exit 1
+fi
+exec caffe time -model "$model/deploy.prototxt" -phase TEST -iterations 10 "$@"

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Trains a generated model, or goes on with its training where the last snapshot was taken.
+set -eu
+command -v caffe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/train.sh MODEL_FOLDER [flags of `caffe train`]
+
+Trains MODEL_FOLDER/solver.prototxt. If snapshots lie under its snapshot_prefix, training goes on from the newest.
+Give -weights to start from pretrained ones; they count for the first start only. The log is kept in MODEL_FOLDER/log.
+
+  scripts/train.sh models/MDSSD300/VOC -weights SSD300_VOC_iter_120000.caffemodel -gpu 0,1
+USAGE
+}
+
+case "${1:-}" in
+    -h | -help | --help) usage; exit 0 ;;
+    "" | -*) usage >&2; exit 1 ;;
+esac
+model=$1
+shift
+solver=$model/solver.prototxt
+if [ ! -f "$solver" ]; then
+    echo "scripts/train.sh: $solver is not there; the programs in prototxt_gen write it" >&2
+    exit 1
+fi
+
+prefix=$(sed -n 's/^ *snapshot_prefix: *"\(.*\)".*/\1/p' "$solver")
+newest=
+newest_iteration=-1
+for state in "$prefix"_iter_*.solverstate "$prefix"_iter_*.solverstate.h5; do
+    [ -f "$state" ] || continue
+    iteration=${state##*_iter_}
+    iteration=${iteration%%.*}
+    if [ "$iteration" -gt "$newest_iteration" ]; then
+        newest=$state newest_iteration=$iteration
+    fi
+done
+
+if [ -n "$newest" ]; then
+    echo "Going on from $newest"
+    # What was trained replaces the pretrained weights: drop -weights and its value.
+    count=$#
+    while [ "$count" -gt 0 ]; do
+        word=$1
+        shift
+        count=$((count - 1))
+        case "$word" in
+            -weights | --weights)
+                shift
+                count=$((count - 1))
+                ;;
+            -weights=* | --weights=*) ;;
+            *) set -- "$@" "$word" ;;
+        esac
+    done
+    set -- -snapshot "$newest" "$@"
+fi
+exec caffe train -solver "$solver" -log_dir "$model/log" "$@"
