@@ -97,9 +97,10 @@ def _check(flags: argparse.Namespace) -> None:
         raise CaffeError(f"-cpu_ranks is {flags.cpu_ranks}; it must be at least 1")
     if flags.cpu_ranks > 1 and flags.gpu:
         raise CaffeError("give -gpu or -cpu_ranks, not both")
-    if flags.snapshot:
-        check_is_solver_state(flags.snapshot)
-    weight_files(flags.weights)
+    if os.environ.get("RANK", "0") == "0":  # of several machines only the first need have them
+        if flags.snapshot:
+            check_is_solver_state(flags.snapshot)
+        weight_files(flags.weights)
     Action.named(flags.sigint_effect, "sigint_effect")
     Action.named(flags.sighup_effect, "sighup_effect")
 
@@ -148,8 +149,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         if flags.snapshot:
             _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
             solver.restore(flags.snapshot)
-        for path in weight_files(flags.weights):
-            _root_info(root, "caffe.cpp:155", f"Finetuning from {path}")
+        for path in weight_files(flags.weights) if root else ():
+            log.info("caffe.cpp:155", f"Finetuning from {path}")
             for net in (solver.net, *solver.test_nets):
                 copy_trained_from(net, path)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")

@@ -31,6 +31,9 @@ class Exchange(Protocol):
     def wait_for_root(self, stopped: bool) -> bool:
         """Waits, without a limit while rank 0 shows life, until rank 0 comes here too. Returns rank 0's `stopped`."""
 
+    def from_root(self, key: str, value: str) -> str:
+        """Rank 0's `value`, on every rank. Each `key` is for one use."""
+
     def alive(self) -> None:
         """Rank 0 shows life within a long piece of work."""
 
@@ -54,6 +57,9 @@ class Alone:
 
     def wait_for_root(self, stopped: bool) -> bool:
         return stopped
+
+    def from_root(self, key: str, value: str) -> str:
+        return value
 
     def alive(self) -> None: ...
 

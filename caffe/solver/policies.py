@@ -33,6 +33,15 @@ class LearningRatePolicy:
         if self.name not in KNOWN:
             log.warning("sgd_solver.cpp:90", f"{self._unknown()}. The nets can be used; training would be an error.")
 
+    @property
+    def state(self) -> list[float]:
+        """current_step, iter_last_event and minimum_loss, to be handed to another process."""
+        return [self.current_step, self.iter_last_event, self.minimum_loss]
+
+    @state.setter
+    def state(self, values: list[float]) -> None:
+        self.current_step, self.iter_last_event, self.minimum_loss = int(values[0]), int(values[1]), values[2]
+
     def check(self) -> None:
         """Raises a CaffeError if no rate can be had from these settings."""
         if self.name not in KNOWN:

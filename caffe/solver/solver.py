@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -292,8 +293,15 @@ class Solver:
         self._continue_random_stream()
 
     def restore(self, path: str) -> None:
-        """Goes on where a solver state was written: weights, history, iteration, learning rate, place in the data."""
-        self.iter = snapshots.load(path, self.net, self._policy, self.history, self._rule.histories)
+        """Goes on where a solver state was written: weights, history, iteration, learning rate, place in the data.
+
+        Of several ranks, rank 0 reads the file.
+        """
+        if self.is_root:
+            self.iter = snapshots.load(path, self.net, self._policy, self.history, self._rule.histories)
+        self._exchange.share([*self.net.state_dict().values(), *self.history])
+        state = json.loads(self._exchange.from_root("restored", json.dumps([self.iter, self._policy.state])))
+        self.iter, self._policy.state = state
         for layer in self.net.source_layers:
             layer.start_at(self.iter * self.param.iter_size)
         for net, batches in zip(self.test_nets, self.param.test_iter, strict=False):
