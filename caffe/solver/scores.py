@@ -10,11 +10,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from caffe import log
+from caffe.detection.average_precision import AP_VERSIONS, average_precision
 from caffe.errors import CaffeError
 from caffe.solver.number_format import loss_suffix, ostream_number
 
 Array = npt.NDArray[np.float32]
-AP_VERSIONS = ("11point", "MaxIntegral", "Integral")
 
 
 class ClassificationScores:
@@ -96,8 +96,6 @@ class DetectionScores:
 
     def average_precisions(self, name: str) -> dict[int, float]:
         """AP by label, for the labels whose objects were counted in output `name`; 0 where nothing was found."""
-        from caffe.detection.average_precision import average_precision
-
         found = np.concatenate(self._found[name]) if self._found[name] else np.empty((0, 5), np.float32)
         result = {}
         for label, objects in sorted(self._objects[name].items()):

@@ -74,6 +74,7 @@ class Solver:
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stopped = False
         self._last_snapshot: tuple[int, str] | None = None
+        self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._best: dict[str, tuple[float, int]] = {}
         self._progress = Progress(0, enabled=False)
         self._exchange.watch(net.learnable_params)
@@ -154,6 +155,8 @@ class Solver:
 
     def _one_iteration(self) -> None:
         display = bool(self.param.display) and self.iter % self.param.display == 0
+        for on_start, _ in self._callbacks:
+            on_start()
         self._exchange.begin(self.iter)
         self._clear_gradients()
         loss = 0.0
@@ -170,9 +173,15 @@ class Solver:
         if display and self.is_root:
             self._info("solver.cpp:243", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
             self._log_outputs(outputs)
+        for _, on_gradients_ready in self._callbacks:
+            on_gradients_ready()
         self.apply_update()
         self.iter += 1
         self._progress.advance(loss=self._smoothed.value)
+
+    def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
+        """Calls the first before each iteration, the second when its gradients are there, before the update."""
+        self._callbacks.append((on_start, on_gradients_ready))
 
     def apply_update(self) -> None:
         """Moves the weights by the gradients that stand in the net, at this iteration's learning rate."""

@@ -219,6 +219,18 @@ def test_debug_info_logs_blobs_and_trains_alike(solver_param: Make, capfd: pytes
     np.testing.assert_allclose(weights(plain.net)[0], weights(debug.net)[0], rtol=1e-6)
 
 
+def test_callbacks_come_around_the_gradients(solver_param: Make) -> None:
+    solver = Solver(solver_param(), layerwise=True)
+    seen: list[tuple[object, int]] = []
+
+    def gradients_ready() -> None:
+        seen.append((bool(solver.net.learnable_params[0].grad.any()), solver.iter))
+
+    solver.add_callback(lambda: seen.append(("start", solver.iter)), gradients_ready)
+    solver.step(2)
+    assert seen == [("start", 0), (True, 0), ("start", 1), (True, 1)]
+
+
 def test_smoothed_loss_is_the_mean_of_the_window() -> None:
     losses = [5.0, 3.0, 4.0, 8.0, 1.0]
     smoothed = SmoothedLoss(3)
