@@ -6,11 +6,26 @@ from pathlib import Path
 
 import pytest
 
+DATA = """
+import numpy as np
+from caffe import Layer
+
+
+class TinyData(Layer):
+    def setup(self, bottom, top):
+        self.random = np.random.default_rng(5)
+
+    def reshape(self, bottom, top):
+        top[0].reshape(4, 3)
+        top[1].reshape(4, 2)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.random.normal(size=(4, 3))
+        top[1].data[...] = 0.5
+"""
 NET = """
 name: "two"
-layer { name: "x" type: "DummyData" top: "x" top: "t" dummy_data_param {
-  shape { dim: 4 dim: 3 } shape { dim: 4 dim: 2 }
-  data_filler { type: "gaussian" std: 1 } data_filler { type: "constant" value: 0.5 } } }
+layer { name: "x" type: "Python" top: "x" top: "t" python_param { module: "tiny_data" layer: "TinyData" } }
 layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
   inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" loss_weight: 2 }
@@ -26,5 +41,7 @@ def tiny_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with solver.prototxt and net.prototxt of a net that trains in milliseconds."""
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
+    (tmp_path / "tiny_data.py").write_text(DATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -14,10 +14,23 @@ from caffe.engine.weights import save
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text
 
+DATA = """
+from caffe import Layer
+
+
+class Halves(Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(2, 3, 2, 2)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 0.5
+"""
 NET = """
 name: "features"
-layer { name: "x" type: "DummyData" top: "x" dummy_data_param {
-  shape { dim: 2 dim: 3 dim: 2 dim: 2 } data_filler { type: "constant" value: 0.5 } } }
+layer { name: "x" type: "Python" top: "x" python_param { module: "halves" layer: "Halves" } }
 layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
   inner_product_param { num_output: 5 weight_filler { type: "constant" value: 0.25 } } }
 """
@@ -26,6 +39,8 @@ layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "halves.py").write_text(DATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     save(Net(parse_text(NET, caffe_pb2.NetParameter(), "net.prototxt"), TEST), "net.caffemodel")
     return tmp_path
