@@ -262,13 +262,13 @@ def _identity(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], top
 
 @converts("Concat")
 def _concat(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
-    axis = layer.axis_of(layer.param.concat_param, "concat_dim", len(shapes[0]))
+    axis = layer.axis_of(len(shapes[0]))
     return [g.add("Concat", *bottoms, axis=axis)]
 
 
 @converts("Slice")
 def _slice(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
-    axis = layer.axis_of(layer.param.slice_param, "slice_dim", len(shapes[0]))
+    axis = layer.axis_of(len(shapes[0]))
     sizes = g.constant([top[axis] for top in tops], "sizes")
     return g.add_many("Split", bottoms[0], sizes, outputs=len(tops), axis=axis)
 

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 
 from caffe.engine.layer import Shape
-from caffe.engine.net import Net, Step
+from caffe.engine.net import Net
+from caffe.engine.wiring import Step
 from caffe.errors import NetError
 from caffe.export.detection import detection_output
 from caffe.export.graph import Array, Graph
@@ -107,7 +108,7 @@ class _Exporter:
         arrays = [self.known[name] for name in step.bottoms]
         if step.layer.type_name == "Concat":
             layer: Any = step.layer
-            axis = layer.axis_of(layer.param.concat_param, "concat_dim", arrays[0].ndim)
+            axis = layer.axis_of(arrays[0].ndim)
             arrays = [np.concatenate(arrays, axis=axis)]
         self.known.update((top, arrays[0]) for top in step.tops)
 
