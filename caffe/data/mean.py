@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_mean_file(path: str | Path) -> NDArray[np.float32]:
     values = np.array(blob.data if blob.data else blob.double_data, np.float32)
     while len(shape) > 3 and shape[0] == 1:
         shape = shape[1:]
-    if len(shape) != 3 or min(shape) < 1 or int(np.prod(shape)) != values.size:
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != values.size:
         shown = " × ".join(map(str, shape))
         raise DataError(f"mean_file '{path}' holds no image: {values.size:,} values, shape {shown}")
     return values.reshape(shape)

@@ -41,8 +41,7 @@ def _explain(target: Path, error: OSError, size: int | None) -> str:
     folder = target.parent
     if error.errno == errno.ENOENT:
         return f"{target}: cannot be written, the folder {folder} doesn't exist; create it or give another path"
-    # HDF5 reports a full disk as a failed write, sometimes without errno.
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with suppress(OSError):
             free = shutil.disk_usage(folder).free
             needs = f"it needs {size / 1e6:,.1f} MB, " if size is not None else ""

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffe.errors import ProtoError
 from caffe.proto.atomic import replacing
-from caffe.proto.weights import describe, map_file
+from caffe.proto.mapped import describe, map_file
 
 M = TypeVar("M", bound=Message)
 
@@ -31,7 +31,7 @@ def read_binary(path: str | os.PathLike[str], message: M) -> M:
         message.ParseFromString(bytes(buffer))
         _check_strings(message)
     except (DecodeError, UnicodeDecodeError):
-        raise ProtoError(f"{path}: no binary {name}, or a damaged one: {describe(path, buffer)}") from None
+        raise ProtoError(f"{path}: no binary {name}, or a damaged one: {describe(buffer)}") from None
     return message
 
 

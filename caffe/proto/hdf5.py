@@ -6,7 +6,9 @@ declare arrays of any size that take no space in it.
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe.errors import ProtoError, shown
+from caffe.proto.atomic import replacing
+from caffe.proto.mapped import map_file
 from caffe.proto.wire import FloatArray
 
 MAX_LINKS = 1_000_000
@@ -28,6 +32,7 @@ _UNPACKED_LIMIT = 64
 def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     """The file opened for reading. HDF5's own errors become one ProtoError that names the file."""
     try:
+        _check_heaps(path, asked_for)
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
     except ProtoError:
@@ -35,8 +40,40 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         reason = shown(str(error), 200) if str(error) else type(error).__name__
         raise ProtoError(
-            f"{path}: a damaged HDF5 file, no {asked_for} can be read from it ({reason}); copy or save it again"
+            f"{path}: a damaged HDF5 file where {asked_for} should be ({reason}); copy or save it again"
         ) from error
+
+
+@contextmanager
+def new_hdf5(path: Path, size: int) -> Iterator[h5py.File]:
+    """An HDF5 file to be filled, which appears only once it is whole; see `replacing`."""
+    with replacing(path, size) as temporary:
+        try:
+            with h5py.File(temporary, "w", libver="earliest") as file:
+                yield file
+        except (OSError, RuntimeError) as error:
+            # HDF5 keeps the system's reason in the text, and fails once more when it closes the file.
+            reason = re.search(r"errno = (\d+)", str(error))
+            if reason is None:
+                raise
+            raise OSError(int(reason[1]), os.strerror(int(reason[1]))) from error
+
+
+_HEAP = b"HEAP\0\0\0\0"
+"""The start of a local heap's header: signature, version 0, three reserved bytes; the heap's size follows, 8 bytes."""
+
+
+def _check_heaps(path: Path, asked_for: str) -> None:
+    """Refuses a file with a heap that is larger than the file: the HDF5 library would allocate it before it looks."""
+    buffer = map_file(path, asked_for)
+    mapped = buffer.obj
+    assert isinstance(mapped, mmap.mmap)
+    at = mapped.find(_HEAP)
+    while at >= 0:
+        size = int.from_bytes(buffer[at + 8 : at + 16], "little")
+        if size > len(buffer):
+            raise ProtoError(f"{path}: a damaged HDF5 file: a heap of {size:,} bytes in a file of {len(buffer):,}")
+        at = mapped.find(_HEAP, at + 8)
 
 
 def names(group: h5py.Group) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 from caffe.errors import ProtoError
 from caffe.proto import caffe_pb2, hdf5
 from caffe.proto.atomic import replacing
+from caffe.proto.mapped import describe, map_file
 from caffe.proto.sniff import HDF5_SIGNATURE, looks_like
-from caffe.proto.weights import describe, map_file
 from caffe.proto.wire import (
     FIXED32,
     LENGTH,
@@ -94,7 +94,7 @@ def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
             f"or copy this one again ({len(buffer):,} bytes here)"
         ) from error
     if not seen_iter:
-        raise ProtoError(f"{path}: not a solver state: {describe(path, buffer)}; {_WANTED}")
+        raise ProtoError(f"{path}: not a solver state: {describe(buffer)}; {_WANTED}")
     _check(path, state)
     return state
 
@@ -142,7 +142,7 @@ def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None
     path = Path(path)
     size = sum(4 * int(array.size) for array in state.history)
     if path.name.endswith(".h5"):
-        with replacing(path, size) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+        with hdf5.new_hdf5(path, size) as file:
             file.create_dataset("iter", data=np.array([state.iter], np.int32))
             hdf5.write_string(file, "learned_net", state.learned_net)
             file.create_dataset("current_step", data=np.array([state.current_step], np.int32))

@@ -6,7 +6,6 @@ name.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from caffe.errors import ProtoError, shown
 from caffe.proto import hdf5
 from caffe.proto.atomic import replacing
 from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
-from caffe.proto.sniff import HDF5_SIGNATURE, folder_looks_like, looks_like
+from caffe.proto.mapped import describe, map_file
+from caffe.proto.sniff import HDF5_SIGNATURE, looks_like
 from caffe.proto.wire import (
     LENGTH,
     VARINT,
@@ -77,41 +77,11 @@ def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
     except WireError as error:
         raise _unreadable(path, buffer, layers, error) from error
     if not layers:
-        raise ProtoError(f"{path}: no weights in it: {describe(path, buffer)}; {_WANTED}")
+        raise ProtoError(f"{path}: no weights in it: {describe(buffer)}; {_WANTED}")
     return [layer for layer in layers if layer.type != "padding"]
 
 
 _WANTED = "give a .caffemodel or .caffemodel.h5"
-
-
-def map_file(path: Path, asked_for: str) -> memoryview:
-    """The file's bytes, mapped, not read. Raises ProtoError for what is no file, or an empty one."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise ProtoError(f"{path}: an empty file where {asked_for} should be; copy or save it again")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError as error:
-        raise ProtoError(f"{path}: no such file; {asked_for} should be there{_neighbours(path)}") from error
-    except IsADirectoryError as error:
-        raise ProtoError(f"{path}: {folder_looks_like(path)}, where {asked_for} should be") from error
-    except OSError as error:
-        raise ProtoError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _neighbours(path: Path) -> str:
-    """Files of the same kind in the same folder, for a message."""
-    kinds = (".caffemodel", ".solverstate", ".h5")
-    if not path.parent.is_dir():
-        return f", and there is no folder {path.parent}"
-    found = sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(kinds))
-    return f" (in {path.parent}: {', '.join(found[:5])}{', …' if len(found) > 5 else ''})" if found else ""
-
-
-def describe(path: Path, buffer: memoryview) -> str:
-    """What a file looks like, for a message."""
-    return f"it looks like {looks_like(bytes(buffer[:512])) or 'nothing that Caffe writes'}"
 
 
 def _unreadable(path: Path, buffer: memoryview, layers: list[LayerWeights], error: WireError) -> ProtoError:
@@ -291,7 +261,7 @@ def _write_layer(file: IO[bytes], layer: Any, blobs: Sequence[BlobWriter]) -> No
 
 def _write_hdf5(path: Path, net: Any, blobs: Blobs, diffs: Blobs | None, shared: Collection[tuple[int, int]]) -> None:
     size = sum(4 * int(blob.size) for layer in blobs for blob in layer) * (2 if diffs is not None else 1)
-    with replacing(path, size) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+    with hdf5.new_hdf5(path, size) as file:
         data = file.create_group("data")
         diff = file.create_group("diff") if diffs is not None else None
         for index, layer in enumerate(net.layer):

@@ -10,11 +10,17 @@ import cv2
 import numpy as np
 
 from caffe.data.annotations import read_annotations
-from caffe.data.images import decode_datum
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
+from caffe.data.mean import read_mean_file
+from caffe.data.records import AnnotatedRecords, DatumRecords
+from caffe.data.sampler import BatchSampler
+from caffe.data.stream import Order
+from caffe.data.transform import Transformer
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
+from caffe.proto.binary import read_binary
+from caffe.proto.text import parse_text
 
 cv2.setNumThreads(1)
 
@@ -62,14 +68,14 @@ def _images() -> list[bytes]:
 def datums() -> list[bytes]:
     encoded = [caffe_pb2.Datum(channels=3, data=data, label=1, encoded=True) for data in _images()]
     raw = caffe_pb2.Datum(channels=3, height=4, width=5, data=bytes(60), label=2)
-    floats = caffe_pb2.Datum(channels=1, height=2, width=2, float_data=range(4))
+    floats = caffe_pb2.Datum(channels=3, height=2, width=2, float_data=range(12))
     return [datum.SerializeToString() for datum in (*encoded, raw, floats)]
 
 
 @cache
 def annotated_datums() -> list[bytes]:
     records = []
-    for data in datums():
+    for data in datums()[:-1]:  # distortion takes no floats
         record = caffe_pb2.AnnotatedDatum(datum=caffe_pb2.Datum.FromString(data), type=caffe_pb2.AnnotatedDatum.BBOX)
         for label in (1, 2):
             group = record.annotation_group.add(group_label=label)
@@ -80,14 +86,42 @@ def annotated_datums() -> list[bytes]:
     return records
 
 
+def _augmentation() -> tuple[caffe_pb2.TransformationParameter, list[BatchSampler]]:
+    """SSD's, all of it, to 32 × 32."""
+    layer = parse_text(
+        """transform_param { mirror: true mean_value: 104 mean_value: 117 mean_value: 123 emit_constraint { emit_type: CENTER }
+        resize_param { prob: 1 resize_mode: WARP height: 32 width: 32 interp_mode: LINEAR interp_mode: LANCZOS4 }
+        expand_param { prob: 0.5 max_expand_ratio: 4 }
+        distort_param { brightness_prob: 0.5 brightness_delta: 32 contrast_prob: 0.5 contrast_lower: 0.5 contrast_upper: 1.5
+          hue_prob: 0.5 hue_delta: 18 saturation_prob: 0.5 saturation_lower: 0.5 saturation_upper: 1.5 } }
+        annotated_data_param { batch_sampler { max_sample: 1 max_trials: 1 }
+          batch_sampler { sampler { min_scale: 0.3 max_scale: 1 min_aspect_ratio: 0.5 max_aspect_ratio: 2 }
+            sample_constraint { min_jaccard_overlap: 0.3 } max_sample: 1 max_trials: 50 } }""",
+        caffe_pb2.LayerParameter(),
+        "augmentation",
+    )
+    samplers = layer.annotated_data_param.batch_sampler
+    return layer.transform_param, [BatchSampler.of(sampler, "augmentation") for sampler in samplers]
+
+
 def read_datum(path: Path) -> float:
-    source = _OneRecord(path)
-    return float(decode_datum(source.datum(0), source.where(0)).sum())
+    transformer = Transformer(caffe_pb2.TransformationParameter(scale=0.5), caffe_pb2.TEST, "layer")
+    records = DatumRecords(_OneRecord(path), transformer, Order(1), seed=0)
+    return float(records.load(0, np.empty((3, 12, 16), np.float32))[0].sum())
 
 
 def read_annotated_datum(path: Path) -> float:
-    source = _OneRecord(path)
-    return float(decode_datum(source.annotated_datum(0).datum, source.where(0)).sum())
+    param, samplers = _augmentation()
+    records = AnnotatedRecords(
+        _OneRecord(path), Transformer(param, caffe_pb2.TRAIN, "layer", samplers), Order(1), seed=0
+    )
+    room = np.empty((3, 32, 32), np.float32)
+    return sum(float(array.sum()) for place in range(3) for array in records.load(place, room))
+
+
+def read_mean(path: Path) -> float:
+    read_binary(path, caffe_pb2.BlobProto())
+    return float(read_mean_file(path).sum())
 
 
 def read_annotation(kind: str) -> Callable[[Path], object]:

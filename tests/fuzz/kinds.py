@@ -149,7 +149,7 @@ KINDS: dict[str, Kind] = {
     "solver_state": Kind(solver_states, _read_solver_state, ".solverstate"),
     "solver_state_hdf5": Kind(solver_states_hdf5, _read_solver_state, ".solverstate.h5"),
     "binary_net": Kind(weights, _read_binary_net, ".caffemodel"),
-    "mean": Kind(means, lambda path: read_binary(path, caffe_pb2.BlobProto()), ".binaryproto"),
+    "mean": Kind(means, data_kinds.read_mean, ".binaryproto"),
     "datum": Kind(data_kinds.datums, data_kinds.read_datum),
     "annotated_datum": Kind(data_kinds.annotated_datums, data_kinds.read_annotated_datum),
     "label_map": Kind(lambda: [data_kinds.LABELS], data_kinds.read_label_map, ".prototxt"),

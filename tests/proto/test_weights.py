@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +15,8 @@ import pytest
 from caffe.errors import CaffeError, ProtoError
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def outline_of(data: bytes) -> caffe_pb2.NetParameter:
@@ -322,3 +326,37 @@ class TestHostileHdf5:
 
 def test_layer_weights_default_to_no_diffs() -> None:
     assert LayerWeights("a", "b", []).diffs == []
+
+
+def test_an_hdf5_heap_larger_than_the_file_is_not_allocated(tmp_path: Path) -> None:
+    net, blobs = small_net()
+    path = tmp_path / "w.h5"
+    write_weights(path, net, blobs)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"HEAP\0\0\0\0")
+    data[at + 8 : at + 16] = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(ProtoError, match="a heap of 1,099,511,627,776 bytes"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["w.caffemodel", "w.caffemodel.h5"])
+def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    """A limit on the size of files fails writes where a full disk does, which a test cannot fill."""
+    program = f"""
+import resource, signal, numpy as np
+from caffe.errors import CaffeError
+from caffe.proto import caffe_pb2
+from caffe.proto.weights import write_weights
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+net = caffe_pb2.NetParameter()
+net.layer.add(name="x")
+try:
+    write_weights({str(tmp_path / name)!r}, net, [[np.ones(100_000, "f4")]])
+except CaffeError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout == f"{tmp_path / name}: not written: File too large\n"
+    assert os.listdir(tmp_path) == []
