@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_weights, set_log_level
+from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_weights, set_up_log
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -32,7 +32,7 @@ def _command(argv: Sequence[str]) -> None:
     add_net_state(parser)
     accept_unused(parser)
     flags = parser.parse_args(argv)
-    set_log_level(flags)
+    set_up_log(flags)
     try:
         from caffe.export.onnx_model import export_onnx
     except ImportError as error:
