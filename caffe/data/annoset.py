@@ -7,18 +7,11 @@ database byte by byte in the second pass.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import cv2
-from tqdm import tqdm
 
 from caffe import log
 from caffe.data.annotations import describe, read_annotations
@@ -26,11 +19,9 @@ from caffe.data.image_list import raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
+from caffe.data.spread import spread
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
-
-#: lists shorter than this are read in this process: starting others would take longer
-_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -130,7 +121,9 @@ def build(
     _report(found, lines, task, program)
     with writer:
         copying = all(copies_file(image_path, task.image_format) for image_path, _ in lines)
-        records = _spread(make_record, task, list(zip(lines, found, strict=True)), "writing", here=copying)
+        records = spread(
+            make_record, list(zip([task] * len(lines), lines, found, strict=True)), "writing", here=copying
+        )
         for number, ((image_path, _), record) in enumerate(zip(lines, records, strict=True)):
             writer.put(key_of(number, image_path), record)
     log.info(f"{program}.cpp:203", f"Processed {len(lines)} files.")
@@ -142,7 +135,7 @@ def key_of(number: int, image_path: str) -> bytes:
 
 
 def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool) -> list[Found]:
-    found = list(_spread(check_line, task, [(line,) for line in lines], "checking"))
+    found = list(spread(check_line, [(task, line) for line in lines], "checking"))
     faults = [fault for each in found for fault in each.faults]
     for number, (image_path, _) in enumerate(lines):
         if len(key_of(number, image_path)) > MAX_KEY_BYTES:
@@ -188,33 +181,3 @@ def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task
 def _size(size: tuple[int, int, int]) -> str:
     height, width, channels = size
     return f"{width} × {height} × {channels}"
-
-
-def _spread(
-    function: Callable[..., Any], task: Task, jobs: Sequence[tuple[Any, ...]], what: str, *, here: bool = False
-) -> Iterator[Any]:
-    """`function(task, *job)` for each job, in order; shows progress. Over all cores unless `here`."""
-    progress = tqdm(total=len(jobs), desc=what, unit=" images", disable=None, leave=False)
-    workers = min(len(os.sched_getaffinity(0)), 16)
-    with progress:
-        results: Iterable[Any]
-        if here or len(jobs) < _FEW or workers == 1:
-            for job in jobs:
-                yield function(task, *job)
-                progress.update()
-            return
-        context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(workers, context, _one_thread) as pool:
-            results = pool.map(function, [task] * len(jobs), *zip(*jobs, strict=True), chunksize=16)
-            try:
-                for result in results:
-                    yield result
-                    progress.update()
-            except BrokenProcessPool:
-                raise DataError(f"a process ended while {what} images: out of memory?") from None
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)

@@ -130,7 +130,9 @@ class LmdbSource:
         datum = self._parse(index, caffe_pb2.Datum)
         if not datum.data and not datum.float_data:
             hint = "It seems to hold AnnotatedDatum records: read it with an AnnotatedData layer"
-            raise DataError(f"{self.where(index)} holds no image. {hint if self._is_annotated(index) else ''}".rstrip())
+            raise DataError(
+                f"{self.where(index)} holds no image. {hint if self.holds_annotations(index) else ''}".rstrip()
+            )
         return datum
 
     def annotated_datum(self, index: int) -> Any:
@@ -150,7 +152,8 @@ class LmdbSource:
         """Which record, in words, for messages."""
         return f"database '{self.path}', record '{shown(self.key(index), 200)}'"
 
-    def _is_annotated(self, index: int) -> bool:
+    def holds_annotations(self, index: int = 0) -> bool:
+        """Whether record `index` is an AnnotatedDatum."""
         try:
             return len(self._parse(index, caffe_pb2.AnnotatedDatum).datum.data) > 0
         except DataError:

@@ -87,7 +87,7 @@ def test_records_come_in_order_and_wrap(database: Path) -> None:
     images = np.concatenate([data for data, _ in batches(source, 3)])
     for place in range(12):
         np.testing.assert_array_equal(images[place], photograph(place % 6).transpose(2, 0, 1))
-    assert source.batch_keys() == [f"{number:08d}_i{number}.png" for number in (2, 3, 4, 5)]
+    assert source.record_keys() == [f"{number:08d}_i{number}.png" for number in (2, 3, 4, 5)]
 
 
 def test_label_rows(database: Path) -> None:
@@ -141,7 +141,7 @@ def test_rand_skip_leaves_out_the_same_records_for_a_seed(database: Path) -> Non
     keys = []
     for source in first:
         batches(source, 1)
-        keys.append(source.batch_keys())
+        keys.append(source.record_keys())
     assert keys[0] == keys[1]
 
 

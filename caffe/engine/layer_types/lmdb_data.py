@@ -66,7 +66,7 @@ class LmdbLayer(SourceLayer):
         self._batches_read += 1
         return batch
 
-    def batch_keys(self) -> list[str]:
+    def record_keys(self) -> list[str]:
         """The keys of the last batch's records; those of the first before any was read."""
         size = self._data_shape[0]
         start = max(0, self._batches_read - 1) * size

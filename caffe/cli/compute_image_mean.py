@@ -1,0 +1,74 @@
+"""`compute_image_mean`: the mean image of a database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from caffe import log
+from caffe.cli.convert_annoset import check_backend
+from caffe.cli.flags import FlagParser, run
+from caffe.data.images import decode_datum
+from caffe.data.lmdb_source import LmdbSource
+from caffe.errors import DataError
+from caffe.proto import caffe_pb2
+
+_EPILOG = """\
+Prints the mean of each channel, which transform_param takes as mean_value, and writes the mean image, which it takes
+as mean_file. Images must be of one size for that; databases of annotated images serve as well.
+
+    compute_image_mean train_lmdb mean.binaryproto
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("compute_image_mean", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(prog="compute_image_mean", description="Computes the mean image of an LMDB.", epilog=_EPILOG)
+    parser.add_argument("database", metavar="INPUT_DB", help="LMDB of Datum or AnnotatedDatum records")
+    parser.add_argument("output", metavar="OUTPUT_FILE", nargs="?", default="", help="mean image to write (BlobProto)")
+    parser.flag("backend", default="lmdb", help="database to read; only lmdb")
+    flags = parser.parse_args(argv)
+    check_backend(flags.backend)
+    mean = mean_image(LmdbSource(flags.database))
+    if flags.output:
+        blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
+        blob.data.extend(mean.astype(np.float32).ravel().tolist())
+        log.info("compute_image_mean.cpp:103", f"Write to {flags.output}")
+        path = Path(flags.output)
+        temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
+        temporary.write_bytes(blob.SerializeToString())
+        os.replace(temporary, path)
+    log.info("compute_image_mean.cpp:109", f"Number of channels: {mean.shape[0]}")
+    for channel, value in enumerate(mean.mean(axis=(1, 2))):
+        log.info("compute_image_mean.cpp:114", f"mean_value channel [{channel}]:{value:g}")
+
+
+def mean_image(source: LmdbSource) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The mean [C, H, W] of a database's images; DataError where their sizes differ."""
+    annotated = source.holds_annotations()
+    total: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
+    for index in tqdm(range(len(source)), desc="averaging", unit=" images", disable=None, leave=False):
+        datum = source.annotated_datum(index).datum if annotated else source.datum(index)
+        image = decode_datum(datum, source.where(index)).transpose(2, 0, 1)
+        if total is None:
+            total = np.zeros(image.shape, np.float64)
+        if image.shape != total.shape:
+            raise DataError(
+                f"{source.where(index)} is {image.shape[2]} × {image.shape[1]} × {image.shape[0]}, the first is "
+                f"{total.shape[2]} × {total.shape[1]} × {total.shape[0]} (width × height × channels). A mean image "
+                "needs images of one size: convert with -resize_width and -resize_height"
+            )
+        total += image
+    assert total is not None, "a source has records"
+    return total / len(source)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

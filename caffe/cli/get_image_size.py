@@ -1,0 +1,35 @@
+"""`get_image_size`: the name, height and width of each image of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caffe import log
+from caffe.cli.flags import FlagParser, run
+from caffe.data.image_list import read_pairs
+from caffe.data.image_sizes import read_ids, write_sizes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("get_image_size", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        prog="get_image_size",
+        description="Writes 'name height width' for each image of a list: the name_size_file of DetectionOutput.",
+        epilog="    get_image_size ~/data/VOCdevkit/ test.txt test_name_size.txt",
+    )
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="folder of the images")
+    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation (or label) a line")
+    parser.add_argument("output", metavar="OUTFILE", help="file to write")
+    parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids in place of names")
+    flags = parser.parse_args(argv)
+    images = [image for image, _ in read_pairs(flags.list)]
+    log.info("get_image_size.cpp:61", f"A total of {len(images)} images.")
+    write_sizes(flags.root, images, flags.output, read_ids(flags.name_id_file) if flags.name_id_file else None)
+    log.info("get_image_size.cpp:103", f"Processed {len(images)} files.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

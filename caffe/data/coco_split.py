@@ -1,0 +1,51 @@
+"""COCO's annotation file of a whole data set, split into one file an image, as convert_annoset reads them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from caffe.data.image_sizes import write_text
+from caffe.errors import DataError
+
+
+def split(instances: str | Path, root: Path, images: str, annotations: str) -> tuple[list[str], list[str]]:
+    """Writes `root`/`annotations`/<name>.json for every image, with or without objects.
+
+    Returns the lines `image annotation` (images are in `root`/`images`), and lines `id height width`.
+    """
+    try:
+        with open(instances, "rb") as file:
+            document = json.load(file)
+    except OSError as error:
+        raise DataError(f"cannot read '{instances}': {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"'{instances}' is no JSON: {error}") from None
+    try:
+        entries = [(int(image["id"]), str(image["file_name"]), image) for image in document["images"]]
+        objects: dict[int, list[Any]] = defaultdict(list)
+        for each in document.get("annotations", []):
+            objects[int(each["image_id"])].append({key: each[key] for key in _KEPT if key in each})
+        sizes = [f"{number} {int(image['height'])} {int(image['width'])}" for number, _, image in entries]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"'{instances}' is no COCO instances file: {type(error).__name__} {error}") from None
+    strangers = objects.keys() - {number for number, _, _ in entries}
+    if strangers:
+        raise DataError(
+            f"'{instances}': objects of {len(strangers):,} images that it does not list, e.g. {min(strangers)}"
+        )
+    lines = []
+    for number, name, image in tqdm(entries, desc="splitting", unit=" images", disable=None, leave=False):
+        if Path(name).name != name:
+            raise DataError(f"'{instances}': file_name '{name}' is no plain name")
+        target = Path(annotations) / f"{Path(name).stem}.json"
+        write_text(root / target, json.dumps({"image": image, "annotation": objects[number]}))
+        lines.append(f"{Path(images) / name} {target}")
+    return lines, sizes
+
+
+_KEPT = ("id", "category_id", "bbox", "iscrowd", "area")

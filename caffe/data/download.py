@@ -1,0 +1,139 @@
+"""Downloads that resume, are checked, and are unpacked safely."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from caffe.errors import DataError
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar archive on a server, and the MD5 sum of what it should be."""
+
+    path: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+
+def download(archive: Archive, server: str, folder: Path) -> Path:
+    """Fetches an archive into `folder`, going on where an earlier try broke off; DataError if it cannot or is not it.
+
+    What is not complete and checked has the name <archive>.part.
+    """
+    whole, part = folder / archive.name, folder / f"{archive.name}.part"
+    if whole.is_file():
+        if _md5(whole) == archive.md5:
+            print(f"{whole} is there already")
+            return whole
+        raise DataError(f"'{whole}' is not the published archive (its MD5 sum differs). Remove it and run this again")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _fetch(f"{server.rstrip('/')}/{archive.path}", part)
+    except urllib.error.HTTPError as error:
+        raise DataError(
+            f"{error.url}: the server answers {error.code} {error.reason}. -server names a mirror"
+        ) from None
+    except urllib.error.URLError as error:
+        raise DataError(
+            f"cannot reach {server}: {error.reason}. Is this machine online? -server names a mirror; or put "
+            f"{archive.name} into {folder} yourself"
+        ) from None
+    except (TimeoutError, ConnectionError) as error:
+        raise DataError(f"the connection to {server} broke ({error}). Run this again: it goes on from there") from None
+    except OSError as error:
+        raise DataError(f"cannot write '{part}': {error.strerror}") from None
+    found = _md5(part)
+    if found != archive.md5:
+        part.unlink()
+        raise DataError(
+            f"{archive.name}: what {server} sent has MD5 {found}, the published archive {archive.md5}. It was removed; "
+            "try again, or another -server"
+        )
+    os.replace(part, whole)
+    return whole
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Appends what `part` lacks of `url`."""
+    start = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:
+            return  # nothing left to send: the part is whole, or the check will tell
+        raise
+    with response:
+        if response.status != 206:
+            start = 0  # a server that cannot resume sends all of it
+        length = int(response.headers.get("Content-Length") or 0)
+        with (
+            open(part, "ab" if start else "wb") as file,
+            tqdm(
+                total=start + length or None, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None
+            ) as progress,
+        ):
+            received = 0
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                received += len(chunk)
+                progress.update(len(chunk))
+        if received < length:
+            raise ConnectionError(f"{received:,} of {length:,} bytes came")
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with (
+        open(path, "rb") as file,
+        tqdm(
+            total=path.stat().st_size, unit="B", unit_scale=True, desc="checking", disable=None, leave=False
+        ) as progress,
+    ):
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            progress.update(len(chunk))
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a tar into `folder`, once: a note beside it says that it is done. Only plain files and folders below it."""
+    note = folder / f".{archive.name}.unpacked"
+    if note.exists():
+        print(f"{archive.name} is unpacked already")
+        return
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tqdm(tar, desc=f"unpacking {archive.name}", unit=" files", disable=None):
+                target = folder / member.name
+                if not target.resolve().is_relative_to(folder.resolve()) or not (member.isreg() or member.isdir()):
+                    raise DataError(f"'{archive}' holds '{member.name}', which is no plain file below its folder")
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source = tar.extractfile(member)
+                assert source is not None
+                with source, open(target, "wb") as file:
+                    shutil.copyfileobj(source, file, _CHUNK)
+        note.touch()
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"cannot unpack '{archive}': {error}") from None
+    except OSError as error:
+        raise DataError(f"cannot unpack '{archive}' into '{folder}': {error.strerror or error}") from None

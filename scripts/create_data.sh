@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds the databases that a data set's lists name.
+set -euo pipefail
+source "$(dirname "$0")/python.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/create_data.sh [-n NAME] [-r ROOTFOLDER] [-l LISTFOLDER] [-m LABELMAP] [-t xml|json|txt] [FLAGS...]
+
+Builds an LMDB from each list in LISTFOLDER (trainval.txt, test.txt; whatever create_list wrote), with the images as
+they are, and links it from examples/NAME, where the prototxts under models/ look for it.
+
+  -n NAME        name of the data set (default: VOC0712)
+  -r ROOTFOLDER  folder that the lists' paths start from (default: ~/data/VOCdevkit)
+  -l LISTFOLDER  folder of the lists (default: data/NAME)
+  -m LABELMAP    label map (default: models/labelmap_voc.prototxt)
+  -t TYPE        format of the annotations (default: xml)
+  FLAGS          more flags for convert_annoset, e.g. --redo --resize-width=300 --resize-height=300
+
+  scripts/create_data.sh
+  scripts/create_data.sh -n BCCD -r ~/data/bccd -m data/BCCD/labelmap.prototxt
+  scripts/create_data.sh -n coco -r ~/data/coco -m models/labelmap_coco.prototxt -t json
+
+Databases go to ROOTFOLDER/NAME/lmdb/NAME_<list>_lmdb. Every annotation is checked before anything is written.
+TEXT
+}
+
+name=VOC0712 data=$HOME/data/VOCdevkit lists="" map=$root/models/labelmap_voc.prototxt type=xml
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help) usage; exit ;;
+    -n | -r | -l | -m | -t)
+      [[ $# -gt 1 ]] || { echo "create_data.sh: $1 needs a value. See --help." >&2; exit 1; }
+      case $1 in -n) name=$2 ;; -r) data=$2 ;; -l) lists=$2 ;; -m) map=$2 ;; -t) type=$2 ;; esac
+      shift 2 ;;
+    *) break ;;
+  esac
+done
+lists=${lists:-$root/data/$name}
+
+found=0
+for list in "$lists"/*.txt; do
+  subset=$(basename "$list" .txt)
+  [[ -f $list && $subset != *_name_size ]] || continue
+  found=1
+  echo "$subset: $list"
+  "$python" -m caffe.cli.create_annoset --anno-type=detection --label-type="$type" --label-map-file="$map" \
+    --check-label --encode-type=jpg --encoded "$@" \
+    "$data" "$list" "$data/$name/lmdb/${name}_${subset}_lmdb" "$root/examples/$name"
+done
+if [[ $found -eq 0 ]]; then
+  echo "create_data.sh: no list in $lists. scripts/create_list.sh makes them; see --help." >&2
+  exit 1
+fi
