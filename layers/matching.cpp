@@ -98,7 +98,9 @@ CAFFE_VECTORIZE void find_free_box(const BoxColumns& boxes, int64_t blocks, cons
 }
 
 // Repeatedly matches the pair of largest overlap. A ground truth's best box is looked for again only when it comes to
-// the front with a box that was taken meanwhile: what it held is a bound on what is left to it.
+// the front with a box that was taken meanwhile: what it held is a bound on what is left to it. Among equal overlaps
+// the earlier ground truth may always go first: each has its lowest box, and who gets a box that two of them want is
+// the same in any order.
 void match_bipartite(const BoxColumns& boxes, int64_t blocks, const GroundTruths& truths, const MatchScratch& scratch,
                      int32_t* match) {
   float* best = scratch.truth_overlap;
@@ -106,8 +108,7 @@ void match_bipartite(const BoxColumns& boxes, int64_t blocks, const GroundTruths
   for (;;) {
     int front = -1;
     for (int t = 0; t < truths.count; ++t) {
-      if (best[t] <= 0.0f) continue;
-      if (front < 0 || best[t] > best[front] || (best[t] == best[front] && box[t] < box[front])) front = t;
+      if (best[t] > (front < 0 ? 0.0f : best[front])) front = t;
     }
     if (front < 0) return;
     if (match[box[front]] == kUnmatched) {

@@ -1,4 +1,4 @@
-// A batch on its way through MultiBoxLoss on the CPU: where things are, and the loops over it.
+// Loops over a batch on its way through MultiBoxLoss on the CPU.
 #pragma once
 
 #include <algorithm>
@@ -9,37 +9,6 @@
 
 namespace caffe {
 
-struct MultiBoxBatch {
-  MultiBoxLossSizes sizes;
-  const MultiBoxLossOptions& options;
-  const float *loc, *conf, *prior, *label;
-
-  int64_t loc_classes() const { return options.share_location ? 1 : options.num_classes; }
-  const float* scores(int64_t image) const { return conf + image * sizes.priors * options.num_classes; }
-  const float* variance() const { return prior + 4 * sizes.priors; }
-  const float* label_row(int32_t row) const { return label + 8 * static_cast<int64_t>(row); }
-
-  // Where the location of `prior` for location class `c` is in loc and its gradient.
-  int64_t loc_offset(int64_t image, int64_t p, int64_t c) const {
-    return ((image * sizes.priors + p) * loc_classes() + c) * 4;
-  }
-  // The location class that a match is about: of match class k, to label row `row`.
-  int64_t loc_class(int k, int32_t row) const {
-    if (options.share_location) return 0;
-    return options.use_prior_for_matching ? static_cast<int64_t>(label_row(row)[1]) : k;
-  }
-};
-
-inline Box error_of(const MultiBoxBatch& in, int64_t image, int64_t p, int64_t loc_class, int32_t row) {
-  return location_error(in.options, load_box(in.prior + 4 * p), load_box(in.variance() + 4 * p),
-                        load_box(in.label_row(row) + 3), load_box(in.loc + in.loc_offset(image, p, loc_class)));
-}
-
-// LOGISTIC without mining gives each score of the batch a target of its own.
-inline bool targets_by_score(const MultiBoxLossOptions& o) {
-  return o.conf_loss_type == ConfLossType::LOGISTIC && o.mining_type == MiningType::NONE;
-}
-
 // Calls body(index into the batch's scores) for each target of 1 that an image's matches set.
 template <typename Body>
 void for_each_target(const MultiBoxBatch& in, int64_t image, const int32_t* match, const Body& body) {
@@ -47,8 +16,7 @@ void for_each_target(const MultiBoxBatch& in, int64_t image, const int32_t* matc
   for (int k = 0; k < match_classes(in.options); ++k) {
     for (int64_t p = 0; p < priors; ++p) {
       const int32_t row = match[k * priors + p];
-      if (row < 0) continue;
-      body(image * priors + p * in.options.num_classes + target_class(in.options, in.label_row(row)));
+      if (row >= 0) body(in.target_offset(image, p, row));
     }
   }
 }

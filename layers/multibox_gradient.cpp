@@ -29,15 +29,14 @@ void backward_image(const MultiBoxBatch& in, int64_t image, const int32_t* match
     scaled_sigmoids(in.scores(image), priors * classes, conf_scale, conf_begin);
   }
   const auto add_confidence = [&](int64_t p, int target) {
-    gradient_row(o.conf_loss_type, in.scores(image) + p * classes, o.num_classes, target, conf_scale,
-                 conf_begin + p * classes);
+    gradient_row(o.conf_loss_type, in.scores(image, p), o.num_classes, target, conf_scale, conf_begin + p * classes);
   };
   for (int k = 0; k < match_classes(o); ++k) {
     for (int64_t p = 0; p < priors; ++p) {
       const int32_t row = match[k * priors + p];
       if (row >= 0 && o.with_loc) {
         const int64_t c = in.loc_class(k, row);
-        const Box error = error_of(in, image, p, c, row);
+        const Box error = in.error(image, p, c, row);
         store_box({location_gradient(o.loc_loss_type, error.xmin) * loc_scale,
                    location_gradient(o.loc_loss_type, error.ymin) * loc_scale,
                    location_gradient(o.loc_loss_type, error.xmax) * loc_scale,

@@ -35,13 +35,7 @@ void group_by_image(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o
 }
 
 CAFFE_VECTORIZE void decode_all(const MultiBoxBatch& in, int64_t image, int64_t loc_class, float* decoded) {
-  const CodeType type = in.options.code_type;
-  const bool variance_in_target = in.options.variance_in_target;
-  for (int64_t p = 0; p < in.sizes.priors; ++p) {
-    store_box(decode(type, variance_in_target, load_box(in.prior + 4 * p), load_box(in.variance() + 4 * p),
-                     load_box(in.loc + in.loc_offset(image, p, loc_class))),
-              decoded + 4 * p);
-  }
+  for (int64_t p = 0; p < in.sizes.priors; ++p) store_box(in.predicted_box(image, p, loc_class), decoded + 4 * p);
 }
 
 // Matches the image's priors (or their predictions of class k) to ground truths; scratch.match gets indices into the
@@ -117,7 +111,7 @@ void mine_hard_examples(const MultiBoxBatch& in, const Scratch& s, int64_t image
   confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, s.targets, 0, s.losses);
   for (int64_t p = 0; p < priors; ++p) {
     if (s.match[p] >= 0) {
-      s.losses[p] += location_loss(o.loc_loss_type, error_of(in, image, p, 0, truths.row[s.match[p]]));
+      s.losses[p] += location_loss(o.loc_loss_type, in.error(image, p, 0, truths.row[s.match[p]]));
     }
     s.candidates[p] = candidate(s.losses[p], static_cast<int32_t>(p));
   }
@@ -175,7 +169,7 @@ ImageResult image_loss(const MultiBoxBatch& in, const Scratch& s, int64_t image,
       } else if (row >= 0) {
         if (mined) s.positives[result.positives] = static_cast<int32_t>(p);
         ++result.positives;
-        result.loc_loss += location_loss(o.loc_loss_type, error_of(in, image, p, in.loc_class(k, row), row));
+        result.loc_loss += location_loss(o.loc_loss_type, in.error(image, p, in.loc_class(k, row), row));
       }
     }
   }

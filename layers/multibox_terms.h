@@ -1,4 +1,4 @@
-// What one box adds to MultiBoxLoss, and the gradient of it: shared by CPU and GPU.
+// A batch of MultiBoxLoss, what one box adds to the loss, and the gradient of it: shared by CPU and GPU.
 #pragma once
 
 #include "multibox_loss.h"
@@ -117,6 +117,51 @@ CAFFE_HOST_DEVICE void confidence_gradient(ConfLossType type, const float* x, in
     logistic_gradient(x, num_classes, target, scale, gradient);
   }
 }
+
+// ---- The batch
+
+// LOGISTIC without mining gives each score of the batch a target of its own.
+CAFFE_HOST_DEVICE bool targets_by_score(const MultiBoxLossOptions& o) {
+  return o.conf_loss_type == ConfLossType::LOGISTIC && o.mining_type == MiningType::NONE;
+}
+
+// Where things are.
+struct MultiBoxBatch {
+  MultiBoxLossSizes sizes;
+  MultiBoxLossOptions options;
+  const float *loc, *conf, *prior, *label;
+
+  CAFFE_HOST_DEVICE int64_t loc_classes() const { return options.share_location ? 1 : options.num_classes; }
+  CAFFE_HOST_DEVICE const float* scores(int64_t image, int64_t p = 0) const {
+    return conf + (image * sizes.priors + p) * options.num_classes;
+  }
+  CAFFE_HOST_DEVICE const float* variance() const { return prior + 4 * sizes.priors; }
+  CAFFE_HOST_DEVICE const float* label_row(int32_t row) const { return label + 8 * static_cast<int64_t>(row); }
+
+  // Where the location of prior `p` for location class `c` is in loc and its gradient.
+  CAFFE_HOST_DEVICE int64_t loc_offset(int64_t image, int64_t p, int64_t c) const {
+    return ((image * sizes.priors + p) * loc_classes() + c) * 4;
+  }
+  // The location class that a match is about: of match class k, to label row `row`.
+  CAFFE_HOST_DEVICE int64_t loc_class(int k, int32_t row) const {
+    if (options.share_location) return 0;
+    return options.use_prior_for_matching ? static_cast<int64_t>(label_row(row)[1]) : k;
+  }
+  // The score whose target a match sets to 1, where targets go by score.
+  CAFFE_HOST_DEVICE int64_t target_offset(int64_t image, int64_t p, int32_t row) const {
+    return image * sizes.priors + p * options.num_classes + target_class(options, label_row(row));
+  }
+  // The prediction of location class `c` as a box.
+  CAFFE_HOST_DEVICE Box predicted_box(int64_t image, int64_t p, int64_t c) const {
+    return decode(options.code_type, options.variance_in_target, load_box(prior + 4 * p), load_box(variance() + 4 * p),
+                  load_box(loc + loc_offset(image, p, c)));
+  }
+  // location_error of prior `p`'s prediction of location class `c`, matched to label row `row`.
+  CAFFE_HOST_DEVICE Box error(int64_t image, int64_t p, int64_t c, int32_t row) const {
+    return location_error(options, load_box(prior + 4 * p), load_box(variance() + 4 * p), load_box(label_row(row) + 3),
+                          load_box(loc + loc_offset(image, p, c)));
+  }
+};
 
 // ---- Mining
 

@@ -4,7 +4,7 @@
 #include "arena.h"
 #include "matching.h"
 #include "mining.h"
-#include "multibox_batch.h"
+#include "multibox_terms.h"
 
 namespace caffe {
 
