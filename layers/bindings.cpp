@@ -77,6 +77,26 @@ void bind_multibox_loss(nb::module_& m) {
                                      at<float>(label), at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff),
                                      threads, at<float>(loc_diff), at<float>(conf_diff));
         });
+  m.def("multibox_loss_on_gpu", &multibox_loss_on_gpu);
+#ifdef CAFFE_WITH_CUDA
+  m.def("multibox_loss_workspace_bytes_cuda", &multibox_loss_workspace_bytes_cuda);
+  m.def("multibox_loss_forward_cuda",
+        [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, uintptr_t loc, uintptr_t conf,
+           uintptr_t prior, uintptr_t label, uintptr_t workspace, uintptr_t loss, uintptr_t match, uintptr_t counts,
+           uintptr_t stream) {
+          return multibox_loss_forward_cuda(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
+                                            at<float>(label), at<void>(workspace), at<float>(loss), at<int32_t>(match),
+                                            at<int32_t>(counts), at<void>(stream));
+        });
+  m.def("multibox_loss_backward_cuda", [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
+                                          uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t label,
+                                          uintptr_t match, uintptr_t counts, uintptr_t top_diff, uintptr_t loc_diff,
+                                          uintptr_t conf_diff, uintptr_t stream) {
+    return multibox_loss_backward_cuda(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
+                                       at<float>(label), at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff),
+                                       at<float>(loc_diff), at<float>(conf_diff), at<void>(stream));
+  });
+#endif
 }
 
 void bind_normalize(nb::module_& m) {

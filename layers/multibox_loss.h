@@ -96,4 +96,23 @@ void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLo
                                 const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
                                 float* conf_diff);
 
+// The same on a GPU: pointers are device memory, the workspace aligned to 256, all of it ordered on `stream` (a
+// cudaStream_t), nothing waited for; fit for capture in a CUDA graph. Decisions are those of the CPU to the bit, sums
+// are taken in a fixed order. A label that is no class cannot be refused in time: its row is passed over and the loss
+// is NaN. Options that multibox_loss_on_gpu denies are not covered. Returns a cudaError_t.
+inline bool multibox_loss_on_gpu(const MultiBoxLossOptions& options) {
+  return options.mining_type == MiningType::NONE || !(options.nms_threshold > 0.0f);
+}
+
+int64_t multibox_loss_workspace_bytes_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options);
+
+int multibox_loss_forward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                               const float* conf, const float* prior, const float* label, void* workspace, float* loss,
+                               int32_t* match, int32_t* counts, void* stream);
+
+int multibox_loss_backward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
+                                const float* conf, const float* prior, const float* label, const int32_t* match,
+                                const int32_t* counts, const float* top_diff, float* loc_diff, float* conf_diff,
+                                void* stream);
+
 }  // namespace caffe

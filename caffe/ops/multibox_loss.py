@@ -7,14 +7,16 @@ CUDA graphs understand: nothing in it waits for a GPU.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from caffe import _C
+from caffe import _C, log
 from caffe.errors import DataError, NetError
+from caffe.ops.cuda import launch
 from caffe.proto import caffe_pb2
 
 _LOSS = caffe_pb2.MultiBoxLossParameter
@@ -111,7 +113,7 @@ def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, optio
     problem = shape_problem(loc.shape, conf.shape, prior.shape, label.shape, options)
     if problem:
         raise NetError(problem)
-    inputs = [t.float().contiguous() for t in (loc, conf, prior.detach(), label.detach())]
+    inputs = [t.to(loc.device, torch.float32).contiguous() for t in (loc, conf, prior.detach(), label.detach())]
     outputs: tuple[Tensor, Tensor, Tensor] = multibox_loss_forward(*inputs, options.numbers())
     return outputs[0]
 
@@ -216,15 +218,37 @@ def multibox_loss_forward(
     that the prior was given, −1 for none, −3 for a prior chosen as negative.
     """
     o = MultiBoxLossOptions.of_numbers(options)
-    loss, match, counts = _outputs(loc, prior, o)
     sizes, native = _native(loc, prior, label, o)
+    if loc.is_cuda and not _C.multibox_loss_on_gpu(native):
+        _say_that_the_cpu_computes()
+        loss, match, counts = multibox_loss_forward(*(t.cpu() for t in (loc, conf, prior, label)), options)
+        return loss.to(loc.device), match.to(loc.device), counts.to(loc.device)
+    loss, match, counts = _outputs(loc, prior, o)
     pointers = loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), label.data_ptr()
     outputs = loss.data_ptr(), match.data_ptr(), counts.data_ptr()
-    check_values(prior, label, loc.shape[0], o)
-    threads = torch.get_num_threads()
-    workspace = torch.empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
-    _C.multibox_loss_forward_cpu(sizes, native, *pointers, workspace.data_ptr(), threads, *outputs)
+    if loc.is_cuda:
+        workspace = loc.new_empty(_cuda_workspace_bytes(sizes, native), dtype=torch.uint8)
+        launch("multibox_loss_forward_cuda", loc.device, sizes, native, *pointers, workspace.data_ptr(), *outputs)
+    else:
+        check_values(prior, label, loc.shape[0], o)
+        threads = torch.get_num_threads()
+        workspace = torch.empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
+        _C.multibox_loss_forward_cpu(sizes, native, *pointers, workspace.data_ptr(), threads, *outputs)
     return loss, match, counts
+
+
+def _cuda_workspace_bytes(sizes: object, native: object) -> int:
+    # A build without CUDA code lacks the function; `launch` then says what to do.
+    return int(_C.multibox_loss_workspace_bytes_cuda(sizes, native)) if _C.has_cuda else 0
+
+
+@functools.cache
+def _say_that_the_cpu_computes() -> None:
+    log.warning(
+        "multibox_loss_layer.cpp:82",
+        "MultiBoxLoss with nms_param (suppression before samples are taken) runs on the CPU: every iteration waits for "
+        "its predictions to be copied. Without nms_param it runs on the GPU.",
+    )
 
 
 def _outputs(loc: Tensor, prior: Tensor, options: MultiBoxLossOptions) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,7 +280,10 @@ def multibox_loss_backward(
     loc_diff, conf_diff = torch.empty_like(loc), torch.empty_like(conf)
     pointers = [t.data_ptr() for t in (loc, conf, prior, label, match, counts, top_diff)]
     outputs = loc_diff.data_ptr(), conf_diff.data_ptr()
-    _C.multibox_loss_backward_cpu(sizes, native, *pointers, torch.get_num_threads(), *outputs)
+    if loc.is_cuda:
+        launch("multibox_loss_backward_cuda", loc.device, sizes, native, *pointers, *outputs)
+    else:
+        _C.multibox_loss_backward_cpu(sizes, native, *pointers, torch.get_num_threads(), *outputs)
     return loc_diff, conf_diff
 
 

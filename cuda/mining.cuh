@@ -1,0 +1,117 @@
+// Choosing what is trained on, on the GPU; what it decides is in layers/mining.h and layers/multibox_loss.cpp.
+#pragma once
+
+#include <cub/block/block_scan.cuh>
+
+#include "matching.cuh"
+
+namespace caffe {
+
+constexpr int kSelectThreads = 1024;
+
+// A thread a box of a unit: gives free boxes their best ground truth, turns matches into label rows, counts them, and
+// ranks the box for mining. Boxes left out for crossing the boundary stay marked until mining has gone over them.
+__global__ void finish_matches(DeviceBatch b) {
+  const MultiBoxLossOptions& o = b.options;
+  const int64_t unit = blockIdx.y;
+  const int64_t image = unit / b.classes();
+  const int64_t p = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const bool exists = p < b.sizes.priors;
+  int32_t row = kUnmatched;
+  if (exists) {
+    const int64_t at = b.at(unit, p);
+    const float best = b.best_overlap[at];
+    int32_t m = b.match[at];
+    if (m == kUnmatched && o.match_type == MatchType::PER_PREDICTION && best >= o.overlap_threshold)
+      m = b.best_truth[at];
+    row = m >= 0 ? b.truth_row[m] : m;
+    if (row >= 0 && !o.share_location) {  // a class without location predictions
+      const float label_class = b.label_row(row)[1];
+      if (!(label_class >= 0.0f && label_class < static_cast<float>(o.num_classes))) row = kNotChosen;
+    }
+    uint32_t rank = 0;
+    if (b.first[image + 1] > b.first[image]) {
+      const float* scores = b.scores(image, p);
+      if (o.mining_type == MiningType::MAX_NEGATIVE && row == kUnmatched && best < o.neg_overlap) {
+        rank = rank_of(confidence_loss(o.conf_loss_type, scores, o.num_classes, o.background_label_id));
+      } else if (o.mining_type == MiningType::HARD_EXAMPLE) {
+        const int target = row >= 0 ? target_class(o, b.label_row(row)) : o.background_label_id;
+        float loss = confidence_loss(o.conf_loss_type, scores, o.num_classes, target);
+        if (row >= 0) loss += location_loss(o.loc_loss_type, b.error(image, p, 0, row));
+        rank = rank_of(loss);
+      }
+    }
+    if (o.mining_type != MiningType::NONE) {
+      b.rank[at] = rank;
+    } else if (row == kIgnored) {
+      row = kNotChosen;
+    }
+    b.match[at] = row;
+  }
+  const int positives = __syncthreads_count(row >= 0);
+  if (threadIdx.x == 0 && positives > 0) atomicAdd(&b.positives[unit], positives);
+}
+
+// The boxes that mining wants of an image.
+__device__ inline int64_t wanted_of(const DeviceBatch& b, int64_t image) {
+  if (b.options.mining_type == MiningType::HARD_EXAMPLE) return min(int64_t{b.options.sample_size}, b.sizes.priors);
+  const float ratio = static_cast<float>(b.positives[image]) * b.options.neg_pos_ratio;
+  if (ratio < 1.0f) return 0;
+  return ratio < static_cast<float>(b.sizes.priors) ? static_cast<int64_t>(ratio) : b.sizes.priors;
+}
+
+// A block an image: finds the least rank that is chosen, a byte at a time from the top; of the boxes of that rank the
+// lower ones are chosen.
+__global__ void choose_examples(DeviceBatch b) {
+  using Scan = cub::BlockScan<int, kSelectThreads>;
+  __shared__ typename Scan::TempStorage storage;
+  __shared__ int histogram[256];
+  __shared__ uint32_t least;
+  __shared__ int64_t left;  // to be chosen among those of rank `least`
+  const int64_t image = blockIdx.x;
+  const int64_t priors = b.sizes.priors;
+  const uint32_t* rank = b.rank + b.at(image, 0);
+  const int64_t wanted = wanted_of(b, image);
+  if (threadIdx.x == 0) {
+    least = 0;
+    left = wanted;
+  }
+  __syncthreads();
+  for (int shift = wanted > 0 ? 24 : -1; shift >= 0; shift -= 8) {
+    if (threadIdx.x < 256) histogram[threadIdx.x] = 0;
+    __syncthreads();
+    for (int64_t p = threadIdx.x; p < priors; p += kSelectThreads) {
+      if (shift == 24 || rank[p] >> (shift + 8) == least >> (shift + 8))
+        atomicAdd(&histogram[rank[p] >> shift & 255], 1);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      int bin = 255;
+      while (bin > 0 && histogram[bin] < left) left -= histogram[bin--];
+      least |= static_cast<uint32_t>(bin) << shift;
+    }
+    __syncthreads();
+  }
+  int64_t passed = 0;  // boxes of rank `least` so far
+  for (int64_t base = 0; base < priors; base += kSelectThreads) {
+    const int64_t p = base + threadIdx.x;
+    const uint32_t mine = p < priors ? rank[p] : 0;
+    int place, count;
+    Scan(storage).ExclusiveSum(mine == least ? 1 : 0, place, count);
+    const bool chosen = wanted > 0 && mine != 0 && (mine > least || (mine == least && passed + place < left));
+    passed += count;
+    if (p < priors) {
+      int32_t& match = b.match[b.at(image, p)];
+      if (match == kIgnored) {
+        match = kNotChosen;
+      } else if (match >= 0) {
+        if (b.options.mining_type == MiningType::HARD_EXAMPLE && !chosen) match = kNotChosen;
+      } else if (chosen) {
+        match = kNegative;
+      }
+    }
+    __syncthreads();  // the scan's storage is used again
+  }
+}
+
+}  // namespace caffe
