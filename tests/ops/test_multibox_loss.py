@@ -451,3 +451,111 @@ def test_numbers_that_are_not_finite_in_labels_or_variances_of_zero() -> None:
 def test_options_that_contradict_each_other(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NetError, match=message):
         MultiBoxLossOptions(**fields)
+
+
+# ---- The GPU against the CPU
+
+
+def both(inputs: Batch, options: MultiBoxLossOptions) -> None:
+    """The GPU decides as the CPU does, to the box, and its sums differ by rounding alone."""
+    decided = multibox_loss_forward(*inputs, options.numbers())
+    on_gpu = multibox_loss_forward(*(t.cuda() for t in inputs), options.numbers())
+    for ours, theirs in zip(on_gpu[1:], decided[1:], strict=True):
+        assert torch.equal(ours.cpu(), theirs)
+    for ours, theirs in zip(run(inputs, options, "cuda"), run(inputs, options), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.gpu
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(options_strategy(), st.integers(0, 1000), st.integers(1, 4), st.integers(2, 12), st.integers(0, 40))
+def test_gpu_random_options(options: MultiBoxLossOptions, seed: int, images: int, side: int, each: int) -> None:
+    both(batch(options, seed, images, side, each), options)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mining", [LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
+def test_gpu_many_ties(mining: int) -> None:
+    """Boxes, objects and scores from small pools: nearly everything is equal to something."""
+    rng = np.random.default_rng(0)
+    options = MultiBoxLossOptions(3, mining_type=mining)
+    corners = rng.integers(0, 3, (2000, 2)) / 4
+    prior = np.stack([np.concatenate([corners, corners + 0.5], 1), np.full((2000, 4), 0.1)])
+    corners = rng.integers(0, 3, (60, 2)) / 4
+    label = np.concatenate(
+        [
+            np.sort(rng.integers(0, 2, (60, 1)), 0),
+            np.ones((60, 1)),
+            np.zeros((60, 1)),
+            corners,
+            corners + 0.5,
+            np.zeros((60, 1)),
+        ],
+        1,
+    )
+    conf = rng.integers(0, 3, (2, 2000 * 3))
+    both(tensors(np.zeros((2, 8000)), conf, prior, label), options)
+
+
+@pytest.mark.gpu
+def test_gpu_hundreds_of_equal_objects() -> None:
+    options = MultiBoxLossOptions(2, code_type=CODE.CENTER_SIZE)
+    loc, conf, prior, label = batch(options, images=1, side=30, each=1)
+    both((loc, conf, prior, label.expand(1, 1, 300, 8).contiguous()), options)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("images", "side"), [(2, 212), (64, 40)], ids=["90,000 boxes", "64 images"])
+def test_gpu_sizes(images: int, side: int) -> None:
+    options = MultiBoxLossOptions(21, code_type=CODE.CENTER_SIZE)
+    both(batch(options, images=images, side=side, each=6), options)
+
+
+@pytest.mark.gpu
+def test_gpu_repeats_itself() -> None:
+    options = MultiBoxLossOptions(21)
+    inputs = batch(options, images=8, side=40, each=10)
+    first = run(inputs, options, "cuda")
+    for _ in range(5):
+        for ours, before in zip(run(inputs, options, "cuda"), first, strict=True):
+            assert torch.equal(ours, before)
+
+
+@pytest.mark.gpu
+def test_gpu_graph_capture() -> None:
+    """A captured step, replayed on other numbers with padding for fewer objects, answers as a fresh one."""
+    options = MultiBoxLossOptions(5, code_type=CODE.CENTER_SIZE)
+    static = [t.cuda() for t in batch(options, seed=1, each=4)]
+    static[0].requires_grad_()
+    static[1].requires_grad_()
+
+    def step() -> list[Tensor]:
+        loss = multibox_loss(*static, options)
+        return [loss, *torch.autograd.grad(loss, static[:2])]
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = step()
+    for seed in (2, 3):
+        loc, conf, prior, label = batch(options, seed=seed, each=seed - 1)
+        padded = torch.full_like(static[3].cpu(), -1.0)
+        padded[:, :, : label.shape[2]] = label
+        with torch.no_grad():
+            for to, new in zip(static, (loc, conf, prior, padded), strict=True):
+                to.copy_(new)
+        graph.replay()
+        for ours, expected in zip(outputs, run((loc, conf, prior, padded), options), strict=True):
+            torch.testing.assert_close(ours.detach().cpu(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("value", [3.0, -2.0, 0.0])
+def test_gpu_labels_that_are_no_class_make_the_loss_nan(value: float) -> None:
+    options = MultiBoxLossOptions(3)
+    loc, conf, prior, label = batch(options)
+    label[0, 0, 1, 1] = value
+    assert math.isnan(run((loc, conf, prior, label), options, "cuda")[0])
