@@ -69,8 +69,7 @@ def calculate(net: Any, batch: int, size: int) -> Sizes:
 def _convolution(layer: Any, bottom: Shape, sizes: Sizes) -> Shape:
     p = layer.convolution_param
     n, c, h, w = bottom
-    (kernel,), (stride,), (pad,) = p.kernel_size, p.stride, p.pad
-    (dilation,) = p.dilation or (1,)
+    (kernel,), (stride,), (pad,), (dilation,) = p.kernel_size, p.stride or (1,), p.pad or (0,), p.dilation or (1,)
     if layer.type == "Convolution":
         weights = (p.num_output, c, kernel, kernel)
         out = [(s + 2 * pad - (dilation * (kernel - 1) + 1)) // stride + 1 for s in (h, w)]
