@@ -44,9 +44,9 @@ DATASETS = {
     "coco": Dataset(
         name="COCO",
         label_map="models/labelmap_coco.prototxt",
-        train_lmdb="examples/coco/coco_train_lmdb",
-        test_lmdb="examples/coco/coco_minival_lmdb",
-        test_name_size="data/coco/minival2014_name_size.txt",
+        train_lmdb="examples/coco/coco_train2017_lmdb",
+        test_lmdb="examples/coco/coco_val2017_lmdb",
+        test_name_size="data/coco/val2017_name_size.txt",
         num_test_images=5000,
         result_dir="results/COCO/{net}",
         result_format="COCO",
