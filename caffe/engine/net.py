@@ -230,18 +230,17 @@ class Net(nn.Module):
     def backward_layers(self, start: int | None = None, end: int = 0) -> None:
         """Runs the backward of layers `start` (None: the last) down to `end`, from their tops' diffs.
 
-        Bottoms' diffs are written, parameters' diffs added to. In the TEST phase, where forward keeps no graph, each
-        layer's forward is run again on what it had read.
+        Bottoms' diffs are written, parameters' diffs added to. Where no forward has left a graph (in the TEST phase, or
+        before the first forward), each layer's forward is run again on what it had read, or on what its bottoms hold.
         """
         last = len(self.steps) - 1 if start is None else start
         for i in range(last, end - 1, -1):
             step = self.steps[i]
             if not step.need_backward or isinstance(step.layer, SourceLayer):
                 continue
-            if i not in self._records:
-                raise NetError(f"layer '{step.layer.name}': backward needs a forward first")
-            if self._records[i].outputs is None:
-                self._recorded(i, self._records[i].inputs)
+            record = self._records.get(i) or _Record([self.blobs[b].data_tensor() for b in step.bottoms])
+            if record.outputs is None:
+                self._recorded(i, record.inputs)
             self._backward_step(step, self._records[i])
 
     def _backward_step(self, step: Step, record: _Record) -> None:

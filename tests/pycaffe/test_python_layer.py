@@ -146,3 +146,9 @@ def test_a_class_that_cannot_be_had(folder: Path, python_param: str, message: st
     text = f"layer {{ type: 'Python' name: 'one' bottom: 'data' top: 'one' python_param {{ {python_param} }} }}"
     with pytest.raises(NetError, match=message):
         make(folder, text)
+
+
+def test_backward_without_a_forward(folder: Path) -> None:
+    net = make(folder, layer("one", "TimesTen"))
+    net.blobs["one"].diff[...] = 7
+    assert (net.backward()["data"] == 70).all()
