@@ -62,7 +62,7 @@ def _write(severity: int, where: str, message: str) -> None:
         return
     now = datetime.datetime.now()
     stamp = now.strftime("%Y%m%d %H:%M:%S.%f")
-    line = f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message}"
+    line = f"{'IWEF'[severity]}{stamp} {threading.get_native_id():5d} {where}] {message.removesuffix(chr(10))}"
     if _copy is not None:
         _copy.write(line + "\n")
     if severity != INFO or where.partition(":")[0] not in hidden_files:

@@ -79,7 +79,8 @@ def _command(argv: Sequence[str]) -> int:
         for value in mean.tolist():
             suffix = loss_suffix(net.blob_loss_weights[name], value)
             log.info("caffe.cpp:325", f"{name} = {ostream_number(value)}{suffix}")
-    detections.report()
+    for name, value in detections.report().items():
+        log.info("caffe.cpp:325", f"{name} = {ostream_number(value)}")
     return 0
 
 

@@ -58,19 +58,25 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
     launcher finds it.
     """
     limit = timedelta(seconds=timeout)
-    meeting, rank, world = next(iter(rendezvous("env://", timeout=limit)))
+    try:
+        meeting, rank, world = next(iter(rendezvous("env://", timeout=limit)))
+    except (RuntimeError, ValueError) as error:
+        raise LostContactError(f"cannot meet the other ranks at {os.environ['MASTER_ADDR']}: {error}") from error
     runtime.rank, runtime.world_size = rank, world
     if rank:  # rank 0 writes the log
         os.environ["GLOG_minloglevel"] = str(max(log.WARNING, log.minimum_level()))
     store = PrefixStore("caffe", meeting)
     try:
-        dist.init_process_group(
-            "nccl" if on_gpus else "gloo",
-            store=PrefixStore("gradients", meeting),
-            rank=rank,
-            world_size=world,
-            timeout=limit,
-        )
+        try:
+            dist.init_process_group(
+                "nccl" if on_gpus else "gloo",
+                store=PrefixStore("gradients", meeting),
+                rank=rank,
+                world_size=world,
+                timeout=limit,
+            )
+        except RuntimeError as error:
+            raise LostContactError(f"not all of {world} ranks met within {timeout:g} s: {error}") from error
         ranks = Ranks(store, timeout)
         runtime.seed = int(ranks.from_root("seed", str(runtime.data_seed())))
         yield ranks

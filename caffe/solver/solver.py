@@ -52,7 +52,7 @@ class Solver:
     ) -> None:
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
-        self._info("solver.cpp:63", "Initializing solver from parameters: \n" + to_text(self.param).rstrip("\n"))
+        self._info("solver.cpp:63", "Initializing solver from parameters: \n" + to_text(self.param))
         self._check()
         self.layerwise = layerwise
         self.requests = requests
