@@ -8,6 +8,7 @@ as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +19,11 @@ AP_VERSIONS = ("11point", "MaxIntegral", "Integral")
 #: a step in recall that counts; what is smaller comes of rounding
 _STEP = 1e-6
 
-Floats = NDArray[np.float32]
+#: a curve may be in single precision, as Caffe's are, or in double
+Curve = NDArray[np.floating[Any]]
 
 
-def precision_recall(scores: ArrayLike, true_positive: ArrayLike, objects: int) -> tuple[Floats, Floats]:
+def precision_recall(scores: ArrayLike, true_positive: ArrayLike, objects: int) -> tuple[Curve, Curve]:
     """Precision and recall after each detection, best score first (equal ones in the order given), each of length K.
 
     scores, K; true_positive, K: whether each detection found an object that none before it had found; objects: how many
@@ -48,20 +50,20 @@ def average_precision(scores: ArrayLike, true_positive: ArrayLike, objects: int,
         return eleven_point(precision, recall)
     if version == "MaxIntegral":
         return max_integral(precision, recall)
-    steps = np.diff(recall, prepend=np.float32(0)).astype(np.float64)
+    steps = np.diff(recall, prepend=recall.dtype.type(0)).astype(np.float64)
     return float((precision * steps)[steps > _STEP].sum())
 
 
-def eleven_point(precision: Floats, recall: Floats) -> float:
+def eleven_point(precision: Curve, recall: Curve) -> float:
     """VOC 2007's average precision of a curve, best score first."""
     # recall stays in single precision, the points are in double: 7 of 10 objects found are not yet a recall of 0.7
     best = [precision[recall >= point / 10.0].max(initial=0) for point in range(11)]
     return float(np.mean(best, dtype=np.float64))
 
 
-def max_integral(precision: Floats, recall: Floats) -> float:
+def max_integral(precision: Curve, recall: Curve) -> float:
     """The area under the best precision at a recall or any higher one; VOC 2010's average precision of a curve."""
-    steps = np.diff(recall, prepend=np.float32(0)).astype(np.float64)
+    steps = np.diff(recall, prepend=recall.dtype.type(0)).astype(np.float64)
     best = best_at_or_after(precision)
     # Caffe's first step is not subject to the limit
     counts = steps > _STEP
@@ -69,9 +71,9 @@ def max_integral(precision: Floats, recall: Floats) -> float:
     return float((best * steps)[counts].sum())
 
 
-def best_at_or_after(precision: Floats) -> Floats:
+def best_at_or_after(precision: Curve) -> Curve:
     """The highest precision at each place of a curve or later."""
-    result: Floats = np.maximum.accumulate(precision[::-1])[::-1]
+    result: Curve = np.maximum.accumulate(precision[::-1])[::-1]
     return result
 
 

@@ -49,7 +49,8 @@ def draw_boxes(image: NDArray[Any], boxes: Iterable[Box]) -> Image:
         right, bottom = round(_limit(box.xmax, width)), round(_limit(box.ymax, height))
         cv2.rectangle(canvas, (left, top), (right, bottom), color, line)
         _draw_tag(canvas, box.text, left, top, color)
-    return canvas
+    result: Image = canvas
+    return result
 
 
 def _limit(value: float, size: int) -> float:

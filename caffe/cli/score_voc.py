@@ -1,0 +1,108 @@
+"""`score_voc`: mAP of VOC result files, as the VOC development kit computes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from caffe.cli.flags import FlagParser, boolean, run
+from caffe.data.label_map import LabelMap
+from caffe.detection import report, size_classes, voc
+from caffe.detection.average_precision import mean
+from caffe.errors import DataError
+from caffe.proto.atomic import replacing
+
+_EPILOG = """\
+RESULTS is the folder where DetectionOutput wrote comp4_det_test_<class>.txt (its save_output_param). Ground truth is
+either a folder of the VOC layout and the name of a list in its ImageSets/Main:
+
+    score_voc results/VOC2007/SSD_300x300/Main --voc ~/data/VOCdevkit/VOC2007 --set test
+
+or a folder of XML annotations and a list of image names:
+
+    score_voc results --annotations BCCD/Annotations --list BCCD/ImageSets/Main/test.txt --area
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("score_voc", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(prog="score_voc", description="Scores VOC result files: AP by class and mAP.", epilog=_EPILOG)
+    parser.add_argument("results", metavar="RESULTS", help="folder of the result files")
+    parser.flag("voc", help="folder with Annotations and ImageSets/Main, as VOCdevkit/VOC2007")
+    parser.flag("set", default="test", help="list in ImageSets/Main, with --voc")
+    parser.flag("annotations", help="folder of the XML annotations, instead of --voc")
+    parser.flag("list", help="file of image names, a line each, with --annotations")
+    parser.flag("prefix", default="comp4_det_test_", help="what the result files' names begin with")
+    parser.flag("label_map_file", help="score the classes of this LabelMap (else: those with a result file)")
+    parser.flag("overlap", type=float, default=0.5, help="overlap from which an object counts as found")
+    parser.flag("area", type=boolean, default=False, help="AP as the area under the curve (VOC 2010 on), not 11 points")
+    parser.flag("sizes", type=boolean, default=False, help="also AP by object size, XS to XL (MDSSD, Table IV)")
+    parser.flag(
+        "objects_per_image", type=float, default=size_classes.OBJECTS_PER_IMAGE,
+        help="with --sizes: objects that a size counts as holding, for each image",
+    )  # fmt: skip
+    parser.flag("out", help="folder to write score.txt, score.json and precision-recall curves to")
+    flags = parser.parse_args(argv)
+    if bool(flags.voc) == bool(flags.annotations and flags.list):
+        parser.error("give either --voc, or --annotations and --list")
+
+    files = voc.find_result_files(flags.results, flags.prefix)
+    if flags.label_map_file:
+        names = [i.name for i in LabelMap.read(flags.label_map_file).items if i.label != 0]
+        absent = [name for name in names if name not in files]
+        if absent:
+            raise DataError(
+                f"'{flags.results}' has no {flags.prefix}{absent[0]}.txt"
+                + (f", and {len(absent) - 1} more of the label map's classes lack theirs" if absent[1:] else "")
+            )
+        files = {name: files[name] for name in names}
+    folder = Path(flags.annotations or Path(flags.voc) / "Annotations")
+    image_list = Path(flags.list or Path(flags.voc) / "ImageSets" / "Main" / f"{flags.set}.txt")
+    truth = voc.read_ground_truth(folder, image_list)
+    strangers = [name for name in files if truth.count(name) == 0]
+    if len(strangers) == len(files):
+        raise DataError(
+            f"none of the classes with results ({', '.join(files)}) is in the annotations, which have "
+            f"{', '.join(truth.classes) or 'no object'}"
+        )
+    found = {name: voc.read_detections(path) for name, path in files.items()}
+    scores = [
+        voc.score_class(name, detections, truth, eleven_points=not flags.area, threshold=flags.overlap)
+        for name, detections in tqdm(found.items(), desc="scoring", unit="class", disable=None, leave=False)
+    ]
+    text = report.voc_table(scores)
+    sizes = size_classes.by_size(truth, found, flags.objects_per_image, flags.overlap) if flags.sizes else {}
+    if sizes:
+        text += "\n" + report.size_table(sizes)
+    print(f"{len(truth.images)} images, {'area under the curve' if flags.area else '11-point'} AP\n\n{text}", end="")
+    for name in strangers:
+        print(f"\nThere is no '{name}' to find: its AP counts as 0.")
+    if flags.out:
+        _write(Path(flags.out), text, scores, sizes)
+        print(f"\nWritten to {flags.out}: score.txt, score.json, precision_recall*.png")
+
+
+def _write(folder: Path, text: str, scores: Sequence[voc.ClassScore], sizes: dict[str, dict[str, float]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "mAP": mean([s.average_precision for s in scores]),
+        "AP": {s.name: s.average_precision for s in scores},
+        "AP_N by size": {
+            name: {size: None if math.isnan(v) else v for size, v in by_size.items()} for name, by_size in sizes.items()
+        },
+    }
+    for name, content in (("score.txt", text), ("score.json", json.dumps(values, indent=1) + "\n")):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    report.plot_curves(scores, folder)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

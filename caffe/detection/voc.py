@@ -1,0 +1,236 @@
+"""The PASCAL VOC development kit's detection score: result files against annotations.
+
+Boxes are in whole pixels, counted from 1, and hold both their border pixels. A detection is right if it overlaps an
+object of its class by 0.5 or more and no better one found that object before; detections of difficult objects do not
+count, and difficult objects need not be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe.data.annotations import read_annotations
+from caffe.data.image_list import read_lines
+from caffe.data.label_map import LabelMap
+from caffe.detection.average_precision import eleven_point, max_integral
+from caffe.errors import DataError
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one class in one image: boxes K×4 (corners, pixels) and which are difficult, K."""
+
+    boxes: Doubles
+    difficult: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What there is to find: `images` in the order of the list, `objects[class][image]`."""
+
+    images: tuple[str, ...]
+    objects: Mapping[str, Mapping[str, Objects]]
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted(self.objects)
+
+    def count(self, name: str) -> int:
+        """Objects of a class that have to be found."""
+        return sum(int((~o.difficult).sum()) for o in self.objects.get(name, {}).values())
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections of one class: image of each, score K, boxes K×4 (corners, pixels)."""
+
+    images: tuple[str, ...]
+    scores: Doubles
+    boxes: Doubles
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Detections of a class, best score first: which object each found, if any.
+
+    `true_positive` and `false_positive`, K: neither where a difficult object was found. `found`, K: (image, index of the
+    object) of true positives, else None.
+    """
+
+    scores: Doubles
+    true_positive: NDArray[np.bool_]
+    false_positive: NDArray[np.bool_]
+    found: tuple[tuple[str, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """The score of one class: its curve, best detection first, and the area under it."""
+
+    name: str
+    average_precision: float
+    precision: Doubles
+    recall: Doubles
+    objects: int
+    detections: int
+
+
+# ---- reading
+
+
+class _AnyName(LabelMap):
+    """A label map that takes every name as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__([], "names in the annotations")
+        self.seen: list[str] = []
+
+    def label_of(self, name: str) -> int | None:
+        if name not in self.seen:
+            self.seen.append(name)
+        return self.seen.index(name)
+
+
+def read_ground_truth(annotations: str | Path, image_list: str | Path) -> GroundTruth:
+    """Reads the XML annotation of every image of an ImageSets list (a name a line; a second column as ±1 is ignored).
+
+    Raises DataError for a list or annotations that are missing or broken; all broken ones are named at once.
+    """
+    folder = Path(annotations)
+    images = tuple(line.split()[0] for _, line in read_lines(image_list))
+    names = _AnyName()
+    objects: dict[str, dict[str, Objects]] = {}
+    faults: list[str] = []
+    for image in images:
+        path = folder / f"{image}.xml"
+        try:
+            annotation = read_annotations(path, "xml", names)
+        except DataError as error:
+            faults.append(f"{path}: {error}")
+            continue
+        faults += [f"{path}: {fault}" for fault in annotation.faults]
+        for label in {box.label for box in annotation.boxes}:
+            of_class = [box for box in annotation.boxes if box.label == label]
+            objects.setdefault(names.seen[label], {})[image] = Objects(
+                np.array([[b.xmin, b.ymin, b.xmax, b.ymax] for b in of_class], np.float64),
+                np.array([b.difficult for b in of_class], bool),
+            )
+    if faults:
+        shown = "\n  ".join(faults[:20]) + (f"\n  and {len(faults) - 20} more" if len(faults) > 20 else "")
+        raise DataError(f"the annotations in {folder} cannot be scored against:\n  {shown}")
+    return GroundTruth(images, objects)
+
+
+def read_detections(path: str | Path) -> Detections:
+    """Reads a result file of one class: `image score xmin ymin xmax ymax` a line. DataError names a bad line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read result file '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"result file '{path}' is no text file") from None
+    images, values = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        fields = line.split()
+        try:
+            if len(fields) != 6:
+                raise ValueError
+            values.append([float(v) for v in fields[1:]])
+        except ValueError:
+            raise DataError(
+                f"result file '{path}', line {number}: '{line[:80]}' is not `image score xmin ymin xmax ymax`"
+            ) from None
+        images.append(fields[0])
+    table = np.array(values, np.float64).reshape(-1, 5)
+    if not np.isfinite(table).all():
+        raise DataError(f"result file '{path}' has a number that is not finite")
+    return Detections(tuple(images), table[:, 0], table[:, 1:])
+
+
+def find_result_files(folder: str | Path, prefix: str = "comp4_det_test_") -> dict[str, Path]:
+    """The result files of a folder by class; DataError if there is none."""
+    found = {p.stem[len(prefix) :]: p for p in sorted(Path(folder).glob(f"{prefix}*.txt"))}
+    if not found:
+        raise DataError(
+            f"no result files {prefix}<class>.txt in '{folder}'. DetectionOutput writes them once all images of the "
+            "test set have passed: is num_test_image right, and test_iter times batch_size enough?"
+        )
+    return found
+
+
+# ---- scoring
+
+
+def overlaps(box: Doubles, boxes: Doubles) -> Doubles:
+    """Intersection over union of a box, 4, with boxes K×4, in pixels with both borders; 0 where they do not meet."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    sides = high - low + 1
+    shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
+    area = (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
+    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Doubles = np.where(shared > 0, shared / (area + areas - shared), 0.0)
+    return result
+
+
+def match(detections: Detections, objects: Mapping[str, Objects], threshold: float = 0.5) -> Matches:
+    """Assigns the detections of a class, best score first, to its objects (by image)."""
+    order = np.argsort(-detections.scores, kind="stable")
+    true, false = np.zeros(len(order), bool), np.zeros(len(order), bool)
+    found: list[tuple[str, int] | None] = [None] * len(order)
+    taken: set[tuple[str, int]] = set()
+    for rank, i in enumerate(order.tolist()):
+        image = detections.images[i]
+        truth = objects.get(image)
+        if truth is None:
+            false[rank] = True
+            continue
+        shared = overlaps(detections.boxes[i], truth.boxes)
+        best = int(shared.argmax())
+        if shared[best] < threshold:
+            false[rank] = True
+        elif not truth.difficult[best]:
+            if (image, best) in taken:
+                false[rank] = True
+            else:
+                true[rank] = True
+                found[rank] = (image, best)
+                taken.add((image, best))
+    return Matches(detections.scores[order], true, false, tuple(found))
+
+
+def curve(matches: Matches, objects: int) -> tuple[Doubles, Doubles]:
+    """Precision and recall after each detection that counts, best first."""
+    counts = matches.true_positive | matches.false_positive
+    true = np.cumsum(matches.true_positive[counts])
+    return true / np.arange(1, len(true) + 1), true / max(objects, 1)
+
+
+def score_class(
+    name: str, detections: Detections, truth: GroundTruth, *, eleven_points: bool, threshold: float = 0.5
+) -> ClassScore:
+    """Scores one class; `eleven_points`: AP as of VOC 2007, else the area under the curve as from 2010 on.
+
+    Raises DataError for detections in images that the list does not hold.
+    """
+    unknown = set(detections.images) - set(truth.images)
+    if unknown:
+        raise DataError(
+            f"class '{name}': {len(unknown)} images with detections are not in the image list, as '{min(unknown)}'. "
+            "Were the results made of another set, or names and sizes listed in another order?"
+        )
+    objects = truth.count(name)
+    precision, recall = curve(match(detections, truth.objects.get(name, {}), threshold), objects)
+    area = 0.0
+    if objects and len(precision):
+        area = (eleven_point if eleven_points else max_integral)(precision, recall)
+    return ClassScore(name, area, precision, recall, objects, len(detections.scores))
