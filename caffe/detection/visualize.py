@@ -23,14 +23,15 @@ def images_of(data: NDArray[np.float32], transform: Any) -> NDArray[np.uint8]:
     """The images, N×H×W×C uint8, of a net's input N×C×H×W: mean and scale of its TransformationParameter undone."""
     values = data / np.float32(transform.scale)
     if transform.mean_file:
-        values = values + _read_mean(transform.mean_file)
+        values = values + read_mean(transform.mean_file)
     elif len(transform.mean_value):
         values = values + np.array(transform.mean_value, np.float32).reshape(-1, 1, 1)
     result: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return result
 
 
-def _read_mean(path: str) -> NDArray[np.float32]:
+def read_mean(path: str) -> NDArray[np.float32]:
+    """The image mean, C×H×W, that compute_image_mean wrote."""
     blob = caffe_pb2.BlobProto()
     try:
         with open(path, "rb") as file:

@@ -1,0 +1,91 @@
+"""`plot_detections`: draws the detections of a list on their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from caffe.cli.flags import FlagParser, run
+from caffe.cli.ssd_detect import write_picture
+from caffe.data.image_list import read_lines
+from caffe.data.label_map import LabelMap
+from caffe.detection.draw import Box, draw_boxes
+from caffe.detection.image_detector import load
+from caffe.errors import DataError
+
+_EPILOG = """\
+RESULTFILE is what ssd_detect wrote, a detection a line: `image label score xmin ymin xmax ymax`; or a VOC result file,
+comp4_det_test_<class>.txt: `image score xmin ymin xmax ymax`, the image's name without its ending.
+
+    plot_detections detections.txt JPEGImages/ --labelmap-file labelmap_voc.prototxt --visualize-threshold 0.6 \\
+        --save-dir pictures
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("plot_detections", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(prog="plot_detections", description="Draws detections that ssd_detect listed.", epilog=_EPILOG)
+    parser.add_argument("resultfile", help="file of the detections")
+    parser.add_argument("imgdir", help="folder that the images' names are relative to")
+    parser.add_argument("--labelmap-file", default="", help="LabelMap prototxt, for the names of classes")
+    parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
+    parser.add_argument("--save-dir", default="detections", help="folder for the pictures (default: detections)")
+    parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
+    flags = parser.parse_args(argv)
+    if not Path(flags.imgdir).is_dir():
+        raise DataError(f"'{flags.imgdir}' is no folder")
+    label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
+    wanted = {name.strip() for name in flags.display_classes.split(",") if name.strip()}
+    by_image = _read(Path(flags.resultfile), label_map, flags.visualize_threshold)
+    names = {box.text.rpartition(":")[0] for boxes in by_image.values() for box in boxes}
+    if wanted - names and not wanted & names:
+        raise DataError(f"no detection of {', '.join(sorted(wanted))}; there are {', '.join(sorted(names)) or 'none'}")
+    folder = Path(flags.save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, boxes in tqdm(by_image.items(), unit="image", disable=None, leave=False):
+        _, image = load(_find(Path(flags.imgdir), name))
+        chosen = [box for box in boxes if not wanted or box.text.rpartition(":")[0] in wanted]
+        write_picture(folder / f"{Path(name).name}.png", draw_boxes(image, chosen))
+    print(f"{len(by_image)} pictures in {folder}")
+
+
+def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str, list[Box]]:
+    """The boxes over the threshold by image, all images that the file names included."""
+    result: dict[str, list[Box]] = {}
+    of_class = path.stem.rpartition("_")[2]
+    for number, line in read_lines(path):
+        fields = line.split()
+        try:
+            if len(fields) not in (6, 7):
+                raise ValueError
+            numbers = [float(v) for v in fields[1:]]
+        except ValueError:
+            raise DataError(f"{path}:{number}: '{line[:80]}' is no detection") from None
+        if len(fields) == 7:
+            label, score, corners = int(numbers[0]), numbers[1], numbers[2:]
+            name = label_map.display_name_of(label) if label_map is not None else f"class {label}"
+        else:
+            score, corners, name = numbers[0], numbers[1:], of_class
+            label = (label_map.label_of(of_class) if label_map is not None else None) or 1
+        boxes = result.setdefault(fields[0], [])
+        if score > threshold:
+            xmin, ymin, xmax, ymax = corners
+            boxes.append(Box(label, f"{name}: {score:.2f}", xmin, ymin, xmax, ymax))
+    return result
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The image's path; lists of VOC leave out the ending."""
+    for ending in ("", ".jpg", ".JPEG", ".jpeg", ".png"):
+        if (folder / (name + ending)).is_file():
+            return folder / (name + ending)
+    raise DataError(f"image '{name}' is not in '{folder}'")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
