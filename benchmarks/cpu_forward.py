@@ -45,7 +45,9 @@ def main() -> None:
             rounds=args.rounds,
         )
     ratio = times["engine"]["median_ms"] / times["PyTorch by hand"]["median_ms"]
-    write_result("cpu_forward", {"what": "MDSSD300 forward, batch 1", "engine / PyTorch by hand": round(ratio, 3), **times})
+    write_result(
+        "cpu_forward", {"what": "MDSSD300 forward, batch 1", "engine / PyTorch by hand": round(ratio, 3), **times}
+    )
 
 
 def copy_weights(net: Net, peer: MDSSD300) -> None:

@@ -53,9 +53,7 @@ def time_in_turn(
             run()
             if i >= warmup:
                 times[name].append((time.perf_counter() - start) * 1e3)
-    return {
-        name: {"min_ms": min(t), "median_ms": statistics.median(t), "max_ms": max(t)} for name, t in times.items()
-    }
+    return {name: {"min_ms": min(t), "median_ms": statistics.median(t), "max_ms": max(t)} for name, t in times.items()}
 
 
 def write_result(name: str, figures: Mapping[str, Any]) -> None:
