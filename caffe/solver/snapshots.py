@@ -24,13 +24,13 @@ def snapshot_name(param: Any, iteration: int, extension: str) -> str:
     return f"{param.snapshot_prefix}_iter_{iteration}{extension}{hdf5}"
 
 
-def check_writable(param: Any) -> None:
-    """Raises a CaffeError now if a snapshot could not be written later. Only for solvers that write them as they go."""
+def check_writable(param: Any, at_end: bool = False) -> None:
+    """Raises a CaffeError now if a snapshot could not be written later; `at_end`: also if only the last one is due."""
     if param.snapshot < 0:
         raise CaffeError(f"solver: snapshot is {param.snapshot}; it must be 0 (none) or a number of iterations")
-    if not param.snapshot:
+    if not param.snapshot and not (at_end and param.snapshot_after_train):
         return
-    if not param.HasField("snapshot_prefix"):
+    if param.snapshot and not param.HasField("snapshot_prefix"):
         raise CaffeError('solver: snapshot is given but snapshot_prefix is not; say where to, as in "models/ssd"')
     folder = Path(snapshot_name(param, 0, "")).parent
     if not folder.is_dir():

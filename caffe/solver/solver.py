@@ -112,7 +112,10 @@ class Solver:
         if resume_file:
             self._info("solver.cpp:301", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
-        self._exchange.share(self.net.state_dict().values())
+        if self.is_root:
+            snapshots.check_writable(self.param, at_end=True)
+        self._exchange.share(self.net.learnable_params)
+        self._continue_random_stream()
         self._log_batch()
         began, first = time.monotonic(), self.iter
         with Progress(self.param.max_iter, first, enabled=None if self.is_root else False) as self._progress:
@@ -186,6 +189,8 @@ class Solver:
     def apply_update(self) -> None:
         """Moves the weights by the gradients that stand in the net, at this iteration's learning rate."""
         rate = self._policy.rate(self.iter, self._smoothed.value)
+        if self._policy.name == "plateau":  # it follows the loss, which every rank has one of its own of
+            rate = float(self._exchange.from_root(f"rate_{self.iter}", repr(rate)))
         if self.is_root and self.param.display and self.iter % self.param.display == 0:
             self._info("sgd_solver.cpp:138", f"Iteration {self.iter}, lr = {ostream_number(rate)}")
         self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
@@ -308,7 +313,7 @@ class Solver:
         """
         if self.is_root:
             self.iter = snapshots.load(path, self.net, self._policy, self.history, self._rule.histories)
-        self._exchange.share([*self.net.state_dict().values(), *self.history])
+        self._exchange.share([*self.net.learnable_params, *self.history])
         state = json.loads(self._exchange.from_root("restored", json.dumps([self.iter, self._policy.state])))
         self.iter, self._policy.state = state
         for layer in self.net.source_layers:

@@ -278,6 +278,14 @@ def test_snapshot_without_prefix_is_refused(solver_param: Make) -> None:
         Solver(param)
 
 
+def test_folder_of_the_last_snapshot_is_checked_before_training(solver_param: Make) -> None:
+    solver = Solver(solver_param('snapshot_prefix: "no/where/x"'))
+    with pytest.raises(CaffeError, match="no/where, which is no folder; create it"):
+        solver.solve()
+    assert solver.iter == 0
+    Solver(solver_param('snapshot_prefix: "no/where/x" snapshot_after_train: false')).solve()
+
+
 def test_state_of_another_solver_or_net_is_refused(solver_param: Make) -> None:
     Solver(solver_param('max_iter: 1 type: "Adam"')).solve()
     with pytest.raises(CaffeError, match="holds 8 history blobs, this solver has 4"):
