@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +97,7 @@ class ResultFiles:
                 "leave num_test_image out, or make the list of the test set with get_image_size"
             )
         self.images = images[:total]
+        self._list, self._whole_list = param.name_size_file, total == len(images)
         self._progress = _Progress(total)
         self._detections: list[Detection] = []
         try:
@@ -109,6 +111,28 @@ class ResultFiles:
         if self.format == "VOC":
             return [self._class_path(c) for c in self.labels]
         return [self.folder / f"{self.prefix}.{'json' if self.format == 'COCO' else 'txt'}"]
+
+    def check_records(self, keys: Sequence[str], where: str) -> None:
+        """Raises NetError if the list is of another data set than the records, or in another order.
+
+        `keys`: of all records in order, as convert_annoset names them, `%08d_<image path>`. Names that the list has from
+        elsewhere (COCO's ids, ILSVRC's numbers) cannot be compared, only counted. `where`: who reads the records.
+        """
+        listed = f"name_size_file '{self._list}'"
+        stems = [PurePosixPath(key.partition("_")[2]).stem for key in keys]
+        if set(stems) & {image.name for image in self.images}:
+            for place, (stem, image) in enumerate(zip(stems, self.images, strict=False)):
+                if stem != image.name:
+                    raise NetError(
+                        f"image {place + 1} of {listed} is '{image.name}', but record {place + 1} of {where} is "
+                        f"'{keys[place]}': results would go to the wrong images. Make list and database of one image "
+                        "list, without shuffling"
+                    )
+        if len(keys) != len(self.images) and self._whole_list:
+            raise NetError(
+                f"{listed} lists {len(self.images)} images, {where} has {len(keys)} records: make list and database of "
+                "one image list"
+            )
 
     def add(self, rows: NDArray[np.float32], num: int) -> None:
         """Takes the detections of the next `num` images, K×7 as DetectionOutput gives them."""

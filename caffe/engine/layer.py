@@ -62,6 +62,9 @@ class Layer(nn.Module):
         """The tops. Differentiable by autograd in every bottom for which `takes_gradient` is true."""
         raise NotImplementedError
 
+    def check_data(self, sources: Sequence[SourceLayer]) -> None:
+        """Called once when the net is whole: raises NetError where the data is not what the layer was told of it."""
+
     def takes_gradient(self, index: int) -> bool:
         """Whether bottom `index` can receive a gradient (labels and priors cannot), under `force_backward` too."""
         return not (self.is_loss and index == 1)
@@ -97,6 +100,10 @@ class SourceLayer(Layer):
 
     def start_at(self, batch: int) -> None:
         """Continue as if `batch` batches had been read (a resumed run sees what the uninterrupted one would)."""
+
+    def records(self) -> list[str] | None:
+        """The keys of all records in the order in which they are read, over and over; None where that is not known."""
+        return None
 
     def close(self) -> None:
         """Ends worker processes and closes files. Safe to call twice."""

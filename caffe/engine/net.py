@@ -61,6 +61,8 @@ class Net(nn.Module):
         self.layers = nn.ModuleList(step.layer for step in self.steps)
         self._records: dict[int, _Record] = {}
         self.inputs = [top for s in self.steps if s.layer.type_name == "Input" for top in s.tops]
+        for step in self.steps:
+            step.layer.check_data(self.source_layers)
         self.train(self.phase == TRAIN)
         self._move(runtime.device)
         self._graph = torch.compile(self._run_graph, dynamic=False) if runtime.compile else self._run_graph

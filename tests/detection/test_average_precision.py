@@ -11,7 +11,7 @@ import torch
 
 import caffe
 from caffe.detection.average_precision import AP_VERSIONS, average_precision, precision_recall
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, NetError
 from caffe.solver.scores import DetectionScores
 from tests.reference import average_precision as reference
 
@@ -73,6 +73,18 @@ def test_trained_net_scores_what_the_original_scored(
         assert found.mean("e") == pytest.approx(expected[version]["mAP"], abs=1e-4)
         for label, value in ours.items():
             assert value == pytest.approx(expected[version][f"class{label}"], abs=1e-4)
+
+
+def test_a_list_in_another_order_than_the_database(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shared / "golden" / "train_run"
+    monkeypatch.chdir(link_run(run, tmp_path))
+    lines = (run / "name_size.txt").read_text().splitlines()
+    (tmp_path / "name_size.txt").unlink()
+    (tmp_path / "name_size.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
+    with pytest.raises(NetError, match=r"layer 'detection_out' .*: image 1 of name_size_file 'name_size.txt' is 'Bloo"):
+        caffe.Net("test.prototxt", caffe.TEST)
 
 
 def test_result_files_of_the_original_run(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

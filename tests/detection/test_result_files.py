@@ -111,6 +111,28 @@ def test_label_map_of_other_classes(param: Any, classes: int) -> None:
         ResultFiles(param, classes, 0)
 
 
+def test_records_in_another_order(param: Any) -> None:
+    files = ResultFiles(param, 3, 0)
+    files.check_records(["00000000_a/000012.jpg", "00000001_second.png", "00000002_x/third"], "data layer 'd'")
+    with pytest.raises(
+        NetError,
+        match=r"image 2 of name_size_file '.*' is 'second', but record 2 of data layer 'd' is '00000001_third'",
+    ):
+        files.check_records(["00000000_000012", "00000001_third", "00000002_second"], "data layer 'd'")
+
+
+def test_records_of_another_number(param: Any) -> None:
+    keys = ["00000000_000012", "00000001_second", "00000002_third", "00000003_000012"]
+    with pytest.raises(NetError, match=r"lists 3 images, data layer 'd' has 4 records"):
+        ResultFiles(param, 3, 0).check_records(keys, "data layer 'd'")
+    param.num_test_image = 2  # a part of the set, knowingly
+    ResultFiles(param, 3, 0).check_records(keys, "data layer 'd'")
+
+
+def test_names_from_elsewhere_are_only_counted(param: Any) -> None:
+    ResultFiles(param, 3, 0).check_records([f"0000000{i}_val_{i}.jpg" for i in range(3)], "data layer 'd'")
+
+
 def test_settings_that_name_no_files(param: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert wanted(param)
     param.ClearField("name_size_file")

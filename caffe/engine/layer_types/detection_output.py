@@ -10,7 +10,7 @@ from torch import Tensor
 from caffe import log
 from caffe.detection import result_files
 from caffe.detection.visualize import Visualizer
-from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer import Layer, Shape, SourceLayer, register
 from caffe.engine.layer_types.shapes import count, text
 from caffe.errors import CaffeError
 from caffe.ops.detection_output import detection_output_static, trim
@@ -76,6 +76,14 @@ class DetectionOutput(Layer):
                 + (f", as for {count(conf, 1) // priors} classes" if priors and count(conf, 1) % priors == 0 else "")
             )
         return [(1, 1, 1, 7)]
+
+    def check_data(self, sources: Sequence[SourceLayer]) -> None:
+        if self.results is None or len(sources) != 1 or (records := sources[0].records()) is None:
+            return
+        try:
+            self.results.check_records(records, f"data layer '{sources[0].name}'")
+        except CaffeError as error:
+            raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
 
     def takes_gradient(self, index: int) -> bool:
         return False

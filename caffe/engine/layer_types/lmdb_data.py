@@ -72,6 +72,12 @@ class LmdbLayer(SourceLayer):
         start = max(0, self._batches_read - 1) * size
         return [self._records.key(place) for place in range(start, start + size)]
 
+    def records(self) -> list[str] | None:
+        order, source = self._records.order, self._records.source
+        if order.skip or order.world_size > 1:
+            return None
+        return [source.key(index) for index in range(len(source))]
+
     def start_at(self, batch: int) -> None:
         self._batches_read = batch
         self._prefetcher.start_at(batch)
