@@ -1,21 +1,16 @@
 // Matching on the GPU; what it decides is in layers/matching.h.
 #pragma once
 
-#include <cub/block/block_reduce.cuh>
-#include <cub/block/block_scan.cuh>
-
+#include "block.cuh"
 #include "multibox_batch.cuh"
 
 namespace caffe {
 
 constexpr int kThreads = 256;      // of a block that has a prior a thread
 constexpr int kWideThreads = 512;  // of a block that has a whole unit
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // A block an image: gathers the label rows that count, in their order.
 __global__ void group_truths(DeviceBatch b) {
-  using Scan = cub::BlockScan<int, kThreads>;
-  __shared__ typename Scan::TempStorage storage;
   const int image = blockIdx.x;
   const int rows = static_cast<int>(b.sizes.labels);
   const int thread = threadIdx.x;
@@ -36,15 +31,13 @@ __global__ void group_truths(DeviceBatch b) {
     const int other = image_of(row);
     before += other >= 0 && other < image;
   }
-  int place, begin;
-  Scan(storage).ExclusiveSum(before, place, begin);
+  int begin = block_sum<kThreads>(before);
   if (thread == 0) b.first[image] = begin;
   for (int base = 0; base < rows; base += kThreads) {
-    __syncthreads();  // the scan's storage is used again
     const int row = base + thread;
     const bool mine = row < rows && image_of(row) == image;
     int found;
-    Scan(storage).ExclusiveSum(mine ? 1 : 0, place, found);
+    const int place = block_place<kThreads>(mine, &found);
     if (mine) {
       const int32_t t = begin + place;
       b.truth_row[t] = row;
@@ -111,27 +104,9 @@ __global__ void meet_truths(DeviceBatch b) {
   b.match[b.at(unit, p)] = ignored ? kIgnored : kUnmatched;
 }
 
-// The largest of the block's keys, in every thread.
-struct BlockMaximum {
-  using Reduce = cub::BlockReduce<unsigned long long, kWideThreads>;
-  typename Reduce::TempStorage storage;
-  unsigned long long result;
-
-  __device__ unsigned long long operator()(unsigned long long key) {
-    const unsigned long long largest =
-        Reduce(storage).Reduce(key, [](unsigned long long x, unsigned long long y) { return x > y ? x : y; });
-    if (threadIdx.x == 0) result = largest;
-    __syncthreads();
-    const unsigned long long found = result;
-    __syncthreads();  // everybody has read it before it is written again
-    return found;
-  }
-};
-
 // A block a unit: the pair of largest overlap becomes a match, again and again. As on the CPU, a ground truth's best
 // box is looked for again only when it comes to the front with a box that was taken meanwhile.
 __global__ void match_bipartite(DeviceBatch b) {
-  __shared__ BlockMaximum block_maximum;
   const int64_t unit = blockIdx.x;
   const int64_t image = unit / b.classes();
   const int32_t first = b.first[image], last = b.first[image + 1];
@@ -142,7 +117,7 @@ __global__ void match_bipartite(DeviceBatch b) {
       const unsigned long long best = b.truth_best[t];
       if (best != 0 && b.belongs(t, unit)) key = max(key, (best >> 32 << 32) | static_cast<uint32_t>(~t));
     }
-    key = block_maximum(key);
+    key = block_max<kWideThreads>(key);
     if (key == 0) return;
     const int32_t front = index_of(key);
     const int32_t wanted = index_of(b.truth_best[front]);
@@ -158,7 +133,7 @@ __global__ void match_bipartite(DeviceBatch b) {
         const float value = overlap(box, area(box), truth, truth_area);
         if (value > kLeastOverlap) next = max(next, first_largest(value, static_cast<int32_t>(p)));
       }
-      next = block_maximum(next);
+      next = block_max<kWideThreads>(next);
     }
     if (threadIdx.x == 0) {
       b.truth_best[front] = next;

@@ -1,8 +1,6 @@
 // Choosing what is trained on, on the GPU; what it decides is in layers/mining.h and layers/multibox_loss.cpp.
 #pragma once
 
-#include <cub/block/block_scan.cuh>
-
 #include "matching.cuh"
 
 namespace caffe {
@@ -63,8 +61,6 @@ __device__ inline int64_t wanted_of(const DeviceBatch& b, int64_t image) {
 // A block an image: finds the least rank that is chosen, a byte at a time from the top; of the boxes of that rank the
 // lower ones are chosen.
 __global__ void choose_examples(DeviceBatch b) {
-  using Scan = cub::BlockScan<int, kSelectThreads>;
-  __shared__ typename Scan::TempStorage storage;
   __shared__ int histogram[256];
   __shared__ uint32_t least;
   __shared__ int64_t left;  // to be chosen among those of rank `least`
@@ -96,8 +92,8 @@ __global__ void choose_examples(DeviceBatch b) {
   for (int64_t base = 0; base < priors; base += kSelectThreads) {
     const int64_t p = base + threadIdx.x;
     const uint32_t mine = p < priors ? rank[p] : 0;
-    int place, count;
-    Scan(storage).ExclusiveSum(mine == least ? 1 : 0, place, count);
+    int count;
+    const int place = block_place<kSelectThreads>(mine == least, &count);
     const bool chosen = wanted > 0 && mine != 0 && (mine > least || (mine == least && passed + place < left));
     passed += count;
     if (p < priors) {
@@ -110,7 +106,6 @@ __global__ void choose_examples(DeviceBatch b) {
         match = kNegative;
       }
     }
-    __syncthreads();  // the scan's storage is used again
   }
 }
 

@@ -1,8 +1,6 @@
 // MultiBoxLoss on the GPU: the kernels of matching.cuh and mining.cuh, losses and gradients, in order on one stream.
 #include <cuda_runtime.h>
 
-#include <cub/block/block_reduce.cuh>
-
 #include "mining.cuh"
 #include "multibox_loss.h"
 
@@ -52,17 +50,9 @@ __global__ void mark_targets(DeviceBatch b) {
   if (row >= 0) b.targets[b.target_offset(unit / b.classes(), p, row)] = 1;
 }
 
-// The sum over the block, in thread 0.
-template <typename T>
-__device__ T block_sum(T value) {
-  using Reduce = cub::BlockReduce<T, kThreads>;
-  __shared__ typename Reduce::TempStorage storage;
-  __syncthreads();
-  return Reduce(storage).Sum(value);
-}
-
-__device__ PartialLoss block_sum(const PartialLoss& x) {
-  return {block_sum(x.loc), block_sum(x.conf), block_sum(x.positives), block_sum(x.negatives)};
+__device__ PartialLoss sum_over_block(const PartialLoss& x) {
+  return {block_sum<kThreads>(x.loc), block_sum<kThreads>(x.conf), block_sum<kThreads>(x.positives),
+          block_sum<kThreads>(x.negatives)};
 }
 
 // A thread a prior of an image.
@@ -94,7 +84,7 @@ __global__ void add_losses(DeviceBatch b) {
       sum.conf += softmax_loss(scores, o.num_classes, target_of(b, b.match, image, p));
     }
   }
-  const PartialLoss total = block_sum(sum);
+  const PartialLoss total = sum_over_block(sum);
   if (threadIdx.x == 0) b.partials[image * gridDim.x + blockIdx.x] = total;
 }
 
@@ -107,7 +97,7 @@ __global__ void finish_loss(DeviceBatch b, int64_t partials, float* loss, int32_
     sum.positives += b.partials[i].positives;
     sum.negatives += b.partials[i].negatives;
   }
-  const PartialLoss total = block_sum(sum);
+  const PartialLoss total = sum_over_block(sum);
   if (threadIdx.x != 0) return;
   const MultiBoxLossOptions& o = b.options;
   const double by = normalizer(o, b.sizes.images, b.sizes.priors, total.positives);

@@ -219,21 +219,30 @@ def multibox_loss_forward(
     """
     o = MultiBoxLossOptions.of_numbers(options)
     sizes, native = _native(loc, prior, label, o)
-    if loc.is_cuda and not _C.multibox_loss_on_gpu(native):
+    if not loc.is_cuda:
+        return _forward_on_cpu(loc, conf, prior, label, o)
+    if not _C.multibox_loss_on_gpu(native):
         _say_that_the_cpu_computes()
-        loss, match, counts = multibox_loss_forward(*(t.cpu() for t in (loc, conf, prior, label)), options)
+        loss, match, counts = _forward_on_cpu(loc.cpu(), conf.cpu(), prior.cpu(), label.cpu(), o)
         return loss.to(loc.device), match.to(loc.device), counts.to(loc.device)
     loss, match, counts = _outputs(loc, prior, o)
-    pointers = loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), label.data_ptr()
-    outputs = loss.data_ptr(), match.data_ptr(), counts.data_ptr()
-    if loc.is_cuda:
-        workspace = loc.new_empty(_cuda_workspace_bytes(sizes, native), dtype=torch.uint8)
-        launch("multibox_loss_forward_cuda", loc.device, sizes, native, *pointers, workspace.data_ptr(), *outputs)
-    else:
-        check_values(prior, label, loc.shape[0], o)
-        threads = torch.get_num_threads()
-        workspace = torch.empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
-        _C.multibox_loss_forward_cpu(sizes, native, *pointers, workspace.data_ptr(), threads, *outputs)
+    workspace = loc.new_empty(_cuda_workspace_bytes(sizes, native), dtype=torch.uint8)
+    pointers = [t.data_ptr() for t in (loc, conf, prior, label, workspace, loss, match, counts)]
+    launch("multibox_loss_forward_cuda", loc.device, sizes, native, *pointers)
+    return loss, match, counts
+
+
+def _forward_on_cpu(
+    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_values(prior, label, loc.shape[0], options)
+    sizes, native = _native(loc, prior, label, options)
+    loss, match, counts = _outputs(loc, prior, options)
+    threads = torch.get_num_threads()
+    workspace = loc.new_empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
+    inputs = [t.data_ptr() for t in (loc, conf, prior, label, workspace)]
+    outputs = [t.data_ptr() for t in (loss, match, counts)]
+    _C.multibox_loss_forward_cpu(sizes, native, *inputs, threads, *outputs)
     return loss, match, counts
 
 

@@ -92,7 +92,14 @@ def _build(folder: Path, target: Path) -> None:
         translated.write_text(f'#line 1 "{cuda}"\n' + translate(cuda.read_text()))
         sources.append(translated)
     robin_map = Path(nanobind.source_dir()).parent / "ext" / "robin_map" / "include"
-    include = [HERE / "include", ROOT / "layers", nanobind.include_dir(), robin_map, sysconfig.get_paths()["include"]]
+    include = [
+        HERE / "include",
+        ROOT / "layers",
+        ROOT / "cuda",
+        nanobind.include_dir(),
+        robin_map,
+        sysconfig.get_paths()["include"],
+    ]
     compiler = os.environ.get("CXX", "c++").split()
 
     def compile_one(source: Path) -> Path:

@@ -16,10 +16,10 @@ from torch import Tensor
 from caffe.errors import DataError, NetError
 from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, multibox_loss_forward
 from caffe.proto import caffe_pb2
+from tests.cuda_on_cpu import device as emulator
 from tests.reference import multibox_loss as reference
 
 LOSS, CODE, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.PriorBoxParameter, caffe_pb2.LossParameter
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -84,7 +84,6 @@ def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> r
 # ---- Every option against the reference
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("code_type", [CODE.CORNER, CODE.CENTER_SIZE, CODE.CORNER_SIZE])
 @pytest.mark.parametrize("in_target", [False, True])
 @pytest.mark.parametrize("use_prior", [False, True])
@@ -136,7 +135,6 @@ def test_random_options(options: MultiBoxLossOptions, seed: int, images: int, si
     check(batch(options, seed, images, side, each), options)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
 @pytest.mark.parametrize("conf_loss", [LOSS.SOFTMAX, LOSS.LOGISTIC])
 def test_mining(device: str, mining: int, conf_loss: int) -> None:
@@ -146,7 +144,6 @@ def test_mining(device: str, mining: int, conf_loss: int) -> None:
     assert bool(answer.negatives) == (mining != LOSS.NONE)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("with_loc", "with_conf"), [(True, False), (False, True), (False, False)])
 def test_parts_left_out(device: str, with_loc: bool, with_conf: bool) -> None:
     options = MultiBoxLossOptions(3, with_loc=with_loc, with_conf=with_conf)
@@ -208,7 +205,6 @@ def matches(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") ->
 A, B, FAR = [0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9], [0.45, 0.0, 0.55, 0.05]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_equal_overlaps_go_to_the_lower_box_then_the_earlier_truth(device: str) -> None:
     bipartite = MultiBoxLossOptions(2, match_type=LOSS.BIPARTITE, mining_type=LOSS.NONE)
     assert matches(one_class_scene([FAR, A, A, A], [A, A]), bipartite, device) == [-1, 0, 1, -1]
@@ -217,14 +213,12 @@ def test_equal_overlaps_go_to_the_lower_box_then_the_earlier_truth(device: str) 
     assert matches(one_class_scene([FAR, A, A, A], [A, A]), greedy, device) == [-1, 0, 1, 0]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_truth_whose_box_was_taken_finds_its_next_best(device: str) -> None:
     near_a = [0.1, 0.1, 0.4, 0.38]
     options = MultiBoxLossOptions(2, match_type=LOSS.BIPARTITE, mining_type=LOSS.NONE)
     assert matches(one_class_scene([near_a, A, B], [A, A, A]), options, device) == [1, 0, -1]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_equal_losses_go_to_the_lower_box(device: str) -> None:
     boxes = [A] + [FAR] * 9
     conf = np.zeros((1, 10, 2), np.float32)
@@ -249,7 +243,6 @@ def test_threshold_is_inclusive_for_matches_and_exclusive_for_negatives() -> Non
 # ---- Few or no objects, odd boxes, odd numbers
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
 @pytest.mark.parametrize("kind", ["no rows in use", "all difficult", "no label rows"])
 def test_no_objects(device: str, mining: int, kind: str) -> None:
@@ -266,7 +259,6 @@ def test_no_objects(device: str, mining: int, kind: str) -> None:
     assert (answer.loss == 0) == (mining != LOSS.NONE)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_padding_rows_change_nothing(device: str) -> None:
     options = MultiBoxLossOptions(3)
     loc, conf, prior, label = batch(options)
@@ -278,7 +270,6 @@ def test_padding_rows_change_nothing(device: str) -> None:
         assert torch.equal(ours, plain)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_rows_of_images_may_be_in_any_order(device: str) -> None:
     options = MultiBoxLossOptions(3)
     loc, conf, prior, label = batch(options)
@@ -287,7 +278,6 @@ def test_rows_of_images_may_be_in_any_order(device: str) -> None:
     check((loc, conf, prior, mixed), options, device)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_empty_batch(device: str) -> None:
     options = MultiBoxLossOptions(3)
     loc, conf, prior, label = batch(options)
@@ -297,7 +287,6 @@ def test_empty_batch(device: str) -> None:
     assert conf_diff.shape == conf[:0].shape
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("truth", [[0.3, 0.3, 0.3, 0.3], [0.6, 0.2, 0.4, 0.5], [0.2, 0.4, 0.5, 0.4]])
 def test_boxes_without_area_match_nothing(device: str, truth: list[float]) -> None:
     options = MultiBoxLossOptions(2, code_type=CODE.CENTER_SIZE)
@@ -305,13 +294,16 @@ def test_boxes_without_area_match_nothing(device: str, truth: list[float]) -> No
     assert matches(one_class_scene([truth, A, B], [A]), options, device)[:2] == [-3, 0]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("use_prior", [True, False])
 @pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
 def test_wild_predictions_end_and_show(device: str, use_prior: bool, mining: int, value: float) -> None:
     options = MultiBoxLossOptions(
-        3, use_prior_for_matching=use_prior, mining_type=mining, code_type=CODE.CENTER_SIZE, nms_threshold=0.5
+        3,
+        use_prior_for_matching=use_prior,
+        mining_type=mining,
+        code_type=CODE.CENTER_SIZE,
+        nms_threshold=0.5 if math.isinf(value) else 0.0,
     )
     for which in (0, 1):
         inputs = batch(options)
@@ -456,6 +448,59 @@ def test_options_that_contradict_each_other(fields: dict[str, Any], message: str
 # ---- The GPU against the CPU
 
 
+def tied_batch() -> Batch:
+    """Boxes, objects and scores from small pools: nearly everything is equal to something."""
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 3, (150, 2)) / 4
+    prior = np.stack([np.concatenate([corners, corners + 0.5], 1), np.full((150, 4), 0.1)])
+    corners = rng.integers(0, 3, (20, 2)) / 4
+    image, zeros = np.sort(rng.integers(0, 2, (20, 1)), 0), np.zeros((20, 1))
+    label = np.concatenate([image, zeros + 1, zeros, corners, corners + 0.5, zeros], 1)
+    return tensors(np.zeros((2, 600)), rng.integers(0, 3, (2, 450)), prior, label)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
+@pytest.mark.parametrize(
+    "scene", ["random", "ties", "predictions matched", "classes matched", "over the boundary", "NaN"]
+)
+def test_emulated_gpu_decides_as_the_cpu(monkeypatch: pytest.MonkeyPatch, scene: str, mining: int, seed: int) -> None:
+    """To the box, and gradients to the bit, in whatever order threads run."""
+    options = MultiBoxLossOptions(3, mining_type=mining, code_type=CODE.CENTER_SIZE, neg_pos_ratio=1.5)
+    options = replace(options, conf_loss_type=LOSS.LOGISTIC if seed else LOSS.SOFTMAX)
+    if scene in ("predictions matched", "classes matched"):
+        by_class = scene == "classes matched"
+        options = replace(
+            options,
+            use_prior_for_matching=False,
+            share_location=not by_class,
+            mining_type=LOSS.NONE if by_class else mining,
+        )
+    if scene == "over the boundary":
+        options = replace(options, ignore_cross_boundary_bbox=True)
+    inputs = tied_batch() if scene == "ties" else batch(options, seed, images=3, side=9, each=10)
+    if scene == "NaN":
+        inputs[1][:, ::31] = math.nan
+    decided = multibox_loss_forward(*inputs, options.numbers())
+    loss, *gradients = run(inputs, options)
+    emulator.use(monkeypatch, seed=seed + 7)
+    for ours, theirs in zip(multibox_loss_forward(*inputs, options.numbers())[1:], decided[1:], strict=True):
+        assert torch.equal(ours, theirs)
+    emulated, *emulated_gradients = run(inputs, options)
+    torch.testing.assert_close(emulated, loss, rtol=1e-6, atol=0, equal_nan=True)
+    for ours, theirs in zip(emulated_gradients, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("value", [3.0, -2.0, 0.0])
+def test_emulated_gpu_answers_a_label_that_is_no_class_with_nan(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    options = MultiBoxLossOptions(3)
+    loc, conf, prior, label = batch(options)
+    label[0, 0, 1, 1] = value
+    emulator.use(monkeypatch, seed=1)
+    assert math.isnan(run((loc, conf, prior, label), options)[0])
+
+
 def both(inputs: Batch, options: MultiBoxLossOptions) -> None:
     """The GPU decides as the CPU does, to the box, and its sums differ by rounding alone."""
     decided = multibox_loss_forward(*inputs, options.numbers())
@@ -476,25 +521,7 @@ def test_gpu_random_options(options: MultiBoxLossOptions, seed: int, images: int
 @pytest.mark.gpu
 @pytest.mark.parametrize("mining", [LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
 def test_gpu_many_ties(mining: int) -> None:
-    """Boxes, objects and scores from small pools: nearly everything is equal to something."""
-    rng = np.random.default_rng(0)
-    options = MultiBoxLossOptions(3, mining_type=mining)
-    corners = rng.integers(0, 3, (2000, 2)) / 4
-    prior = np.stack([np.concatenate([corners, corners + 0.5], 1), np.full((2000, 4), 0.1)])
-    corners = rng.integers(0, 3, (60, 2)) / 4
-    label = np.concatenate(
-        [
-            np.sort(rng.integers(0, 2, (60, 1)), 0),
-            np.ones((60, 1)),
-            np.zeros((60, 1)),
-            corners,
-            corners + 0.5,
-            np.zeros((60, 1)),
-        ],
-        1,
-    )
-    conf = rng.integers(0, 3, (2, 2000 * 3))
-    both(tensors(np.zeros((2, 8000)), conf, prior, label), options)
+    both(tied_batch(), MultiBoxLossOptions(3, mining_type=mining))
 
 
 @pytest.mark.gpu

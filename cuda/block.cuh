@@ -1,0 +1,64 @@
+// Sums, maxima and places over the threads of a block, the same whatever order threads run in.
+//
+// Every thread of a block of `threads` threads (whole warps) must call them; each may be called again right away.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace caffe {
+
+constexpr unsigned kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The values of all threads put together by `combine` (associative and commutative) in a fixed order, in every thread.
+template <unsigned threads, typename T, typename Combine>
+__device__ T block_reduce(T value, const Combine& combine) {
+  __shared__ T parts[threads / kWarp];
+  for (unsigned step = kWarp / 2; step > 0; step /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, step));
+  __syncthreads();  // a previous call's parts have been read
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T result = parts[0];
+  for (unsigned i = 1; i < threads / kWarp; ++i) result = combine(result, parts[i]);
+  return result;
+}
+
+template <typename T>
+struct Plus {
+  __device__ T operator()(T a, T b) const { return a + b; }
+};
+
+template <typename T>
+struct Greater {
+  __device__ T operator()(T a, T b) const { return a > b ? a : b; }
+};
+
+template <unsigned threads, typename T>
+__device__ T block_sum(T value) {
+  return block_reduce<threads>(value, Plus<T>());
+}
+
+template <unsigned threads, typename T>
+__device__ T block_max(T value) {
+  return block_reduce<threads>(value, Greater<T>());
+}
+
+// The number of earlier threads that have the flag set; `count`: that of all threads.
+template <unsigned threads>
+__device__ int block_place(bool flag, int* count) {
+  __shared__ int parts[threads / kWarp];
+  const unsigned warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const unsigned flags = __ballot_sync(kAllLanes, flag);
+  __syncthreads();  // a previous call's parts have been read
+  if (lane == 0) parts[warp] = __popc(flags);
+  __syncthreads();
+  int place = __popc(flags & ((1u << lane) - 1));
+  *count = 0;
+  for (unsigned i = 0; i < threads / kWarp; ++i) {
+    if (i < warp) place += parts[i];
+    *count += parts[i];
+  }
+  return place;
+}
+
+}  // namespace caffe
