@@ -128,7 +128,8 @@ def get_pydot_graph(caffe_net: Any, rankdir: str, label_edges: bool = True, phas
         raise CaffeError(
             "get_pydot_graph needs the package pydot (pip install pydot); get_dot gives the graph's text without it"
         ) from None
-    return pydot.graph_from_dot_data(get_dot(caffe_net, rankdir, label_edges, phase))[0]
+    graphs: Any = pydot.graph_from_dot_data(get_dot(caffe_net, rankdir, label_edges, phase))
+    return graphs[0]
 
 
 def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None) -> bytes:
