@@ -19,7 +19,6 @@ from caffe.engine.graph import filter_net, insert_splits
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
 from caffe.engine.runtime import runtime
 from caffe.engine.wiring import Step, Wiring, log_root
-from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
 
