@@ -289,7 +289,7 @@ class Net:
         weight_files.save(self._net, path)
 
     def save_hdf5(self, path: str | Path) -> None:
-        weight_files.save(self._net, path if str(path).endswith(".h5") else f"{path}.h5")
+        weight_files.save(self._net, path, hdf5=True)
 
     def load_hdf5(self, path: str | Path) -> None:
         weight_files.copy_trained_from(self._net, path)

@@ -81,8 +81,8 @@ def _host(tensor: torch.Tensor) -> NDArray[np.float32]:
     return tensor.detach().cpu().contiguous().numpy()
 
 
-def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
-    """Writes the net's layers and weights: protobuf, or HDF5 for a name that ends in .h5. Whole or not at all.
+def save(net: Net, path: str | Path, write_diff: bool = False, hdf5: bool | None = None) -> None:
+    """Writes the net's layers and weights: protobuf, or HDF5 (`hdf5`, or a name that ends in .h5). Whole or not at all.
 
     `write_diff` adds the parameters' gradients (a solver's `snapshot_diff`).
     """
@@ -93,7 +93,7 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
         diffs = [[_host(torch.zeros_like(p) if p.grad is None else p.grad) for p in layer.blobs] for layer in layers]
     index = {layer.name: i for i, layer in enumerate(layers)}
     shared = {(index[name], blob) for name, blob in net.parameter_table.borrowed}
-    write_weights(path, to_proto(net), blobs, diffs, shared)
+    write_weights(path, to_proto(net), blobs, diffs, shared, hdf5)
 
 
 def share_trained_layers_with(net: Net, other: Net) -> None:

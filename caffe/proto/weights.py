@@ -210,10 +210,11 @@ def write_weights(
     blobs: Blobs,
     diffs: Blobs | None = None,
     shared: Collection[tuple[int, int]] = (),
+    hdf5: bool | None = None,
 ) -> None:
     """Writes `net`, a NetParameter without blobs, and `blobs`, one sequence of arrays a layer of `net.layer`.
 
-    A name ending in `.h5` chooses HDF5. `diffs` adds gradients. `shared` lists (layer, blob) parameters that an earlier
+    `hdf5` says whether in that form; left out, a name ending in `.h5` does. `diffs` adds gradients. `shared` lists (layer, blob) parameters that an earlier
     layer owns: HDF5 leaves their data out, as the original does; the binary form holds every blob.
 
     The bytes are those of the original's serialisation, streamed from the arrays, and the file appears only once it is
@@ -222,7 +223,7 @@ def write_weights(
     path = Path(path)
     if len(blobs) != len(net.layer) or (diffs is not None and len(diffs) != len(net.layer)):
         raise ValueError(f"{len(blobs)} lists of blobs for {len(net.layer)} layers")
-    if path.name.endswith(".h5"):
+    if path.name.endswith(".h5") if hdf5 is None else hdf5:
         _write_hdf5(path, net, blobs, diffs, shared)
     else:
         _write_binary(path, net, blobs, diffs)

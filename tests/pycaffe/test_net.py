@@ -152,6 +152,13 @@ def test_save_and_load(tmp_path: Path, net: caffe.Net, name: str) -> None:
     np.testing.assert_array_equal(old_form.params["ip"][0].data, net.params["ip"][0].data)
 
 
+def test_save_hdf5_takes_any_name(tmp_path: Path, net: caffe.Net) -> None:
+    net.save_hdf5(str(tmp_path / "weights"))
+    other = make(tmp_path, NET, caffe.TEST)
+    other.load_hdf5(str(tmp_path / "weights"))
+    np.testing.assert_array_equal(other.params["ip"][0].data, net.params["ip"][0].data)
+
+
 def test_weights_of_another_shape_name_layer_shapes_and_remedy(tmp_path: Path, net: caffe.Net) -> None:
     net.save(str(tmp_path / "w.caffemodel"))
     other = make(tmp_path, NET.replace("num_output: 13", "num_output: 7"), caffe.TEST)
