@@ -40,7 +40,7 @@ def param_name_dict() -> dict[str, str]:
     names = {
         field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
         for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields
-        if field.name.endswith("_param")
+        if field.name.endswith("_param") and field.message_type is not None
     }
     # Shares its message with Convolution, so its name alone does not lead to it.
     names["Deconvolution"] = "convolution"

@@ -43,11 +43,11 @@ class Solver:
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Trains to max_iter."""
-        self._solver.solve(resume_file)
+        self._solver.solve(None if resume_file is None else str(resume_file))
 
     def restore(self, path: str | Path) -> None:
         """Goes on from a .solverstate."""
-        self._solver.restore(path)
+        self._solver.restore(str(path))
 
     def snapshot(self) -> None:
         """Writes weights and solver state now."""

@@ -31,7 +31,8 @@ class FlagParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, add_help=False, **kwargs)
+        kwargs["add_help"] = False  # -help is Caffe's spelling, so all three are added below
+        super().__init__(*args, **kwargs)
         self.add_argument("-h", "-help", "--help", action="help", help="show this and end")
         self._booleans: set[str] = set()
 

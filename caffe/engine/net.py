@@ -44,12 +44,12 @@ class Net(nn.Module):
 
     def __init__(self, param: Any, phase: int | None = None, level: int = 0, stages: Sequence[str] = ()) -> None:
         super().__init__()
-        state = caffe_pb2.NetParameter()
-        state.CopyFrom(param)
+        with_state: Any = caffe_pb2.NetParameter()
+        with_state.CopyFrom(param)
         if phase is not None:
-            state.state.phase, state.state.level = phase, level
-            state.state.stage.extend(stages)
-        filtered = filter_net(state)
+            with_state.state.phase, with_state.state.level = phase, level
+            with_state.state.stage.extend(stages)
+        filtered = filter_net(with_state)
         log_root("net.cpp:58", "Initializing net from parameters: \n" + to_text(filtered))
         self.param = insert_splits(filtered)
         self.name: str = self.param.name

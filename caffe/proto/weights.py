@@ -214,8 +214,9 @@ def write_weights(
 ) -> None:
     """Writes `net`, a NetParameter without blobs, and `blobs`, one sequence of arrays a layer of `net.layer`.
 
-    `hdf5` says whether in that form; left out, a name ending in `.h5` does. `diffs` adds gradients. `shared` lists (layer, blob) parameters that an earlier
-    layer owns: HDF5 leaves their data out, as the original does; the binary form holds every blob.
+    `hdf5` says whether in that form; left out, a name ending in `.h5` does. `diffs` adds gradients. `shared` lists
+    (layer, blob) parameters that an earlier layer owns: HDF5 leaves their data out, as the original does; the binary
+    form holds every blob.
 
     The bytes are those of the original's serialisation, streamed from the arrays, and the file appears only once it is
     whole. Raises CaffeError where it cannot be written.
