@@ -6,6 +6,9 @@ Against a plain PyTorch version and OpenCV's suppression (with NumPy before and 
 from __future__ import annotations
 
 import argparse
+import os
+import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -85,15 +88,33 @@ def main() -> None:
         "plain PyTorch": lambda: in_torch(loc, conf, prior, threshold),
         "NumPy and OpenCV's NMSBoxes": lambda: in_opencv(loc, conf, prior, threshold),
     }
+
+    def on_threads(count: int) -> Callable[[], int]:
+        def run() -> int:
+            torch.set_num_threads(count)
+            return ours()
+
+        return run
+
+    ours()
+    start = time.process_time()
+    for _ in range(args.rounds):
+        ours()
+    cpu_ms = (time.process_time() - start) * 1e3 / args.rounds
     kept = {name: run() for name, run in candidates.items()}
     assert len(set(kept.values())) == 1, f"they keep different numbers of boxes: {kept}"
-    write_result(
-        "cpu_detection_output",
-        {
-            "batch": args.batch, "priors": PRIORS, "classes": CLASSES, "scores over the threshold an image": CANDIDATES,
-            "detections": kept["this project"], "time of a batch": time_in_turn(candidates, args.rounds),
-        },
-    )  # fmt: skip
+    figures = {
+        "load of the machine before": os.getloadavg()[0],
+        "batch": args.batch,
+        "priors": PRIORS,
+        "classes": CLASSES,
+        "scores over the threshold an image": CANDIDATES,
+        "detections": kept["this project"],
+        "this project, processor time of all threads, ms": cpu_ms,
+        "alone": time_in_turn({f"{n} threads": on_threads(n) for n in (1, args.threads)}, 30 * args.rounds),
+        "in turn, on all threads": time_in_turn(candidates, args.rounds, warmup=0),
+    }
+    write_result("cpu_detection_output", figures)
 
 
 if __name__ == "__main__":
