@@ -263,7 +263,6 @@ print("running", flush=True)
     [
         ("while True: source()", signal.SIGINT, -signal.SIGINT),
         ("while True: source()", signal.SIGKILL, -signal.SIGKILL),
-        ("", None, 0),
         ("raise SystemExit(3)", None, 3),
     ],
 )

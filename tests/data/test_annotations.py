@@ -168,7 +168,7 @@ SEEDS = {
 }
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=150, deadline=1000)
 @given(
     kind=st.sampled_from(sorted(SEEDS)),
     edits=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=8), st.integers(0, 8)), max_size=6),

@@ -103,7 +103,7 @@ def compare(images: list[tuple[np.ndarray, np.ndarray]], reference: list[dict]) 
     """The statistics that differ by more than four standard errors."""
     found = statistics(images)
     rng = np.random.default_rng(0)
-    again = [statistics([images[i] for i in rng.integers(len(images), size=len(images))]) for _ in range(40)]
+    again = [statistics([images[i] for i in rng.integers(len(images), size=len(images))]) for _ in range(30)]
     theirs = sum(run["images"] for run in reference)
     differing = []
     for name, value in found.items():
@@ -127,7 +127,7 @@ def reference(shared: Path, variant: str) -> list[dict]:
 def test_all_of_it(shared: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAFFE_DATA_WORKERS", "0")
     monkeypatch.setattr(runtime, "seed", 1)
-    assert compare(draw(photographs, "full", 400), reference(shared, "full")) == []
+    assert compare(draw(photographs, "full", 300), reference(shared, "full")) == []
 
 
 @pytest.mark.slow
@@ -144,4 +144,4 @@ def test_the_comparison_tells_variants_apart(
     """A part left out shows, with far fewer images."""
     monkeypatch.setenv("CAFFE_DATA_WORKERS", "0")
     monkeypatch.setattr(runtime, "seed", 3)
-    assert len(compare(draw(photographs, variant, 140), reference(shared, "full"))) >= 3
+    assert len(compare(draw(photographs, variant, 100), reference(shared, "full"))) >= 3

@@ -33,7 +33,7 @@ def as_array(values: list[tuple[float, ...]]) -> np.ndarray:
     return np.array(values, np.float32).reshape(-1, 4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(corners, crop_box, st.sampled_from([None, 0.0, 0.3, 1.0]))
 def test_boxes_of_a_crop(values: list[tuple[float, ...]], crop: tuple[float, ...], overlap: float | None) -> None:
     constraint = caffe_pb2.EmitConstraint()
@@ -61,7 +61,7 @@ LIMITS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(corners, corners, LIMITS)
 def test_sample_constraints(crops: list, objects: list, limits: dict) -> None:
     limits = {kind: limits[kind] for kind in ("jaccard", "sample", "object") if kind in limits}
