@@ -25,6 +25,8 @@ PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
 WIDTH = "0.125"
 #: images of one update
 BATCH = 8
+#: held-out scenes to draw the detections on
+PICTURES = 24
 #: written once all steps are done, and by it a folder is known as an earlier run's
 SUMMARY = "summary.json"
 MARKER = ".demo"
@@ -50,7 +52,9 @@ class Steps:
             print(f"$ {' '.join(shlex.quote(shown(word)) for word in words)}", flush=True)
             # The project's commands and scripts are those of this Python.
             path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-            status = subprocess.run(words, cwd=ROOT, env=os.environ | {"PATH": path, "PYTHON": sys.executable}).returncode
+            status = subprocess.run(
+                words, cwd=ROOT, env=os.environ | {"PATH": path, "PYTHON": sys.executable}
+            ).returncode
             if status:
                 sys.exit(f"demo: that command failed (status {status})")
         self.seconds[title] = time.monotonic() - begun
@@ -75,12 +79,16 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")
     parser.add_argument("--iterations", type=int, default=400, help="training, 8 images each (default: %(default)s)")
+    parser.add_argument(
+        "--weights", type=Path, default=PRETRAINED, help="what training starts from (default: %(default)s)"
+    )
     options = parser.parse_args()
 
     run: Path = options.output.resolve()
     data, lists, model, results = (run / name for name in ("data", "lists", "model", "results"))
     labels, sizes = data / "scenes" / "labelmap.prototxt", lists / "test_name_size.txt"
     lmdb = data / "scenes" / "lmdb"
+    held_out = data / "scenes" / "ImageSets" / "Main" / "test.txt"
     weights = f"{model}/mdssd300_iter_{options.iterations}.caffemodel"
     fresh(run)
     begun = time.monotonic()
@@ -107,23 +115,36 @@ def main() -> None:
     )  # fmt: skip
     steps(
         "Training, from a narrow SSD300",
-        [BIN / "caffe", "train", "-solver", model / "solver.prototxt", "-weights", PRETRAINED, "-log_dir", run / "log"],
-        [BIN / "plot_training_log", 6, run / "loss.png", *[run / "log" / "train.log"]],
+        [
+            BIN / "caffe",
+            "train",
+            "-solver",
+            model / "solver.prototxt",
+            "-weights",
+            options.weights.resolve(),
+            "-log_dir",
+            run / "log",
+        ],
+        [BIN / "plot_training_log", 6, run / "loss.png", run / "log" / "caffe.INFO"],
     )
     steps(
         "Scoring the held-out scenes",
         [ROOT / "scripts/score_voc.sh", results, "--voc", data / "scenes", "--sizes", "--label_map_file", labels,
          "--out", run / "score"],
     )  # fmt: skip
+    names = held_out.read_text().split()[:PICTURES]
+    (run / "pictures.txt").write_text("".join(f"{data}/scenes/JPEGImages/{name}.jpg\n" for name in names))
     steps(
         "Pictures of the held-out scenes",
-        [ROOT / "scripts/detect.sh", model / "deploy.prototxt", weights, lists / "pictures.txt", "-labelmap_file", labels,
+        [ROOT / "scripts/detect.sh", model / "deploy.prototxt", weights, run / "pictures.txt", "-labelmap_file", labels,
          "-draw", run / "pictures"],
     )  # fmt: skip
 
     score = json.loads((run / "score" / "score.json").read_text())
     (run / SUMMARY).write_text(json.dumps({"seconds": steps.seconds, "score": score}, indent=2))
-    print(f"\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. mAP, loss curve, pictures and weights are in\n{run}")
+    print(
+        f"\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. mAP, loss curve, pictures and weights are in\n{run}"
+    )
 
 
 if __name__ == "__main__":
