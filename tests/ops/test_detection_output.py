@@ -14,7 +14,6 @@ from torch import Tensor
 from caffe.ops.detection_output import CENTER_SIZE, CORNER, CORNER_SIZE, detection_output, detection_output_static
 from tests.reference import detection_output as reference
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def scene(
@@ -45,7 +44,6 @@ def check(inputs: tuple[Tensor, Tensor, Tensor], device: str = "cpu", **options:
     return ours
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("code_type", [CORNER, CENTER_SIZE, CORNER_SIZE])
 @pytest.mark.parametrize("in_target", [False, True])
 @pytest.mark.parametrize("share", [False, True])
@@ -74,7 +72,6 @@ def test_settings(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_lists_that_overflow_keep_the_best_and_the_earlier_of_equals(device: str) -> None:
     """Far more candidates than top_k, in falling and rising order and all equal: the lists are cut several times."""
     loc, _, prior = scene(2, 1, 500, 2)
@@ -86,7 +83,6 @@ def test_lists_that_overflow_keep_the_best_and_the_earlier_of_equals(device: str
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_equal_scores_over_classes_go_to_the_lower_class_then_the_lower_prior(device: str) -> None:
     boxes = torch.tensor([[0.0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6], [0.8, 0.8, 0.9, 0.9]])
     prior = torch.stack([boxes, torch.full_like(boxes, 0.1)]).reshape(1, 2, -1)
@@ -98,7 +94,6 @@ def test_equal_scores_over_classes_go_to_the_lower_class_then_the_lower_prior(de
     assert found[:, 3].tolist() == pytest.approx([0.0, 0.5, 0.8, 0.0])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_thresholds_met_exactly(device: str) -> None:
     """A score has to be over the confidence threshold; an overlap equal to the other one does not suppress."""
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 0.25, 0.5]])  # overlaps 0.5, 0.125 and 0.25
@@ -110,13 +105,11 @@ def test_thresholds_met_exactly(device: str) -> None:
     assert len(check(args, device, nms_threshold=float(np.nextafter(np.float32(0.5), np.float32(0))), **common)) == 1
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_nothing_over_the_threshold(device: str) -> None:
     found = check(scene(3, 3, 10, 3), device, num_classes=3, confidence_threshold=1.5, keep_top_k=5)
     assert found.tolist() == [[i, -1, -1, -1, -1, -1, -1] for i in range(3)]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_no_images_and_no_priors(device: str) -> None:
     def run(num: int, priors: int) -> tuple[int, ...]:
         args = (torch.zeros(num, priors * 4), torch.zeros(num, priors * 3), torch.zeros(1, 2, priors * 4))
@@ -126,7 +119,6 @@ def test_no_images_and_no_priors(device: str) -> None:
     assert run(2, 0) == (2, 7)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_numbers_that_are_none_are_no_detections_and_stop_nothing(device: str) -> None:
     """A NaN score is over no threshold, infinite ones rank first, a box of NaNs overlaps none."""
     loc, conf, prior = scene(4, 1, 12, 2)
@@ -171,7 +163,6 @@ def _static_arguments(device: str) -> tuple[Any, ...]:
     return *(t.to(device) for t in scene(7, 2, 50, 4)), 4, True, 0, CENTER_SIZE, False, 0.3, 0.45, 1.0, 20, 10
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_custom_op_contract(device: str) -> None:
     torch.library.opcheck(detection_output_static, _static_arguments(device))
 
