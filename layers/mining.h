@@ -26,7 +26,7 @@ struct Candidate {
 };
 Candidate candidate(float loss, int32_t index);
 
-// Brings the `wanted` greatest candidates to the front, in no order.
+// Brings the `wanted` greatest candidates to the front, in no order; what follows them is overwritten.
 void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted);
 
 // Non-maximum suppression: goes through the `top_k` greatest candidates (-1: all) by loss, keeps each whose box has an

@@ -9,55 +9,75 @@ CAFFE_VECTORIZE void scaled_sigmoids(const float* scores, int64_t count, float s
   for (int64_t i = 0; i < count; ++i) gradient[i] = sigmoid(scores[i]) * scale;
 }
 
-CAFFE_VECTORIZE void gradient_row(ConfLossType type, const float* scores, int num_classes, int target, float scale,
-                                  float* gradient) {
-  confidence_gradient(type, scores, num_classes, target, scale, gradient);
+// softmax_gradient, to the bit. Rows are short: exp over a padded copy leaves no remainder that does not vectorise.
+constexpr int kPadding = 8, kLongestRow = 128;
+CAFFE_VECTORIZE void softmax_gradient_row(const float* scores, int num_classes, int target, float scale,
+                                          float* gradient) {
+  if (num_classes > kLongestRow) return softmax_gradient(scores, num_classes, target, scale, gradient);
+  float x[kLongestRow];
+  const float largest = largest_score(scores, num_classes);
+  const int padded = (num_classes + kPadding - 1) / kPadding * kPadding;
+  std::copy(scores, scores + num_classes, x);
+  std::fill(x + num_classes, x + padded, largest);
+  for (int c = 0; c < padded; ++c) x[c] = exp_not_positive(x[c] - largest);
+  float sum = 0.0f;
+  for (int c = 0; c < num_classes; ++c) sum += x[c];
+  for (int c = 0; c < padded; ++c) x[c] = x[c] / sum;
+  x[target] -= 1.0f;
+  for (int c = 0; c < num_classes; ++c) gradient[c] = x[c] * scale;
 }
 
-void backward_image(const MultiBoxBatch& in, int64_t image, const int32_t* match, float loc_scale, float conf_scale,
-                    float* loc_diff, float* conf_diff) {
+CAFFE_VECTORIZE void logistic_gradient_row(const float* scores, int num_classes, int target, float scale,
+                                           float* gradient) {
+  logistic_gradient(scores, num_classes, target, scale, gradient);
+}
+
+void location_gradients(const MultiBoxBatch& in, int64_t image, const int32_t* match, float scale, float* loc_diff) {
   const MultiBoxLossOptions& o = in.options;
-  const int64_t priors = in.sizes.priors;
-  const int64_t classes = o.num_classes;
-  const bool mined = o.mining_type != MiningType::NONE;
-  float* loc_begin = loc_diff + in.loc_offset(image, 0, 0);
-  std::fill(loc_begin, loc_begin + priors * in.loc_classes() * 4, 0.0f);
-  float* conf_begin = conf_diff + image * priors * classes;
-  if (mined || !o.with_conf) {
-    std::fill(conf_begin, conf_begin + priors * classes, 0.0f);
-  } else if (o.conf_loss_type == ConfLossType::LOGISTIC) {
-    scaled_sigmoids(in.scores(image), priors * classes, conf_scale, conf_begin);
-  }
-  const auto add_confidence = [&](int64_t p, int target) {
-    gradient_row(o.conf_loss_type, in.scores(image, p), o.num_classes, target, conf_scale, conf_begin + p * classes);
-  };
+  float* begin = loc_diff + in.loc_offset(image, 0, 0);
+  std::fill(begin, begin + in.sizes.priors * in.loc_classes() * 4, 0.0f);
+  if (!o.with_loc) return;
   for (int k = 0; k < match_classes(o); ++k) {
-    for (int64_t p = 0; p < priors; ++p) {
+    for (int64_t p = 0; p < in.sizes.priors; ++p) {
+      const int32_t row = match[k * in.sizes.priors + p];
+      if (row < 0) continue;
+      const int64_t c = in.loc_class(k, row);
+      const Box error = in.error(image, p, c, row);
+      store_box({location_gradient(o.loc_loss_type, error.xmin) * scale,
+                 location_gradient(o.loc_loss_type, error.ymin) * scale,
+                 location_gradient(o.loc_loss_type, error.xmax) * scale,
+                 location_gradient(o.loc_loss_type, error.ymax) * scale},
+                loc_diff + in.loc_offset(image, p, c));
+    }
+  }
+}
+
+// `diff`: the image's [P, C]. Written from front to back, zeros too, as most of it is out of the processor's cache.
+void confidence_gradients(const MultiBoxBatch& in, int64_t image, const int32_t* match, float scale, float* diff) {
+  const MultiBoxLossOptions& o = in.options;
+  const int64_t priors = in.sizes.priors, classes = o.num_classes;
+  const bool mined = o.mining_type != MiningType::NONE;
+  int64_t written = 0;  // priors
+  if (targets_by_score(o) && o.with_conf) {
+    scaled_sigmoids(in.scores(image), priors * classes, scale, diff);  // as for targets of 0
+    return;
+  }
+  for (int64_t p = 0; p < priors && o.with_conf; ++p) {
+    if (mined && match[p] == kNotChosen) continue;
+    int target = o.background_label_id;
+    for (int k = 0; k < match_classes(o); ++k) {  // of several classes the last, as in write_targets
       const int32_t row = match[k * priors + p];
-      if (row >= 0 && o.with_loc) {
-        const int64_t c = in.loc_class(k, row);
-        const Box error = in.error(image, p, c, row);
-        store_box({location_gradient(o.loc_loss_type, error.xmin) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.ymin) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.xmax) * loc_scale,
-                   location_gradient(o.loc_loss_type, error.ymax) * loc_scale},
-                  loc_diff + in.loc_offset(image, p, c));
-      }
-      if (mined && o.with_conf && row != kNotChosen) {
-        add_confidence(p, row >= 0 ? target_class(o, in.label_row(row)) : o.background_label_id);
-      }
+      if (row >= 0) target = target_class(o, in.label_row(row));
     }
-  }
-  if (!mined && o.with_conf && o.conf_loss_type == ConfLossType::SOFTMAX) {
-    for (int64_t p = 0; p < priors; ++p) {
-      int target = o.background_label_id;
-      for (int k = 0; k < match_classes(o); ++k) {  // of several classes the last, as in write_targets
-        const int32_t row = match[k * priors + p];
-        if (row >= 0) target = target_class(o, in.label_row(row));
-      }
-      add_confidence(p, target);
+    std::fill(diff + written * classes, diff + p * classes, 0.0f);
+    if (o.conf_loss_type == ConfLossType::SOFTMAX) {
+      softmax_gradient_row(in.scores(image, p), o.num_classes, target, scale, diff + p * classes);
+    } else {
+      logistic_gradient_row(in.scores(image, p), o.num_classes, target, scale, diff + p * classes);
     }
+    written = p + 1;
   }
+  std::fill(diff + written * classes, diff + priors * classes, 0.0f);
 }
 
 }  // namespace
@@ -71,7 +91,9 @@ void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLo
   const float conf_scale = *top_diff / normalizer(options, sizes.images, sizes.priors, counts[0]);
   const float loc_scale = options.loc_weight * conf_scale;
   for_each_image(sizes.images, useful_threads(sizes, options, threads), [&](int64_t image, int) {
-    backward_image(in, image, match + image * matches, loc_scale, conf_scale, loc_diff, conf_diff);
+    location_gradients(in, image, match + image * matches, loc_scale, loc_diff);
+    confidence_gradients(in, image, match + image * matches, conf_scale,
+                         conf_diff + image * sizes.priors * options.num_classes);
   });
   if (targets_by_score(options) && options.with_conf) {
     for (int64_t n = 0; n < sizes.images; ++n) {
