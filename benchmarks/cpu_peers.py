@@ -1,0 +1,194 @@
+"""MDSSD300, batch 1, from the input blob to detections, on the CPU: the engine beside PyTorch by hand, OpenCV, ONNX Runtime, OpenVINO.
+
+All have the same random weights, with the background made likely so that about as many boxes reach the suppression as in a
+photograph. Predictions and detections are compared before anything is timed; then the candidates run in turn.
+A peer that is not installed is left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cpu_forward import DEPLOY, copy_weights
+from mdssd_in_pytorch import MDSSD300
+from report import time_in_turn, write_result
+from torch import Tensor
+
+from caffe.engine.net import Net
+from caffe.engine.weights import save
+from caffe.ops.detection_output import CENTER_SIZE, detection_output
+from caffe.proto.text import read_net
+
+Array = np.ndarray[Any, Any]
+#: from a 1x3x300x300 blob to detections, K x 7
+Candidate = Callable[[Array], Array]
+
+CLASSES = 21
+BACKGROUND_BIAS = 5.0
+
+
+def make_engine() -> Net:
+    """The deploy net with the background likely."""
+    net = Net(read_net(DEPLOY), phase=1)
+    for step in net.steps:
+        if step.layer.name.endswith("_mbox_conf"):
+            step.layer.blobs[1].data.view(-1, CLASSES)[:, 0] += BACKGROUND_BIAS
+    return net
+
+
+def engine(net: Net) -> Candidate:
+    @torch.inference_mode()
+    def run(image: Array) -> Array:
+        return np.asarray(net({"data": torch.from_numpy(image)})[1]["detection_out"][0, 0])
+
+    return run
+
+
+def pytorch(net: Net, channels_last: bool = False, bf16: bool = False) -> Candidate:
+    """The network by hand; softmax by PyTorch, the last step by the engine's operator, as torchvision's is another."""
+    peer = MDSSD300(CLASSES).eval()
+    copy_weights(net, peer)
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    peer.to(memory_format=form)  # type: ignore[call-overload]
+    prior = priors(net)
+
+    @torch.inference_mode()
+    def run(image: Array) -> Array:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loc, conf = peer(torch.from_numpy(image).contiguous(memory_format=form))
+        return np.asarray(decode(loc.float(), conf.float(), prior))
+
+    return run
+
+
+def priors(net: Net) -> Tensor:
+    with torch.inference_mode():
+        return net({"data": torch.zeros(1, 3, 300, 300)}, keep=["mbox_priorbox"])[1]["mbox_priorbox"]
+
+
+def decode(loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor:
+    return detection_output(
+        loc, conf.view(1, -1, CLASSES).softmax(2), prior, num_classes=CLASSES, code_type=CENTER_SIZE,
+        confidence_threshold=0.01, nms_threshold=0.45, top_k=400, keep_top_k=200,
+    )  # fmt: skip
+
+
+def opencv(net: Net, folder: Path, threads: int) -> Candidate:
+    import cv2
+
+    cv2.setNumThreads(threads)
+    weights = folder / "net.caffemodel"
+    save(net, weights)
+    peer = cv2.dnn.readNetFromCaffe(str(DEPLOY), str(weights))
+
+    def run(image: Array) -> Array:
+        peer.setInput(image, "data")
+        return np.asarray(peer.forward("detection_out")[0, 0])
+
+    return run
+
+
+def onnx_file(net: Net, folder: Path) -> Path:
+    from caffe.export.onnx_model import export_onnx
+
+    path = folder / "net.onnx"
+    if not path.exists():
+        export_onnx(net, path)
+    return path
+
+
+def onnx_runtime(net: Net, folder: Path, threads: int) -> Candidate:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        str(onnx_file(net, folder)), options, providers=["CPUExecutionProvider"]
+    )  # fmt: skip
+    return lambda image: np.asarray(session.run(["detection_out"], {"data": image})[0][0, 0])
+
+
+def openvino(net: Net, folder: Path, threads: int) -> Candidate:
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    model = core.read_model(onnx_file(net, folder))
+    model.reshape({"data": [1, 3, 300, 300]})
+    compiled = core.compile_model(model, "CPU", settings)
+    return lambda image: np.asarray(compiled([image])["detection_out"][0, 0])
+
+
+def differing(found: Array, expected: Array) -> int:
+    """How many of the expected detections have no like in `found`: same label, score within 1e-4, corners within 1e-3.
+
+    Sums in another order move scores in their last digits, and where two boxes tie to those digits another one stays.
+    """
+    missing = 0
+    for row in expected:
+        same = found[found[:, 1] == row[1]]
+        near = (abs(same[:, 2] - row[2]) < 1e-4) & (abs(same[:, 3:] - row[3:]) < 1e-3).all(1)
+        missing += not near.any()
+    return missing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10, help="timed runs of each (default: 10)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each (default: 2)")
+    parser.add_argument("--only", default="", help="time only candidates whose names contain one of these words (a,b)")
+    args = parser.parse_args()
+    os.environ.setdefault("GLOG_minloglevel", "1")
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    net = make_engine()
+    image = np.random.default_rng(0).normal(0, 50, (1, 3, 300, 300)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        figures = compare(net, image, Path(name), args)
+    write_result("cpu_peers", figures)
+
+
+def compare(net: Net, image: Array, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    makers: dict[str, Callable[[], Candidate]] = {
+        "engine": lambda: engine(net),
+        "PyTorch by hand": lambda: pytorch(net),
+        "PyTorch by hand, channels last": lambda: pytorch(net, channels_last=True),
+        "OpenCV": lambda: opencv(net, folder, args.threads),
+        "ONNX Runtime": lambda: onnx_runtime(net, folder, args.threads),
+        "OpenVINO": lambda: openvino(net, folder, args.threads),
+    }
+    words = [word for word in args.only.split(",") if word]
+    candidates: dict[str, Candidate] = {}
+    absent = []
+    for name, make in makers.items():
+        if name != "engine" and words and not any(word.lower() in name.lower() for word in words):
+            continue
+        try:
+            candidates[name] = make()
+        except ModuleNotFoundError as error:
+            absent.append(f"{name} ({error.name} is not installed)")
+    expected = candidates["engine"](image)
+    differ = {name: differing(run(image), expected) for name, run in candidates.items()}
+    for name, count in differ.items():
+        assert count <= len(expected) // 50, f"{name}: {count} of {len(expected)} detections differ"
+    times = time_in_turn({name: lambda run=run: run(image) for name, run in candidates.items()}, args.rounds)
+    first = times["engine"]["median_ms"]
+    return {
+        "what": "MDSSD300, batch 1, input blob to detections, float32",
+        "detections": len(expected),
+        "detections that differ": differ,
+        "time / engine's": {name: round(t["median_ms"] / first, 3) for name, t in times.items()},
+        "left out": absent,
+        **times,
+    }
+
+
+if __name__ == "__main__":
+    main()
