@@ -155,8 +155,19 @@ class Net(nn.Module):
     def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs; what compilation and CUDA graphs take."""
         result: dict[str, Tensor] = {}
+        loss = self.run_steps(self.steps, blobs, keep, result)
+        result.update(blobs)
+        return torch.zeros((), device=self.device) if loss is None else loss, result
+
+    def run_steps(
+        self, steps: Sequence[Step], blobs: dict[str, Tensor], keep: frozenset[str], result: dict[str, Tensor]
+    ) -> Tensor | None:
+        """Runs some of the steps on `blobs`, which afterwards has what nobody read; returns their loss, if there is one.
+
+        Blobs named in `keep` are put into `result` too.
+        """
         loss: Tensor | None = None
-        for step in self.steps:
+        for step in steps:
             if isinstance(step.layer, SourceLayer):
                 outputs = tuple(blobs[top] for top in step.tops)
             else:
@@ -169,8 +180,7 @@ class Net(nn.Module):
                 if weight:
                     term = output.sum() * weight
                     loss = term if loss is None else loss + term
-        result.update(blobs)
-        return torch.zeros((), device=self.device) if loss is None else loss, result
+        return loss
 
     def _run(self, step: Step, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         if not step.need_backward and torch.is_grad_enabled():

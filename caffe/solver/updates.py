@@ -70,51 +70,73 @@ class UpdateRule:
     def check(self) -> None:
         """Raises a CaffeError for settings that the rule cannot work with."""
 
-    @torch.no_grad()
+    def rates(self, rate: float, iteration: int) -> list[float]:
+        """What each group's step is multiplied by, given the learning rate."""
+        return [rate * group.lr_mult for group in self._groups]
+
     def apply(self, rate: float, iteration: int, keep_updates: bool = False) -> None:
         """Moves the weights by one step from their `.grad`, summed over iter_size passes.
 
         Gradients are overwritten; with `keep_updates` they hold afterwards what was subtracted, as Caffe's diffs do.
         """
+        norm = self.apply_rates(self.rates(rate, iteration), keep_updates)
+        if norm is not None:
+            self.log_clipping(float(norm))
+
+    @torch.no_grad()
+    def apply_rates(self, rates: Sequence[float | Tensor], keep_updates: bool = False) -> Tensor | None:
+        """As `apply`, from each group's rate. Rates that are tensors (scalars on the device of the weights) stay there.
+
+        With such rates nothing waits for the device and nothing depends on values, so that a CUDA graph can hold it.
+        Returns the norm of all gradients before they were scaled down; None without clip_gradients.
+        """
         for group in self._groups:
             for i in group.index:
                 if self.params[i].grad is None:  # a blob that the loss does not reach: regularisation still acts on it
                     self.params[i].grad = torch.zeros_like(self.params[i])
-        self._clip()
-        for group in self._groups:
+        norm = self._clip(on_device=any(isinstance(rate, Tensor) for rate in rates))
+        for group, rate in zip(self._groups, rates, strict=True):
             params = [self.params[i] for i in group.index]
             grads = _grads(params)
             if self.param.iter_size > 1:
                 torch._foreach_mul_(grads, 1.0 / self.param.iter_size)
             self._regularize(params, grads, self.param.weight_decay * group.decay_mult)
             histories = [[self.history[n * len(self.params) + i] for i in group.index] for n in range(self.histories)]
-            updates = self.update(grads, histories, rate * group.lr_mult, iteration)
+            updates = self.update(grads, histories, rate)
             torch._foreach_sub_(params, updates)
             if keep_updates:
                 torch._foreach_copy_(grads, updates)
+        return norm
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         """Brings the histories up to date and returns what is to be subtracted from the weights; may reuse `grads`."""
         (h,) = histories
         torch._foreach_mul_(h, self.param.momentum)
-        torch._foreach_add_(h, grads, alpha=rate)
+        _add_scaled(h, grads, rate)
         return h
 
-    def _clip(self) -> None:
+    def _clip(self, on_device: bool) -> Tensor | None:
         """Scales all gradients so that their norm, taken over all blobs together, is at most clip_gradients."""
         limit = self.param.clip_gradients
         grads = _grads([self.params[i] for group in self._groups for i in group.index])
         if limit < 0 or not grads:
-            return
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))))
+            return None
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        if on_device:
+            torch._foreach_mul_(grads, torch.where(norm > limit, limit / norm, 1.0))
+        elif float(norm) > limit:
+            torch._foreach_mul_(grads, limit / float(norm))
+        return norm
+
+    def log_clipping(self, norm: float) -> None:
+        """Says that gradients of this norm were scaled down, if they were."""
+        limit = self.param.clip_gradients
         if norm > limit:
-            scale = limit / norm
             log.info(
                 "sgd_solver.cpp:124",
                 f"Gradient clipping: scaling down gradients (L2 norm {ostream_number(norm)} > {ostream_number(limit)}) "
-                f"by scale factor {ostream_number(scale)}",
+                f"by scale factor {ostream_number(limit / norm)}",
             )
-            torch._foreach_mul_(grads, scale)
 
     def _regularize(self, params: list[Tensor], grads: list[Tensor], decay: float) -> None:
         if not decay:
@@ -130,12 +152,12 @@ class Nesterov(UpdateRule):
 
     type_name = "Nesterov"
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         (h,) = histories
         momentum = self.param.momentum
         before = torch._foreach_mul(h, -momentum)
         torch._foreach_mul_(h, momentum)
-        torch._foreach_add_(h, grads, alpha=rate)
+        _add_scaled(h, grads, rate)
         torch._foreach_add_(before, h, alpha=1 + momentum)
         return before
 
@@ -148,7 +170,7 @@ class AdaGrad(UpdateRule):
     def check(self) -> None:
         _no_momentum(self)
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         (h,) = histories
         torch._foreach_addcmul_(h, grads, grads)
         return _over_root(grads, h, self.param.delta, rate)
@@ -164,7 +186,7 @@ class RMSProp(UpdateRule):
         if not 0 <= self.param.rms_decay < 1:
             raise CaffeError(f"solver: rms_decay is {self.param.rms_decay:g}; it must be at least 0 and under 1")
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         (h,) = histories
         decay = self.param.rms_decay
         torch._foreach_mul_(h, decay)
@@ -178,7 +200,7 @@ class AdaDelta(UpdateRule):
     type_name = "AdaDelta"
     histories = 2
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         h, k = histories
         momentum, delta = self.param.momentum, self.param.delta
         torch._foreach_mul_(h, momentum)
@@ -202,23 +224,35 @@ class Adam(UpdateRule):
     type_name = "Adam"
     histories = 2
 
-    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, iteration: int) -> Tensors:
+    def rates(self, rate: float, iteration: int) -> list[float]:
+        step = iteration + 1
+        correction = math.sqrt(1 - self.param.momentum2**step) / (1 - self.param.momentum**step)
+        return [group_rate * correction for group_rate in super().rates(rate, iteration)]
+
+    def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         h, k = histories
         beta1, beta2 = self.param.momentum, self.param.momentum2
-        step = iteration + 1
-        correction = math.sqrt(1 - beta2**step) / (1 - beta1**step)
         torch._foreach_mul_(h, beta1)
         torch._foreach_add_(h, grads, alpha=_one_minus(beta1))
         torch._foreach_mul_(k, beta2)
         torch._foreach_addcmul_(k, grads, grads, value=_one_minus(beta2))
-        return _over_root(h, k, self.param.delta, rate * correction)
+        return _over_root(h, k, self.param.delta, rate)
 
 
 def _grads(params: Sequence[Tensor]) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
 
 
-def _over_root(numerator: list[Tensor], squares: list[Tensor], delta: float, rate: float) -> Tensors:
+def _add_scaled(sums: list[Tensor], terms: list[Tensor], scale: float | Tensor) -> None:
+    """sums += scale · terms. A scale on the device leaves the terms scaled."""
+    if isinstance(scale, Tensor):
+        torch._foreach_mul_(terms, scale)
+        torch._foreach_add_(sums, terms)
+    else:
+        torch._foreach_add_(sums, terms, alpha=scale)
+
+
+def _over_root(numerator: list[Tensor], squares: list[Tensor], delta: float, rate: float | Tensor) -> Tensors:
     """rate · numerator / (√squares + delta), as new tensors."""
     root = torch._foreach_sqrt(squares)
     torch._foreach_add_(root, delta)

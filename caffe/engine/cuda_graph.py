@@ -1,0 +1,244 @@
+"""CUDA graphs: the work of a whole pass, recorded once and started by a single call.
+
+At batch 1 the host takes longer to launch a net's several hundred kernels than the GPU to run them. A recording takes no
+part in what Python does: it reads the tensors that it was recorded with, so inputs are copied into `StaticInputs`, and
+numbers that change (a learning rate) live on the device. Which layers it can hold is decided from the net, beforehand.
+
+How to record is an argument, so that tests can do it without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.engine import acceleration
+from caffe.engine.layer import SourceLayer
+from caffe.engine.layer_types.detection_output import DetectionOutput
+from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
+from caffe.engine.runtime import runtime
+from caffe.engine.wiring import Step
+from caffe.ops.multibox_loss import runs_on_gpu
+
+T = TypeVar("T")
+#: shapes and types of a batch, and what else a recording is good for
+Key = tuple[object, ...]
+
+#: layer types that no graph can hold, and why
+HOST_LAYERS = {
+    "Python": "runs the user's code",
+    "DetectionEvaluate": "evaluates on the CPU",
+    "HDF5Output": "writes a file",
+    "Filter": "gives tops whose sizes depend on values",
+}
+#: the fewest rows that room is made for in a batch of labels
+LEAST_ROWS = 64
+#: how many recordings for batches of different shapes are kept
+MOST_RECORDINGS = 4
+
+
+class Recorder(Protocol):
+    """A way of recording device work."""
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        """Does the work as it will be recorded; libraries choose their algorithms and take their memory meanwhile."""
+
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+        """Records the work without doing it. Returns its outputs, and the call that does it and fills them."""
+
+
+class CudaRecorder:
+    """Records by stream capture."""
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        # Capture happens on a stream of its own; what autograd and the allocator tie to a stream must be tied to such a one.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = work()
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: threads that prefetch data may use the device meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = work()
+        return outputs, graph.replay
+
+
+def obstacle(step: Step) -> str | None:
+    """Why no CUDA graph can hold this layer; None where one can."""
+    layer = step.layer
+    reason = HOST_LAYERS.get(layer.type_name)
+    if isinstance(layer, DetectionOutput) and (layer.results is not None or layer.visualizer is not None):
+        reason = "writes result files or pictures"
+    if isinstance(layer, MultiBoxLoss) and not runs_on_gpu(layer.options):
+        reason = "with nms_param runs on the CPU"
+    return f"layer '{layer.name}' ({layer.type_name}) {reason}" if reason else None
+
+
+def capturable_steps(steps: Sequence[Step]) -> tuple[int, str | None]:
+    """How many steps from the first on one graph can hold, and what keeps the next one out of it."""
+    for i, step in enumerate(steps):
+        reason = obstacle(step)
+        if reason:
+            return i, reason
+    return len(steps), None
+
+
+def say_once(said: set[str], message: str) -> None:
+    """Logs what a graph leaves out, the first time."""
+    if message not in said and runtime.rank == 0:
+        log.info("net.cpp:284", message)
+    said.add(message)
+
+
+def label_blobs(steps: Sequence[Step]) -> frozenset[str]:
+    """Source blobs that only MultiBoxLoss layers read, as labels: rows of image −1 may be added to them."""
+    sources = {top for step in steps if isinstance(step.layer, SourceLayer) for top in step.tops}
+    labels: set[str] = set()
+    others: set[str] = set()
+    origin = {name: name for name in sources}
+    for step in steps:
+        for j, bottom in enumerate(step.bottoms):
+            if bottom not in origin:
+                continue
+            if step.layer.type_name == "Split":
+                origin.update(dict.fromkeys(step.tops, origin[bottom]))
+            elif isinstance(step.layer, MultiBoxLoss) and j == 3:
+                labels.add(origin[bottom])
+            else:
+                others.add(origin[bottom])
+    return frozenset(labels - others)
+
+
+class StaticInputs:
+    """The source blobs of a net in memory that stays where it is. Labels have room for more rows than they fill."""
+
+    def __init__(self, batch: Mapping[str, Tensor], labels: frozenset[str]) -> None:
+        self._labels = labels
+        self.tensors: dict[str, Tensor] = {}
+        for name, tensor in batch.items():
+            if name in labels:
+                rows = LEAST_ROWS
+                while rows < tensor.shape[2]:
+                    rows *= 2
+                self.tensors[name] = tensor.new_full((*tensor.shape[:2], rows, tensor.shape[3]), -1)
+            else:
+                self.tensors[name] = torch.empty_like(tensor)
+
+    def fit(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether a batch has a place here."""
+        return batch.keys() == self.tensors.keys() and all(self._fits(n, t, self.tensors[n]) for n, t in batch.items())
+
+    def _fits(self, name: str, tensor: Tensor, place: Tensor) -> bool:
+        if tensor.dtype != place.dtype or tensor.dim() != place.dim():
+            return False
+        if name in self._labels:
+            return tensor.shape[:2] == place.shape[:2] and tensor.shape[2] <= place.shape[2]
+        return tensor.shape == place.shape
+
+    def fill(self, batch: Mapping[str, Tensor]) -> None:
+        """Copies a batch in; the rest of the label rows get −1."""
+        for name, tensor in batch.items():
+            place = self.tensors[name]
+            if name in self._labels:
+                rows = tensor.shape[2]
+                place[:, :, :rows].copy_(tensor, non_blocking=True)
+                place[:, :, rows:].fill_(-1)
+            else:
+                place.copy_(tensor, non_blocking=True)
+
+
+@dataclass
+class _Recording:
+    inputs: StaticInputs
+    loss: Tensor
+    blobs: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    replay: Callable[[], None]
+
+
+class GraphedForward:
+    """A TEST net's forward as one CUDA graph, as far as its layers allow; the layers after that run one by one.
+
+    Takes and gives what `Net.forward` does. A batch of other shapes is recorded anew.
+    """
+
+    def __init__(self, net: Any, recorder: Recorder | None = None) -> None:
+        self.net = net
+        self._recorder = recorder or CudaRecorder()
+        count, reason = capturable_steps(net.steps)
+        self._head, self._tail = net.steps[:count], net.steps[count:]
+        run_head = self._run_head
+        self._run: Callable[..., Any] = torch.compile(run_head, dynamic=False) if runtime.compile else run_head
+        self._recordings: dict[Key, _Recording] = {}
+        if reason:
+            say_once(set(), f"CUDA graph: {count} of {len(net.steps)} layers; {reason}, so it and what follows run one by one")
+
+    def __call__(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        key = self._key(batch, keep)
+        recording = self._recordings.get(key)
+        if recording is None:
+            while len(self._recordings) >= MOST_RECORDINGS:  # the oldest, whose memory is large
+                del self._recordings[next(iter(self._recordings))]
+            recording = self._recordings[key] = self._record(batch, keep)
+        recording.inputs.fill(batch)
+        recording.replay()
+        # Copies: the recording's own memory changes with the next batch. What the tail reads, it reads at once.
+        result = {name: self._trimmed(name, value).clone() for name, value in recording.kept.items()}
+        blobs = {name: self._trimmed(name, value) for name, value in recording.blobs.items()}
+        loss = recording.loss
+        if self._tail:
+            with acceleration.autocast(self.net.device):
+                more = self.net.run_steps(self._tail, blobs, keep, result)
+            loss = loss if more is None else loss + more
+        result.update((name, value.clone()) for name, value in blobs.items())
+        return loss.clone(), result
+
+    def _key(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> Key:
+        # Sharing weights with another net moves the parameters; a recording of the old place would go on reading it.
+        places = tuple(p.data_ptr() for p in self.net.parameters())
+        return (*((n, tuple(t.shape), t.dtype) for n, t in sorted(batch.items())), keep, places)
+
+    def _record(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> _Recording:
+        inputs = StaticInputs(batch, frozenset())
+        inputs.fill(batch)
+        static = {s.layer: s.layer.static_shape for s in self._head if isinstance(s.layer, DetectionOutput)}
+        for layer in static:
+            layer.static_shape = True
+
+        def work() -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+            # Within, so that weights cast for autocast belong to the recording.
+            with torch.no_grad(), acceleration.autocast(self.net.device):
+                result: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]] = self._run(dict(inputs.tensors), keep)
+                return result
+
+        try:
+            for _ in range(2):
+                self._recorder.warm_up(work)
+            (loss, blobs, kept), replay = self._recorder.record(work)
+        finally:
+            for layer, before in static.items():
+                layer.static_shape = before
+        return _Recording(inputs, loss, blobs, kept, replay)
+
+    def _run_head(
+        self, blobs: dict[str, Tensor], keep: frozenset[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        kept: dict[str, Tensor] = {}
+        loss = self.net.run_steps(self._head, blobs, keep, kept)
+        return torch.zeros((), device=self.net.device) if loss is None else loss, blobs, kept
+
+    def _trimmed(self, name: str, value: Tensor) -> Tensor:
+        """A DetectionOutput's top without the rows not in use, unless the layer is set to keep them."""
+        for step in self._head:
+            if name in step.tops and isinstance(step.layer, DetectionOutput) and not step.layer.static_shape:
+                return step.layer.trimmed(value)
+        return value
