@@ -1,4 +1,4 @@
-"""What makes a net faster at a price or a condition: lower precision, channels last, compilation.
+"""What makes a net faster at a price or a condition: lower precision, compilation, CUDA graphs.
 
 None of it is in a prototxt: it is chosen for the process (`runtime`), by flags of the commands.
 """
@@ -17,11 +17,11 @@ from caffe.errors import CaffeError
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
-def use(precision: str = "fp32", compile: bool = False) -> None:
-    """Chooses for all nets of the process made from now on."""
+def use(precision: str = "fp32", compile: bool = False, graph: bool = False) -> None:
+    """Chooses for all nets of the process made from now on. `graph`: CUDA graphs (caffe.engine.cuda_graph), on a GPU."""
     if precision not in PRECISIONS:
         raise CaffeError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
-    runtime.precision, runtime.compile = precision, compile
+    runtime.precision, runtime.compile, runtime.graph = precision, compile, graph
     apply_tf32()
 
 

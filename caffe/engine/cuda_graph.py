@@ -57,7 +57,7 @@ class CudaRecorder:
 
     def warm_up(self, work: Callable[[], T]) -> T:
         # Capture happens on a stream of its own; what autograd and the allocator tie to a stream must be tied to such a one.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             result = work()
@@ -90,13 +90,6 @@ def capturable_steps(steps: Sequence[Step]) -> tuple[int, str | None]:
         if reason:
             return i, reason
     return len(steps), None
-
-
-def say_once(said: set[str], message: str) -> None:
-    """Logs what a graph leaves out, the first time."""
-    if message not in said and runtime.rank == 0:
-        log.info("net.cpp:284", message)
-    said.add(message)
 
 
 def label_blobs(steps: Sequence[Step]) -> frozenset[str]:
@@ -179,8 +172,11 @@ class GraphedForward:
         run_head = self._run_head
         self._run: Callable[..., Any] = torch.compile(run_head, dynamic=False) if runtime.compile else run_head
         self._recordings: dict[Key, _Recording] = {}
-        if reason:
-            say_once(set(), f"CUDA graph: {count} of {len(net.steps)} layers; {reason}, so it and what follows run one by one")
+        if reason and runtime.rank == 0:
+            log.info(
+                "net.cpp:284",
+                f"CUDA graph: holds {count} of {len(net.steps)} layers; {reason}, so it and what follows run one by one",
+            )
 
     def __call__(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         key = self._key(batch, keep)

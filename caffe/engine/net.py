@@ -65,6 +65,7 @@ class Net(nn.Module):
         self.train(self.phase == TRAIN)
         self._move(runtime.device)
         self._graph = torch.compile(self._run_graph, dynamic=False) if runtime.compile else self._run_graph
+        self._cuda_graph: Any = None
         log_root("net.cpp:283", "Network initialization done.")
 
     def _move(self, device: torch.device) -> None:
@@ -146,11 +147,25 @@ class Net(nn.Module):
         """
         if batch is None:
             batch = self.next_batch()
-        with acceleration.autocast(self.device):
-            loss, result = self._graph(dict(batch), frozenset(keep))
+        graphed = self._graphed_forward()
+        if graphed is not None:
+            loss, result = graphed(batch, frozenset(keep))
+        else:
+            with acceleration.autocast(self.device):
+                loss, result = self._graph(dict(batch), frozenset(keep))
         for name, value in result.items():
             self.blobs[name].set_data(value)
         return loss, result
+
+    def _graphed_forward(self) -> Any:
+        """What runs a TEST net as a CUDA graph; None where that is not asked for."""
+        if not runtime.graph or self.phase == TRAIN or torch.is_grad_enabled() or self.device.type != "cuda":
+            return None
+        if self._cuda_graph is None:
+            from caffe.engine.cuda_graph import GraphedForward  # needs this module
+
+            self._cuda_graph = GraphedForward(self)
+        return self._cuda_graph
 
     def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs; what compilation and CUDA graphs take."""

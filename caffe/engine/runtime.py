@@ -19,6 +19,8 @@ class Runtime:
     #: fp32, tf32 or bf16, and whether graphs are compiled: see caffe.engine.acceleration
     precision: str = "fp32"
     compile: bool = False
+    #: whether a GPU's work is recorded as CUDA graphs: see caffe.engine.cuda_graph
+    graph: bool = False
 
     @property
     def device(self) -> torch.device:

@@ -203,6 +203,11 @@ def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLos
         raise DataError(f"variance {at % 4} of prior {at // 4} is {float(variances[at])}; variances must be positive")
 
 
+def runs_on_gpu(options: MultiBoxLossOptions) -> bool:
+    """Whether a GPU's tensors are worked on by the GPU; otherwise they are copied to the CPU and back."""
+    return bool(_C.multibox_loss_on_gpu(_C.MultiBoxLossOptions(*dataclasses.astuple(options))))
+
+
 def _native(loc: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> tuple[object, object]:
     sizes = _C.MultiBoxLossSizes(loc.shape[0], prior.numel() // 8, label.numel() // 8)
     return sizes, _C.MultiBoxLossOptions(*dataclasses.astuple(options))

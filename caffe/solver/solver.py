@@ -20,6 +20,8 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
 from caffe.solver import debug_info, snapshots
 from caffe.solver.gradients import Alone, Exchange
+from caffe.solver.graphed_step import GraphedStep
+from caffe.solver.graphed_step import obstacle as graph_obstacle
 from caffe.solver.nets import test_nets, training_net
 from caffe.solver.number_format import loss_suffix, ostream_number
 from caffe.solver.policies import LearningRatePolicy
@@ -74,6 +76,8 @@ class Solver:
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stopped = False
         self._last_snapshot: tuple[int, str] | None = None
+        self._graphed: GraphedStep | None = None
+        self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._best: dict[str, tuple[float, int]] = {}
         self._progress = Progress(0, enabled=False)
@@ -161,16 +165,15 @@ class Solver:
         for on_start, _ in self._callbacks:
             on_start()
         self._exchange.begin(self.iter)
-        self._clear_gradients()
-        loss = 0.0
-        outputs: dict[str, Tensor] = {}
-        for i in range(self.param.iter_size):
-            last = i == self.param.iter_size - 1
-            self._exchange.accumulating(not last)
-            value, outputs = self._forward_backward(debug=display and self.param.debug_info)
-            loss += value
+        debug = display and self.param.debug_info
+        graphed = None if debug or self._callbacks else self._graphed_step()
+        if graphed is not None:
+            rate = self._policy.rate(self.iter, self._smoothed.value)
+            loss, outputs = graphed(rate, self.iter)
+        else:
+            loss, outputs = self._gradients(debug)
         loss /= self.param.iter_size
-        self._check_loss(loss)
+        self._check_loss(loss, updated=graphed is not None)
         self._smoothed.add(loss)
         self._exchange.finish()
         if display and self.is_root:
@@ -178,9 +181,38 @@ class Solver:
             self._log_outputs(outputs)
         for _, on_gradients_ready in self._callbacks:
             on_gradients_ready()
-        self.apply_update()
+        if graphed is not None:
+            self._log_rate(rate)
+        else:
+            self.apply_update()
         self.iter += 1
         self._progress.advance(loss=self._smoothed.value)
+
+    def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
+        """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""
+        self._clear_gradients()
+        loss = 0.0
+        outputs: dict[str, Tensor] = {}
+        for i in range(self.param.iter_size):
+            self._exchange.accumulating(i < self.param.iter_size - 1)
+            value, outputs = self._forward_backward(debug)
+            loss += value
+        return loss, outputs
+
+    def _graphed_step(self) -> GraphedStep | None:
+        """What runs an iteration as one CUDA graph; None where that is not asked for or cannot be."""
+        if not runtime.graph or self.layerwise or self.net.device.type != "cuda":
+            return None
+        if self._graphed is None and not self._cannot_graph:
+            reason = graph_obstacle(self.param, self.net, runtime.world_size)
+            if reason:
+                self._cannot_graph = True
+                self._info("solver.cpp:221", f"CUDA graph: iterations run without one, as {reason}")
+            else:
+                self._graphed = GraphedStep(
+                    self.net, self._rule, self.param.iter_size, keep_updates=self.param.snapshot_diff
+                )
+        return self._graphed
 
     def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
         """Calls the first before each iteration, the second when its gradients are there, before the update."""
@@ -191,9 +223,12 @@ class Solver:
         rate = self._policy.rate(self.iter, self._smoothed.value)
         if self._policy.name == "plateau":  # it follows the loss, which every rank has one of its own of
             rate = float(self._exchange.from_root(f"rate_{self.iter}", repr(rate)))
+        self._log_rate(rate)
+        self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
+
+    def _log_rate(self, rate: float) -> None:
         if self.is_root and self.param.display and self.iter % self.param.display == 0:
             self._info("sgd_solver.cpp:138", f"Iteration {self.iter}, lr = {ostream_number(rate)}")
-        self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
 
     def _clear_gradients(self) -> None:
         if self.layerwise:
@@ -227,7 +262,8 @@ class Solver:
         self._smoothed.add(loss)
         self._info("solver.cpp:332", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
 
-    def _check_loss(self, loss: float) -> None:
+    def _check_loss(self, loss: float, updated: bool) -> None:
+        """`updated`: the weights have been moved already, a graph's update being part of it."""
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
@@ -236,9 +272,10 @@ class Solver:
         )
         records = [key for layer in self.net.source_layers for key in getattr(layer, "batch_keys", list)()]
         seen = f"; records of the batch: {', '.join(records)}" if records else ""
+        weights = "weights were updated with it" if updated else "weights were not updated with it"
         raise CaffeError(
             f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
-            f"{ostream_number(rate)}{seen}. The weights were not updated with it; {kept}. Usual causes: a base_lr that is "
+            f"{ostream_number(rate)}{seen}. The {weights}; {kept}. Usual causes: a base_lr that is "
             "too large (try a tenth, or clip_gradients: 10), weights that were not loaded, boxes that are not within the image"
         )
 

@@ -121,7 +121,7 @@ class UpdateRule:
         grads = _grads([self.params[i] for group in self._groups for i in group.index])
         if limit < 0 or not grads:
             return None
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         if on_device:
             torch._foreach_mul_(grads, torch.where(norm > limit, limit / norm, 1.0))
         elif float(norm) > limit:

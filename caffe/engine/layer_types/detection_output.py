@@ -113,10 +113,24 @@ class DetectionOutput(Layer):
             everything: Tensor = rows.reshape(1, 1, -1, 7)
             return everything
         detections = trim(rows, counts)
-        if detections.shape[0] and detections[0, 1] == -1:
-            log.info("detection_output_layer.cpp:282", "Couldn't find any detections")
+        _say_if_none(detections)
         if self.results is not None:
             self.results.add(detections.cpu().numpy(), bottom[0].shape[0])
         if self.visualizer is not None:
             self.visualizer.show(bottom[3], detections)
         return detections[None, None]
+
+    def trimmed(self, rows: Tensor) -> Tensor:
+        """The top without static_shape, from the top with it."""
+        rows = rows.reshape(-1, 7)
+        detections = rows[rows[:, 1] >= 0]
+        if not len(detections):
+            previous = torch.cat([rows.new_full((1,), -1), rows[:, 0]])[:-1]
+            detections = rows[rows[:, 0] != previous]  # the first of each image
+        _say_if_none(detections)
+        return detections[None, None]
+
+
+def _say_if_none(detections: Tensor) -> None:
+    if detections.shape[0] and detections[0, 1] == -1:
+        log.info("detection_output_layer.cpp:282", "Couldn't find any detections")

@@ -43,9 +43,16 @@ class PriorBox(Layer):
         self.variances = list(param.variance) or [0.1]
         self.image = self._pair("img_h", "img_w", "img_size")
         self.step = self._pair("step_h", "step_w", "step")
-        # No buffer: a net cast to another precision keeps its boxes.
-        self._sizes = prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
+        # A buffer, to go where the net goes; as integers of the same bits, so that a net cast to another precision
+        # keeps its boxes.
+        sizes = prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
+        self.register_buffer("_size_bits", sizes.view(torch.int32), persistent=False)
         self._made: dict[tuple[object, ...], Tensor] = {}
+
+    @property
+    def _sizes(self) -> Tensor:
+        bits: Tensor = self._size_bits  # type: ignore[assignment]
+        return bits.view(torch.float32)
 
     def _pair(self, height: str, width: str, both: str) -> tuple[float, float] | None:
         """(height, width) as the prototxt gives them, apart or as one number; None where it gives neither."""

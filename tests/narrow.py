@@ -1,0 +1,40 @@
+"""MDSSD300 with a sixteenth of the channels, as text that nets are built from."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from prototxt_gen.layers import Width
+from prototxt_gen.mdssd300 import MDSSD300
+from prototxt_gen.network import deploy_net, train_net
+from prototxt_gen.settings import Settings
+
+CLASSES = 5
+
+
+def _settings(batch: int) -> Settings:
+    return Settings(
+        net_name="narrow", dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="",
+        num_classes=CLASSES, train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(),
+        batch_per_gpu=batch, iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="",
+        test_interval=1, random_seed=None, result_dir="", result_prefix="", result_format="VOC", output="",
+    )  # fmt: skip
+
+
+def narrow_deploy() -> Any:
+    """The deploy net, batch 1."""
+    return deploy_net(MDSSD300, _settings(1))
+
+
+def narrow_train(batch: int = 2) -> Any:
+    """The training net, its data layer replaced by an Input of images and six label rows."""
+    net = train_net(MDSSD300, _settings(batch))
+    data = net.layer[0]
+    tops = list(data.top)
+    data.Clear()
+    data.name, data.type = "data", "Input"
+    data.top.extend(tops)
+    for shape in ((batch, 3, 300, 300), (1, 1, 6, 8)):
+        data.input_param.shape.add().dim.extend(shape)
+    return net
