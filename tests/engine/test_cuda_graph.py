@@ -96,7 +96,7 @@ def test_what_no_graph_can_hold_runs_one_by_one_and_is_said_once(
     monkeypatch.delenv("GLOG_minloglevel", raising=False)
     net = small(
         extra="""
-        layer { name: "scores" type: "Reduction" bottom: "loc_f" top: "scores" reduction_param { axis: 1 } }
+        layer { name: "scores" type: "Reduction" bottom: "data" top: "scores" reduction_param { axis: 1 } }
         layer { name: "column" type: "Reshape" bottom: "scores" top: "column" reshape_param { shape { dim: -1 dim: 1 } } }
         layer { name: "clip" type: "ReLU" bottom: "column" top: "clip" }
         layer { name: "chosen" type: "Filter" bottom: "loc_f" bottom: "clip" top: "chosen" }

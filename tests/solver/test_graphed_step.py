@@ -74,7 +74,7 @@ def one_by_one(model: Net, rule: Any, batches: list[dict[str, Tensor]], rate: fl
     for each in batches:
         loss, _ = model(each)
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     rule.apply(rate, iteration)
     return total
 
