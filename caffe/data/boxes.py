@@ -17,6 +17,7 @@ from caffe.proto import caffe_pb2
 #: [n, 4] float32
 Corners = NDArray[Any]
 _Resize = caffe_pb2.ResizeParameter
+_ORIGIN = np.array([0, 1, 0, 1])
 UNIT = np.array([0, 0, 1, 1], np.float32)
 
 
@@ -82,12 +83,15 @@ def emitted(boxes: Corners, crop: Corners, constraint: Any) -> NDArray[Any]:
 
 
 def project(boxes: Corners, crop: Corners) -> tuple[Corners, NDArray[Any]]:
-    """Boxes in coordinates of `crop` (which may reach beyond the image), clipped, and which of them have area left."""
+    """Boxes in coordinates of `crop` (which may reach beyond the image), clipped, and which of them have area left.
+
+    A box wholly outside is clipped to no area.
+    """
     size = crop[2:] - crop[:2]
-    apart = ((boxes[:, :2] >= crop[2:]) | (boxes[:, 2:] <= crop[:2])).any(axis=1)
-    projected = (boxes - np.tile(crop[:2], 2)) / np.tile(size, 2)
-    projected = np.clip(projected, np.float32(0), np.float32(1))
-    return projected, ~apart & (areas(projected) > 0)
+    projected = (boxes - crop[_ORIGIN]) / size[_ORIGIN]
+    projected = np.minimum(np.maximum(projected, np.float32(0)), np.float32(1))
+    sides = projected[:, 2:] - projected[:, :2]
+    return projected, (sides > 0).all(axis=1) & (sides[:, 0] * sides[:, 1] > 0)
 
 
 def select(boxes: Boxes, crop: Corners, constraint: Any | None, *, corners: Corners | None = None) -> Boxes:

@@ -7,6 +7,7 @@ error comes up with the batch it belongs to. The memory is anonymous, hence not 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import mmap
 import multiprocessing
@@ -179,6 +180,7 @@ class Prefetcher:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         gc.freeze()
+        keep_memory()
         for end in list(_own_ends):
             end.close()
         cv2.setNumThreads(1)
@@ -212,6 +214,18 @@ class Prefetcher:
     def __del__(self) -> None:
         if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
             self.close()
+
+
+def keep_memory() -> None:
+    """Lets glibc keep freed memory for the next image: giving it back each time costs a fifth of a worker's time."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 512 << 20), (_M_TOP_PAD, 16 << 20)):
+            mallopt(option, value)
+
+
+#: glibc's numbers, from malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,11 @@ class BatchSampler:
         remembered even if it fails the others.
         """
         if _limited(self.jaccard):
-            return _within(overlaps.jaccard(trials), self.jaccard)
+            return _within(overlaps.jaccard[trials], self.jaccard)
         if _limited(self.sample_coverage):
-            return _within(overlaps.of_crops(trials), self.sample_coverage)
+            return _within(overlaps.of_crops[trials], self.sample_coverage)
         if _limited(self.object_coverage):
-            return _within(overlaps.of_objects(trials), self.object_coverage)
+            return _within(overlaps.of_objects[trials], self.object_coverage)
         return np.ones(trials.stop - trials.start, bool)
 
 
@@ -123,25 +124,25 @@ class BatchSamplers:
 
 
 class Overlaps:
-    """How much each crop [n, 4] and each object [m, 4] share, as [n, m]."""
+    """How much crops [n, 4] and objects [m, 4] share; each measure is [n, m], worked out when first asked for."""
 
     def __init__(self, crops: Corners, objects: Corners) -> None:
-        self.shared = intersections(crops[:, None], objects[None])
-        self.crop_areas, self.object_areas = areas(crops)[:, None], areas(objects)[None]
+        self._shared = intersections(crops[:, None], objects[None])
+        self._crop_areas, self._object_areas = areas(crops)[:, None], areas(objects)[None]
 
-    def jaccard(self, crops: slice) -> NDArray[Any]:
-        shared = self.shared[crops]
-        return coverage(shared, self.crop_areas[crops] + self.object_areas - shared)
+    @cached_property
+    def jaccard(self) -> NDArray[Any]:
+        return coverage(self._shared, self._crop_areas + self._object_areas - self._shared)
 
-    def of_crops(self, crops: slice) -> NDArray[Any]:
+    @cached_property
+    def of_crops(self) -> NDArray[Any]:
         """The share of each crop that an object takes."""
-        shared = self.shared[crops]
-        return coverage(shared, np.broadcast_to(self.crop_areas[crops], shared.shape))
+        return coverage(self._shared, np.broadcast_to(self._crop_areas, self._shared.shape))
 
-    def of_objects(self, crops: slice) -> NDArray[Any]:
+    @cached_property
+    def of_objects(self) -> NDArray[Any]:
         """The share of each object that a crop shows."""
-        shared = self.shared[crops]
-        return coverage(shared, np.broadcast_to(self.object_areas, shared.shape))
+        return coverage(self._shared, np.broadcast_to(self._object_areas, self._shared.shape))
 
 
 def _limited(limits: _Limits) -> bool:
