@@ -15,7 +15,6 @@ from caffe.ops.detection_output import CENTER_SIZE, CORNER, CORNER_SIZE, detecti
 from tests.reference import detection_output as reference
 
 
-
 def scene(
     seed: int, num: int, priors: int, classes: int, share: bool = True, levels: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
