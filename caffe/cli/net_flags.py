@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from caffe import log
-from caffe.cli.flags import FlagParser
+from caffe.cli.flags import FlagParser, boolean
 from caffe.errors import CaffeError
 
 if TYPE_CHECKING:
@@ -34,6 +34,27 @@ def add_net_state(parser: FlagParser) -> None:
     """The flags -level and -stage."""
     parser.flag("level", default=0, type=int, help="network level, for layers with min_level or max_level rules")
     parser.flag("stage", default="", help="network stages separated by ',', for layers with stage or not_stage rules")
+
+
+def add_acceleration(parser: FlagParser) -> None:
+    """The flags -precision, -compile and -graph, which change how fast a net runs, and its numbers in the last digits."""
+    from caffe.engine.acceleration import PRECISIONS
+
+    parser.flag(
+        "precision", default="fp32", choices=PRECISIONS,
+        help="fp32: the original's numbers; tf32 (GPU): convolutions of rounded inputs; bf16: convolutions in bfloat16",
+    )  # fmt: skip
+    parser.flag(
+        "compile", default=False, type=boolean, help="compile the net by torch.compile: minutes first, faster then"
+    )
+    parser.flag("graph", default=False, type=boolean, help="GPU: run passes as CUDA graphs, where the layers allow")
+
+
+def accelerate(flags: argparse.Namespace) -> None:
+    """Does what the flags of `add_acceleration` say, for nets made from now on."""
+    from caffe.engine import acceleration
+
+    acceleration.use(flags.precision, flags.compile, flags.graph)
 
 
 def stages(flags: argparse.Namespace) -> list[str]:

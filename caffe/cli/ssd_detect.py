@@ -12,11 +12,13 @@ import cv2
 from tqdm import tqdm
 
 from caffe.cli.devices import GPU_HELP, parse_gpus
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
 from caffe.detection.draw import Box, draw_boxes
 from caffe.detection.image_detector import Detection, Image, ImageDetector, channel_means, find_images
 from caffe.detection.visualize import read_mean
+from caffe.engine.acceleration import PRECISIONS
+from caffe.engine.acceleration import use as use_acceleration
 from caffe.engine.modes import set_device, set_mode_gpu
 from caffe.errors import CaffeError
 from caffe.proto.atomic import replacing
@@ -53,7 +55,10 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("draw_threshold", type=float, default=0.6, help="draw boxes of a score over this")
     parser.flag("batch_size", type=int, default=1, help="images to pass through the net at once")
     parser.flag("gpu", default="", help=GPU_HELP.replace("these GPUs", "this GPU"))
+    parser.flag("skip_broken", type=boolean, default=False, help="leave out files that are no images, with a warning")
+    parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
     flags = parser.parse_args(argv)
+    use_acceleration(flags.precision)
     os.environ.setdefault("GLOG_minloglevel", "1")  # the net's description would bury the detections
     files = [f for f in (flags.model_def, flags.model_weights) if f] + flags.files
     files += [flags.image_file] if flags.image_file else []
@@ -81,7 +86,7 @@ def _main(argv: Sequence[str]) -> None:
     lines: list[str] = []
     listed = []
     to_screen = not (flags.out_file or flags.json or flags.draw)
-    results = detector.detect_files(images, flags.batch_size)
+    results = detector.detect_files(images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise")
     for path, image, detections in tqdm(results, total=len(images), unit="image", disable=None, leave=False):
         chosen = [d for d in detections if d.score >= flags.confidence_threshold]
         new = [_line(path, d) for d in chosen]

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, load_weights, set_up_log
+from caffe.cli.net_flags import (
+    PHASES,
+    accelerate,
+    accept_unused,
+    add_acceleration,
+    add_net_state,
+    build_net,
+    load_weights,
+    set_up_log,
+)
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -29,6 +38,7 @@ def parser() -> FlagParser:
     p.flag("gpu", default="", help="run on this GPU; left out: the CPU")
     p.flag("ap_version", default="Integral", help="how average precision is taken: 11point, MaxIntegral or Integral")
     add_net_state(p)
+    add_acceleration(p)
     accept_unused(p)
     return p
 
@@ -54,6 +64,7 @@ def _command(argv: Sequence[str]) -> int:
     from caffe.solver.scores import ClassificationScores, DetectionScores
 
     devices.use_one(flags.gpu)
+    accelerate(flags)
     net = build_net(flags, PHASES["TEST"])
     load_weights(net, flags.weights)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")

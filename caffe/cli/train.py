@@ -11,7 +11,15 @@ from typing import Any
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.cli.net_flags import accept_unused, add_net_state, set_up_log, stages, weight_files
+from caffe.cli.net_flags import (
+    accelerate,
+    accept_unused,
+    add_acceleration,
+    add_net_state,
+    set_up_log,
+    stages,
+    weight_files,
+)
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -34,6 +42,7 @@ def parser() -> FlagParser:
     p.flag("snapshot", default="", help="a .solverstate to resume from")
     p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
     add_net_state(p)
+    add_acceleration(p)
     p.flag("sigint_effect", default="stop", help="what Ctrl-C does: snapshot, stop (with a snapshot) or none")
     p.flag("sighup_effect", default="snapshot", help="what SIGHUP does: snapshot, stop or none")
     p.flag("cpu_ranks", default=1, type=int, help="train with this many processes on the CPU, as with as many GPUs")
@@ -137,6 +146,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.solver.requests import Action, SignalRequests
     from caffe.solver.solver import Solver
 
+    accelerate(flags)
     root = runtime.rank == 0
     if root:
         _say_devices(gpus)

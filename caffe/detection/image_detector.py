@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from caffe import log
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.label_map import LabelMap
+from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
-from caffe.engine.net import Net as EngineNet
+from caffe.engine.layer_types.detection_output import DetectionOutput
+from caffe.engine.net import Net
+from caffe.engine.weights import copy_trained_from
 from caffe.errors import CaffeError, DataError, NetError
 from caffe.proto.text import read_net
-from caffe.pycaffe import Net
 
 #: H×W×3 or H×W×1, uint8, BGR
 Image = NDArray[np.uint8]
@@ -40,33 +45,55 @@ class Detection:
     ymax: float
 
 
+@dataclass
+class _Read:
+    """A file's image, and that image as the net reads it; or why there is none."""
+
+    path: Path
+    image: Image | None = None
+    small: Image | None = None
+    error: DataError | None = None
+
+
+@dataclass
+class _Pending:
+    """Detections on their way from the device, one row each, and the sizes of the images that they are in."""
+
+    rows: Tensor
+    sizes: list[tuple[int, int]]
+    done: torch.cuda.Event | None = None
+
+
 class ImageDetector:
     """Runs a deploy net with one input, N×C×H×W, and a DetectionOutput layer.
 
     Images are resized to the net's input, and its mean is subtracted. The net runs where caffe.set_mode_gpu or
-    set_mode_cpu says.
+    set_mode_cpu says, at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is false.
     """
 
     def __init__(
         self, model: str | Path, weights: str | Path, *, mean: Sequence[float] = (104, 117, 123),
-        label_map: LabelMap | None = None, size: tuple[int, int] | None = None,
+        label_map: LabelMap | None = None, size: tuple[int, int] | None = None, graph: bool = True,
     ) -> None:  # fmt: skip
         """`mean`: one value or one a channel (BGR). `size`: height and width of the input, None: as the model says.
 
         Raises NetError where the model is no detector on images, or the label map is of other classes.
         """
         param = read_net(model)
-        self.net = Net(EngineNet(param, TEST))
-        self.net.copy_from(weights)
+        self.net = Net(param, TEST)
+        copy_trained_from(self.net, weights)
         if len(self.net.inputs) != 1:
             raise NetError(
                 f"'{model}' has {len(self.net.inputs)} inputs ({', '.join(self.net.inputs) or 'it reads its own data'}); "
                 "a detector on images takes one: give the deploy prototxt"
             )
-        layers = [layer for layer in param.layer if layer.type == "DetectionOutput"]
+        layers = [step.layer for step in self.net.steps if isinstance(step.layer, DetectionOutput)]
         if len(layers) != 1:
             raise NetError(f"'{model}' has {len(layers)} DetectionOutput layers; a detector on images has one")
-        self._input, self._output = self.net.inputs[0], layers[0].top[0]
+        (layer,) = layers
+        # rows in use are sorted out here, once they are on the host; trimming them on a GPU would wait for it
+        layer.static_shape = layer.results is None and layer.visualizer is None
+        self._input, self._output = self.net.inputs[0], layer.param.top[0]
         shape = self.net.blobs[self._input].shape
         if len(shape) != 4 or shape[1] not in (1, 3):
             raise NetError(f"the input '{self._input}' of '{model}' is {tuple(shape)}; it must be N×3×H×W or N×1×H×W")
@@ -74,8 +101,9 @@ class ImageDetector:
         self.height, self.width = size or (int(shape[2]), int(shape[3]))
         if len(mean) not in (1, self.channels):
             raise NetError(f"Specify either 1 mean_value or as many as channels: {self.channels}, not {len(mean)}")
-        self._mean = np.array(mean, np.float32)
-        self._names = self._names_of(layers[0], label_map)
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.net.device)
+        self._names = self._names_of(layer.param, label_map)
+        self._graphed = GraphedForward(self.net) if graph and self.net.device.type == "cuda" else None
 
     @staticmethod
     def _names_of(layer: Any, label_map: LabelMap | None) -> list[str]:
@@ -89,29 +117,17 @@ class ImageDetector:
             )
         return [label_map.display_name_of(c) if c in label_map else f"class {c}" for c in range(classes)]
 
+    # ---- images in memory
+
     def detect(self, images: Sequence[Image]) -> list[list[Detection]]:
         """The detections of each image, best score first; all that DetectionOutput lets through."""
         if not images:
             return []
-        shape = (len(images), self.channels, self.height, self.width)
-        if tuple(self.net.blobs[self._input].shape) != shape:
-            self.net.blobs[self._input].reshape(*shape)
-            self.net.reshape()
-        data = np.stack([self._prepare(image) for image in images])
-        self.net.blobs[self._input].data[...] = data
-        rows = self.net.forward(blobs=[self._output])[self._output].reshape(-1, 7)
-        result: list[list[Detection]] = [[] for _ in images]
-        for row in rows[np.argsort(-rows[:, 2], kind="stable")].tolist():
-            index, label = int(row[0]), int(row[1])
-            if label < 0:
-                continue
-            height, width = images[index].shape[:2]
-            corners = [v * side for v, side in zip(row[3:], (width, height, width, height), strict=True)]
-            result[index].append(Detection(label, self._names[label], row[2], *corners))
-        return result
+        pending = self._launch([self._resized(image) for image in images], [image.shape[:2] for image in images])
+        return self._collect(pending)
 
-    def _prepare(self, image: Image) -> NDArray[np.float32]:
-        """The image as the net reads it, C×H×W."""
+    def _resized(self, image: Image) -> Image:
+        """The image at the net's size and with its channels, H×W×C, uint8."""
         have = 1 if image.ndim == 2 else image.shape[2]
         if have != self.channels:
             conversions = {
@@ -121,29 +137,99 @@ class ImageDetector:
             image = cv2.cvtColor(image, conversions[have, self.channels]).astype(np.uint8)
         if image.shape[:2] != (self.height, self.width):
             image = cv2.resize(image, (self.width, self.height)).astype(np.uint8)
-        values = image.reshape(self.height, self.width, self.channels).astype(np.float32) - self._mean
-        return values.transpose(2, 0, 1)
+        return image.reshape(self.height, self.width, self.channels)
+
+    @torch.no_grad()
+    def _launch(self, small: Sequence[Image], sizes: Sequence[tuple[int, ...]]) -> _Pending:
+        """Starts the net on resized images. On a GPU it does not wait, for the upload, the net or the download."""
+        device = self.net.device
+        pixels = torch.from_numpy(np.stack(small))
+        if device.type == "cuda":
+            pixels = pixels.pin_memory().to(device, non_blocking=True)
+        # bytes travel, and become numbers there; the order of the axes is the one that cuDNN likes best
+        data = (pixels.to(torch.float32) - self._mean).permute(0, 3, 1, 2)
+        keep = frozenset({self._output})
+        if self._graphed is not None:
+            rows = self._graphed({self._input: data}, keep)[1][self._output]
+        else:
+            form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+            rows = self.net({self._input: data.contiguous(memory_format=form)}, keep)[1][self._output]
+        pending = _Pending(rows.reshape(-1, 7), [(int(s[0]), int(s[1])) for s in sizes])
+        if device.type == "cuda":
+            host = torch.empty(pending.rows.shape, dtype=rows.dtype, pin_memory=True)
+            pending.rows = host.copy_(pending.rows, non_blocking=True)
+            pending.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            pending.done.record()
+        return pending
+
+    def _collect(self, pending: _Pending) -> list[list[Detection]]:
+        """Waits for detections and brings them to pixels."""
+        if pending.done is not None:
+            pending.done.synchronize()
+        rows = pending.rows.numpy()
+        result: list[list[Detection]] = [[] for _ in pending.sizes]
+        for row in rows[np.argsort(-rows[:, 2], kind="stable")].tolist():
+            index, label = int(row[0]), int(row[1])
+            if label < 0 or index >= len(result):  # a row not in use, or of an image that fills up a batch
+                continue
+            height, width = pending.sizes[index]
+            corners = [v * side for v, side in zip(row[3:], (width, height, width, height), strict=True)]
+            result[index].append(Detection(label, self._names[label], row[2], *corners))
+        return result
+
+    # ---- files, many of them
 
     def detect_files(
-        self, paths: Iterable[str | Path], batch_size: int = 1
+        self,
+        paths: Iterable[str | Path],
+        batch_size: int = 1,
+        *,
+        workers: int = 2,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        """Path, image and detections of each file, in order. Files are read and decoded while the net runs.
+        """Path, image and detections of each file, in order. `workers` threads read, decode and resize ahead of the net.
 
-        DataError names a file that is missing or no image.
+        On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or no image is a
+        DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
         """
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            batch: list[tuple[Path, Image]] = []
-            for item in _ahead(pool, load, map(Path, paths), 2 * batch_size):
-                batch.append(item)
+        flying: deque[tuple[list[_Read], _Pending]] = deque()
+        ahead = 2 if self._graphed is not None else 1
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            batch: list[_Read] = []
+            for read in _ahead(pool, self._read, map(Path, paths), 2 * batch_size + workers):
+                if read.error is not None:
+                    if on_error == "raise":
+                        raise read.error
+                    log.warning("image_detector.py", f"left out: {read.error}")
+                    continue
+                batch.append(read)
                 if len(batch) == batch_size:
-                    yield from self._detected(batch)
+                    flying.append((batch, self._launch_read(batch, batch_size)))
                     batch = []
-            yield from self._detected(batch)
+                if len(flying) >= ahead:
+                    yield from self._landed(*flying.popleft())
+            if batch:
+                flying.append((batch, self._launch_read(batch, batch_size)))
+            while flying:
+                yield from self._landed(*flying.popleft())
 
-    def _detected(self, batch: list[tuple[Path, Image]]) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        found = self.detect([image for _, image in batch])
-        for (path, image), detections in zip(batch, found, strict=True):
-            yield path, image, detections
+    def _read(self, path: Path) -> _Read:
+        try:
+            image = load(path)[1]
+        except DataError as error:
+            return _Read(path, error=error)
+        return _Read(path, image, self._resized(image))
+
+    def _launch_read(self, batch: list[_Read], batch_size: int) -> _Pending:
+        small = [read.small for read in batch if read.small is not None]
+        if self._graphed is not None:  # the last batch is filled up, rather than recorded anew
+            small += [small[-1]] * (batch_size - len(small))
+        return self._launch(small, [read.image.shape[:2] for read in batch if read.image is not None])
+
+    def _landed(self, batch: list[_Read], pending: _Pending) -> Iterator[tuple[Path, Image, list[Detection]]]:
+        for read, detections in zip(batch, self._collect(pending), strict=True):
+            assert read.image is not None
+            yield read.path, read.image, detections
 
 
 def load(path: Path) -> tuple[Path, Image]:
@@ -154,9 +240,9 @@ def load(path: Path) -> tuple[Path, Image]:
         raise DataError(f"{path}: {error}") from None
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Any, items: Iterable[T], depth: int) -> Iterator[Any]:
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
     """What `work` makes of each item, in order; up to `depth` items are worked on ahead of their turn."""
-    waiting: deque[Future[Any]] = deque()
+    waiting: deque[Future[R]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,24 @@ class DetectionOutput(Layer):
             self.fail(f"eta must be over 0 and at most 1, not {param.nms_param.eta:g}")
         self.num_classes: int = param.num_classes
         self.loc_classes: int = 1 if param.share_location else param.num_classes
+        nms = param.nms_param
+        # read here, as a tracer cannot look into messages
+        self.options: dict[str, Any] = dict(
+            num_classes=self.num_classes,
+            share_location=param.share_location,
+            background_label_id=param.background_label_id,
+            code_type=param.code_type,
+            variance_encoded_in_target=param.variance_encoded_in_target,
+            confidence_threshold=(
+                param.confidence_threshold
+                if param.HasField("confidence_threshold")
+                else -torch.finfo(torch.float32).max
+            ),
+            nms_threshold=nms.nms_threshold,
+            eta=nms.eta,
+            top_k=nms.top_k if nms.HasField("top_k") else -1,
+            keep_top_k=param.keep_top_k,
+        )
         self.results: result_files.ResultFiles | None = None
         self.visualizer: Visualizer | None = None
         try:
@@ -90,25 +109,7 @@ class DetectionOutput(Layer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         self.reshape([tuple(b.shape) for b in bottom])
-        param = self.param.detection_output_param
-        nms = param.nms_param
-        rows, counts = detection_output_static(
-            *bottom[:3],
-            num_classes=self.num_classes,
-            share_location=param.share_location,
-            background_label_id=param.background_label_id,
-            code_type=param.code_type,
-            variance_encoded_in_target=param.variance_encoded_in_target,
-            confidence_threshold=(
-                param.confidence_threshold
-                if param.HasField("confidence_threshold")
-                else -torch.finfo(torch.float32).max
-            ),
-            nms_threshold=nms.nms_threshold,
-            eta=nms.eta,
-            top_k=nms.top_k if nms.HasField("top_k") else -1,
-            keep_top_k=param.keep_top_k,
-        )
+        rows, counts = detection_output_static(*bottom[:3], **self.options)
         if self.static_shape:
             everything: Tensor = rows.reshape(1, 1, -1, 7)
             return everything
