@@ -35,6 +35,12 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
 """
 
 
+@pytest.fixture(autouse=True)
+def _log_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command quietens the log of its process, which here is that of other tests too."""
+    monkeypatch.setenv("GLOG_minloglevel", "1")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A net whose score of class 1 in each quarter of an image is its mean brightness / 255, and an image for it."""
