@@ -171,3 +171,11 @@ def to_datum(
         raise DataError(f"{path}: cannot encode as '{encoding}': use jpg or png")
     datum.data = buffer.tobytes()
     return datum
+
+
+def through_jpeg(image: Image) -> Image:
+    """The image [H, W, C] as it comes back from JPEG at OpenCV's default quality."""
+    encoded = cv2.imencode(".jpg", image)[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if image.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return decoded.reshape(image.shape)

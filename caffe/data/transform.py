@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caffe.data.boxes import UNIT, Boxes, Corners, extrapolated, resized, select
 from caffe.data.distort import check_distortion, distort, draw_distortion
-from caffe.data.images import deep
+from caffe.data.images import deep, through_jpeg
 from caffe.data.mean import Mean
 from caffe.data.noise import add_noise, check_noise
 from caffe.data.resize import check_resize, draw_interpolation, pad_value, resize, resized_size
@@ -94,6 +94,10 @@ class Transformer:
         borders = window.borders(*image.shape[:2]) if part.size else (window.height, 0, window.width, 0)
         if steps and part.size:
             part = distort(part, steps)
+        if self.samplers and self.phase != TRAIN and not source.raw and not any(borders):
+            # The original compresses each crop again. In training that is noise; SSD's test nets crop the whole image
+            # (`batch_sampler {}`), and there it decides a third digit of the scores that people know.
+            part = through_jpeg(part)
         ground = self.mean.ground(channels)
         if not part.size:
             part = np.empty((0, 0, channels), image.dtype)

@@ -348,3 +348,18 @@ def test_mirror_swaps_left_and_right() -> None:
             np.testing.assert_allclose(moved.corners[0], [0.6, 0.2, 0.9, 0.9], rtol=1e-6)
             flipped += 1
     assert 4 < flipped < 16
+
+
+def test_a_test_net_s_crop_goes_through_jpeg_as_the_original_s_does() -> None:
+    """SSD's test nets crop the whole image with an empty batch_sampler, which the original compresses once more."""
+    image = photograph(3)
+    param = caffe_pb2.TransformationParameter()
+    again = cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR)
+    source = Source(image, "a record")
+    rng = np.random.default_rng(0)
+    sampler = BatchSampler.of(caffe_pb2.BatchSampler(), "a layer")
+    for phase, expected in ((caffe_pb2.TEST, again), (caffe_pb2.TRAIN, image)):
+        data, _ = Transformer(param, phase, "a layer", [sampler])(source, None, rng)
+        np.testing.assert_array_equal(data, expected.transpose(2, 0, 1))
+    data, _ = Transformer(param, caffe_pb2.TEST, "a layer")(source, None, rng)
+    np.testing.assert_array_equal(data, image.transpose(2, 0, 1))
