@@ -108,7 +108,7 @@ def main() -> None:
         f"MDSSD300 with {WIDTH} of the channels",
         [sys.executable, ROOT / "prototxt_gen/mdssd300.py", "--width", WIDTH, "--name", "scenes",
          "--label_map", labels, "--train_lmdb", lmdb / "scenes_trainval_lmdb", "--test_lmdb", lmdb / "scenes_test_lmdb",
-         "--test_name_size", sizes, "--gpus", "none", "--batch", BATCH, "--max_iter", options.iterations,
+         "--test_name_size", sizes, "--gpus", "none", "--batch", BATCH, "--augmentation", "mirror", "--solver_type", "Adam", "--max_iter", options.iterations,
          "--steps", options.iterations * 3 // 4, "--test_interval", options.iterations,
          "--snapshot", options.iterations, "--snapshot_prefix", f"{model}/mdssd300", "--random_seed", options.seed,
          "--result_dir", results, "--output", model],

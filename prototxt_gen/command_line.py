@@ -95,6 +95,8 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
         gpus=flags.gpus,
         batch_per_gpu=batch_per_gpu,
         iter_size=iter_size,
+        augmentation=flags.augmentation,
+        solver_type=flags.solver_type,
         base_lr=flags.base_lr,
         max_iter=max_iter,
         steps=steps,
@@ -189,6 +191,11 @@ def _parser(network: Network) -> FlagParser:
         "scales", default="released", choices=("released", "linear"),
         help="default box sizes: of the released SSD models, or evenly from 0.2 to 0.9 of the image",
     )  # fmt: skip
+    flag(
+        "augmentation", default="full", choices=("full", "mirror"),
+        help="of training images: SSD's, or mirroring alone, for runs too short to gain from more",
+    )  # fmt: skip
+    flag("solver_type", default="SGD", choices=("SGD", "Adam"), help="how updates are made; the paper's is SGD")
     flag("base_lr", type=_rate, default=0.001, help="learning rate at the start")
     flag("max_iter", type=_positive, help="iterations (default: the data set's; voc 120000, coco 320000)")
     flag("steps", type=_steps, help="iterations where the rate falls to a tenth, e.g. 60000,100000 (default: the "

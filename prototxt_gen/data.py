@@ -15,12 +15,16 @@ MEAN = [104, 117, 123]
 INTERPOLATIONS = ["LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4"]
 
 
-def train_data(net: NetSpec, size: int, *, source: str, batch_size: int, label_map: str) -> None:
-    """Adds `data` (N × 3 × size × size) and `label` (1 × 1 × boxes × 8) from the training LMDB, augmented."""
-    transform = dict(
-        mirror=True,
-        mean_value=MEAN,
-        resize_param=_resize(size, INTERPOLATIONS),
+def train_data(net: NetSpec, size: int, *, source: str, batch_size: int, label_map: str, augmentation: str) -> None:
+    """Adds `data` (N × 3 × size × size) and `label` (1 × 1 × boxes × 8) from the training LMDB.
+
+    `augmentation`: "full" is SSD's, "mirror" mirrors half of the images and no more.
+    """
+    transform: dict[str, Any] = dict(mirror=True, mean_value=MEAN, resize_param=_resize(size, INTERPOLATIONS))
+    if augmentation == "mirror":
+        _annotated_data(net, "TRAIN", transform, source, batch_size, label_map)
+        return
+    transform |= dict(
         emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
         distort_param=dict(
             brightness_prob=0.5,

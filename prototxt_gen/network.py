@@ -44,6 +44,7 @@ def train_net(network: Network, settings: Settings) -> Any:
         source=settings.train_lmdb,
         batch_size=settings.batch_per_gpu,
         label_map=settings.label_map,
+        augmentation=settings.augmentation,
     )
     _detector(net, network, settings)
     multibox_loss(net, settings.num_classes)

@@ -75,6 +75,8 @@ class Settings:
     gpus: tuple[int, ...]
     batch_per_gpu: int
     iter_size: int
+    augmentation: str
+    solver_type: str
     base_lr: float
     max_iter: int
     steps: tuple[int, ...]

@@ -20,7 +20,7 @@ def solver(settings: Settings) -> Any:
         eval_type="detection",
         ap_version="11point",
         show_per_class_result=True,
-        type="SGD",
+        type=settings.solver_type,
         base_lr=settings.base_lr,
         momentum=0.9,
         weight_decay=0.0005,
@@ -38,6 +38,8 @@ def solver(settings: Settings) -> Any:
     )
     if settings.gpus:
         proto.device_id = settings.gpus[0]
+    if settings.solver_type == "Adam":
+        proto.momentum2 = 0.999
     if settings.random_seed is not None:
         proto.random_seed = settings.random_seed
     return proto

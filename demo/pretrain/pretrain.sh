@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Makes ssd300_narrow.caffemodel, the narrow SSD300 that the demo starts from, with the project's own commands:
 # the backbone as a classifier of crops (in ImageNet's place), then SSD300 on scenes. None of these pictures is among the
-# demo's: they have another seed. Takes about a quarter of an hour on two cores.
+# demo's: they have another seed. Takes about half an hour on two cores.
 #
 #   demo/pretrain/pretrain.sh [FOLDER, default build/pretrain]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=$(realpath -m "${1:-build/pretrain}")
 [ -x .venv/bin/caffe ] && PATH=$PWD/.venv/bin:$PATH
-seed=1001 width=1/8 backbone_iterations=320 ssd_iterations=400
+seed=1001 width=1/8 backbone_iterations=320 ssd_iterations=1000
 backbone=$folder/backbone ssd=$folder/ssd300 data=$folder/data labels=$folder/data/scenes/labelmap.prototxt
 
 python demo/pretrain/crops.py --output "$folder/crops" --count 24000 --seed $seed
@@ -22,13 +22,10 @@ scripts/create_list.sh "$data" "$folder/lists"
 scripts/create_data.sh -n scenes -r "$data" -l "$folder/lists" -m "$labels"
 python prototxt_gen/ssd300.py --width $width --name scenes --label_map "$labels" \
   --train_lmdb "$data/scenes/lmdb/scenes_trainval_lmdb" --test_lmdb "$data/scenes/lmdb/scenes_test_lmdb" \
-  --test_name_size "$folder/lists/test_name_size.txt" --gpus none --batch 8 --max_iter $ssd_iterations \
+  --test_name_size "$folder/lists/test_name_size.txt" --gpus none --batch 8 --augmentation mirror \
+  --solver_type Adam --max_iter $ssd_iterations \
   --steps $((ssd_iterations * 3 / 4)) --test_interval $ssd_iterations --snapshot 100 --snapshot_prefix "$ssd/ssd300" \
   --random_seed $seed --result_dir "$folder/results" --output "$ssd"
-# So few iterations are best spent by Adam, whose steps do not depend on the scale of the gradients, and on things that
-# can be seen: an expanded picture is at most twice as wide, not four times.
-sed -i 's/^type: "SGD"/type: "Adam"\nmomentum2: 0.999/' "$ssd/solver.prototxt"
-sed -i 's/max_expand_ratio: 4/max_expand_ratio: 2/' "$ssd/train.prototxt"
 cp "$ssd/train.prototxt" "$ssd/plain.prototxt"
 python demo/pretrain/batch_norm.py insert "$ssd/train.prototxt"
 python demo/pretrain/batch_norm.py insert "$ssd/test.prototxt"

@@ -139,6 +139,17 @@ def test_narrow(folder: Path) -> None:
             assert thin == wide
 
 
+def test_short_runs(folder: Path) -> None:
+    assert main(SSD300, ["--augmentation", "mirror", "--solver_type", "Adam", "--output", "short"]) == 0
+    data = layer(read("short", "train"), "AnnotatedData")
+    assert data.transform_param.mirror
+    assert not data.transform_param.HasField("expand_param")
+    assert not data.transform_param.HasField("distort_param")
+    assert not data.annotated_data_param.batch_sampler
+    solver = read("short", "solver")
+    assert (solver.type, solver.momentum, solver.momentum2) == ("Adam", pytest.approx(0.9), pytest.approx(0.999))
+
+
 def test_coco_results(folder: Path) -> None:
     assert main(MDSSD512, ["--dataset", "coco", "--output", "out"]) == 0
     save = layer(read("out", "test"), "DetectionOutput").detection_output_param.save_output_param
