@@ -22,6 +22,7 @@ from report import time_in_turn, write_result
 from torch import Tensor
 
 from caffe.engine.net import Net
+from caffe.engine.prepack import prepack
 from caffe.engine.weights import save
 from caffe.ops.detection_output import CENTER_SIZE, detection_output
 from caffe.proto.text import read_net
@@ -41,6 +42,14 @@ def make_engine() -> Net:
         if step.layer.name.endswith("_mbox_conf"):
             step.layer.blobs[1].data.view(-1, CLASSES)[:, 0] += BACKGROUND_BIAS
     return net
+
+
+def packed(net: Net) -> Net:
+    """The same net as ImageDetector runs it."""
+    other = Net(read_net(DEPLOY), phase=1)
+    other.load_state_dict(net.state_dict())
+    prepack(other)
+    return other
 
 
 def engine(net: Net) -> Candidate:
@@ -158,6 +167,7 @@ def main() -> None:
 def compare(net: Net, image: Array, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     makers: dict[str, Callable[[], Candidate]] = {
         "engine": lambda: engine(net),
+        "engine, weights packed": lambda: engine(packed(net)),
         "PyTorch by hand": lambda: pytorch(net),
         "PyTorch by hand, channels last": lambda: pytorch(net, channels_last=True),
         "OpenCV": lambda: opencv(net, folder, args.threads),

@@ -22,6 +22,7 @@ from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
 from caffe.engine.layer_types.detection_output import DetectionOutput
 from caffe.engine.net import Net
+from caffe.engine.prepack import prepack
 from caffe.engine.weights import copy_trained_from
 from caffe.errors import CaffeError, DataError, NetError
 from caffe.proto.text import read_net
@@ -82,6 +83,7 @@ class ImageDetector:
         param = read_net(model)
         self.net = Net(param, TEST)
         copy_trained_from(self.net, weights)
+        prepack(self.net)
         if len(self.net.inputs) != 1:
             raise NetError(
                 f"'{model}' has {len(self.net.inputs)} inputs ({', '.join(self.net.inputs) or 'it reads its own data'}); "

@@ -1,0 +1,42 @@
+"""Packed convolutions give what plain ones give."""
+
+from __future__ import annotations
+
+import torch
+
+from caffe.engine import acceleration
+from caffe.engine.net import Net
+from caffe.engine.prepack import prepack
+from tests.narrow import narrow_deploy, narrow_train
+
+
+def test_same_blobs_in_every_shape_and_gradients_as_before() -> None:
+    param = narrow_deploy()
+    param.force_backward = True
+    net, packed = Net(param, 1), Net(param, 1)
+    packed.load_state_dict(net.state_dict())
+    convolutions = sum(step.layer.type_name == "Convolution" for step in net.steps)
+    assert prepack(packed) == convolutions > 40
+    seen = ["conv3_3", "conv4_3", "fc7", "mbox_loc", "mbox_conf"]
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((1, 3, 300, 300), (2, 3, 300, 300), (1, 3, 300, 300)):
+        data = torch.randn(shape, generator=generator) * 50
+        with torch.no_grad():
+            expected, found = net({"data": data}, seen)[1], packed({"data": data}, seen)[1]
+        for name in seen:
+            scale = float(expected[name].abs().max())
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5 * scale)
+    loss = [n({"data": data}, ["mbox_loc"])[1]["mbox_loc"].sum() for n in (net, packed)]
+    gradients = [
+        torch.autograd.grad(total, list(n.parameters())[:2]) for total, n in zip(loss, (net, packed), strict=True)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_left_alone_where_it_does_not_apply() -> None:
+    assert prepack(Net(narrow_train(), 0)) == 0
+    acceleration.use("bf16")
+    try:
+        assert prepack(Net(narrow_deploy(), 1)) == 0
+    finally:
+        acceleration.use()
