@@ -26,7 +26,7 @@ def prepack(net: Net) -> int:
     """
     if net.phase != TEST or net.device.type != "cpu" or runtime.precision != "fp32" or runtime.compile:
         return 0
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
     packed = 0
     for step, following in zip(net.steps, [*net.steps[1:], None], strict=True):
@@ -38,9 +38,9 @@ def prepack(net: Net) -> int:
         relu = following.layer if following is not None and following.bottoms == step.tops else None
         if not isinstance(relu, ReLU) or not relu.in_place or relu.param.relu_param.negative_slope != 0:
             relu = None
-        layer.forward = _Packed(layer, relu is not None)  # type: ignore[method-assign]
+        layer.forward = _Packed(layer, relu is not None)  # type: ignore[method-assign, assignment]
         if relu is not None:
-            relu.forward = _Done(relu.forward)  # type: ignore[method-assign]
+            relu.forward = _Done(relu.forward)  # type: ignore[method-assign, assignment]
         packed += 1
     return packed
 
