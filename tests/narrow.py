@@ -15,7 +15,8 @@ CLASSES = 5
 
 def _settings(batch: int) -> Settings:
     return Settings(
-        net_name="narrow", augmentation="full", solver_type="SGD", dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="",
+        net_name="narrow", augmentation="full", solver_type="SGD",
+        dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="",
         num_classes=CLASSES, train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(),
         batch_per_gpu=batch, iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="",
         test_interval=1, random_seed=None, result_dir="", result_prefix="", result_format="VOC", output="",

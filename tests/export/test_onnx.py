@@ -261,7 +261,8 @@ def test_equal_scores_go_to_the_lower_index() -> None:
 def narrow(tmp_path: Path) -> tuple[str, str]:
     """A narrow MDSSD300 with random weights, which detect plenty: its prototxt and caffemodel."""
     settings = Settings(
-        net_name="narrow", augmentation="full", solver_type="SGD", dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="", num_classes=5,
+        net_name="narrow", augmentation="full", solver_type="SGD",
+        dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="", num_classes=5,
         train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(), batch_per_gpu=1,
         iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="", test_interval=1, random_seed=None,
         result_dir="", result_prefix="", result_format="VOC", output="",
