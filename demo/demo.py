@@ -109,7 +109,7 @@ def main() -> None:
         [sys.executable, ROOT / "prototxt_gen/mdssd300.py", "--width", WIDTH, "--name", "scenes",
          "--label_map", labels, "--train_lmdb", lmdb / "scenes_trainval_lmdb", "--test_lmdb", lmdb / "scenes_test_lmdb",
          "--test_name_size", sizes, "--gpus", "none", "--batch", BATCH,
-         "--augmentation", "mirror", "--solver_type", "Adam", "--max_iter", options.iterations,
+         "--augmentation", "mirror", "--solver_type", "Adam", "--base_lr", 0.0005, "--max_iter", options.iterations,
          "--steps", options.iterations * 3 // 4, "--test_interval", options.iterations,
          "--snapshot", options.iterations, "--snapshot_prefix", f"{model}/mdssd300", "--random_seed", options.seed,
          "--result_dir", results, "--output", model],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from caffe.net_spec import NetSpec
@@ -36,17 +37,20 @@ def fusion_module(net: NetSpec, module: FusionModule, width: Width) -> None:
     """Adds the module's layers, `<name>_…`, and its output `<name>`."""
     name = module.name
     bottom = module.deep
+    # A vector of length 20 over fewer channels has larger numbers in each, too large for the layers behind it to start
+    # learning from; this keeps them as large as in the whole network.
+    scale = 20 if width.fraction == 1 else round(20 * math.sqrt(width.fraction), 3)
     for step, up in enumerate((module.twice, module.twice, module.third), start=1):
         deconvolution(net, f"{name}_deconv{step}", bottom, width(up.channels), kernel=up.kernel, pad=up.pad, stride=2)
         bottom = f"{name}_conv{step}"
         convolution(net, bottom, f"{name}_deconv{step}", width(up.channels), kernel=3, pad=1)
         if step < 3:
             relu(net, f"{name}_relu{step}", bottom)
-    l2norm(net, f"{name}_deep_norm", bottom)
+    l2norm(net, f"{name}_deep_norm", bottom, scale)
 
     channels = width(module.third.channels)
     convolution(net, f"{name}_shallow", module.shallow, channels, kernel=3, pad=1)
-    l2norm(net, f"{name}_shallow_norm", f"{name}_shallow")
+    l2norm(net, f"{name}_shallow_norm", f"{name}_shallow", scale)
 
     net[f"{name}_sum"] = L.Eltwise(net[f"{name}_shallow_norm"], net[f"{name}_deep_norm"], operation=P.Eltwise.SUM)
     relu(net, f"{name}_sum_relu", f"{name}_sum")

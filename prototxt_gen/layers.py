@@ -61,8 +61,8 @@ def relu(net: NetSpec, name: str, bottom: str) -> None:
     net[name] = L.ReLU(net[bottom], in_place=True)
 
 
-def l2norm(net: NetSpec, name: str, bottom: str) -> None:
-    """Adds SSD's L2 normalisation: each position's channels to length 1, times a learned scale each, 20 at first."""
+def l2norm(net: NetSpec, name: str, bottom: str, scale: float = 20) -> None:
+    """Adds SSD's L2 normalisation: each position's channels to length 1, times a learned scale each, `scale` at first."""
     net[name] = L.Normalize(
-        net[bottom], across_spatial=False, scale_filler=dict(type="constant", value=20), channel_shared=False
+        net[bottom], across_spatial=False, scale_filler=dict(type="constant", value=scale), channel_shared=False
     )

@@ -135,6 +135,8 @@ def test_narrow(folder: Path) -> None:
         if "mbox" not in thin.name and thin.type in ("Convolution", "Deconvolution"):
             assert thin.convolution_param.num_output == wide.convolution_param.num_output / 4
             assert thin.convolution_param.num_output % 8 == 0
+        elif thin.type == "Normalize":  # as large a number in each channel
+            assert thin.norm_param.scale_filler.value == 10
         else:
             assert thin == wide
 
