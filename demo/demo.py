@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=400, help="training, 8 images each (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=300, help="training, 8 images each (default: %(default)s)")
     parser.add_argument(
         "--weights", type=Path, default=PRETRAINED, help="what training starts from (default: %(default)s)"
     )
