@@ -27,8 +27,8 @@ from report import write_result
 import caffe.data.records as records
 import caffe.data.transform as transform
 from caffe.data.lmdb_source import LmdbWriter
-from caffe.data.prefetch import keep_memory
 from caffe.engine.layer_types.lmdb_data import AnnotatedData
+from caffe.engine.memory import keep_freed_memory
 from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
 
@@ -138,7 +138,7 @@ def main() -> None:
         {count for count in (1, 2, 4, 8, 16, cores) if count <= cores}
     )
     cv2.setNumThreads(1)
-    keep_memory()  # as workers do
+    keep_freed_memory()  # as workers do
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "db"
         images = write_database(database, arguments.photographs, 200)

@@ -14,6 +14,7 @@ from report import time_in_turn, write_result
 from torch import Tensor
 from torch.nn import functional as F
 
+from caffe.engine.memory import keep_freed_memory
 from caffe.engine.net import Net
 from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss
 from caffe.proto import caffe_pb2
@@ -94,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="timed runs of each (default: 20)")
     args = parser.parse_args()
+    keep_freed_memory()  # as `caffe train` does, which it is measured for
     torch.manual_seed(0)
     prior = mdssd300_priors()
     priors = prior.shape[2] // 4

@@ -141,12 +141,14 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
 def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
     import torch
 
+    from caffe.engine.memory import keep_freed_memory
     from caffe.engine.runtime import runtime
     from caffe.engine.weights import copy_trained_from
     from caffe.solver.requests import Action, SignalRequests
     from caffe.solver.solver import Solver
 
     accelerate(flags)
+    keep_freed_memory()
     root = runtime.rank == 0
     if root:
         _say_devices(gpus)

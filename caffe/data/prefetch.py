@@ -7,7 +7,6 @@ error comes up with the batch it belongs to. The memory is anonymous, hence not 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import mmap
 import multiprocessing
@@ -26,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe.engine.memory import keep_freed_memory
 from caffe.engine.runtime import runtime
 from caffe.errors import DataError
 
@@ -180,7 +180,7 @@ class Prefetcher:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         gc.freeze()
-        keep_memory()
+        keep_freed_memory()
         for end in list(_own_ends):
             end.close()
         cv2.setNumThreads(1)
@@ -214,18 +214,6 @@ class Prefetcher:
     def __del__(self) -> None:
         if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
             self.close()
-
-
-def keep_memory() -> None:
-    """Lets glibc keep freed memory for the next image: giving it back each time costs a fifth of a worker's time."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 512 << 20), (_M_TOP_PAD, 16 << 20)):
-            mallopt(option, value)
-
-
-#: glibc's numbers, from malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def _times(shape: tuple[int, ...]) -> str:
