@@ -96,7 +96,8 @@ def test_defaults_follow_the_image_and_the_boxes_are_made_once() -> None:
     first = layer(torch.zeros(1, 8, 4, 6), torch.zeros(1, 3, 80, 90))
     expected = reference.boxes(np.array([[30, 30]]), (4, 6), (80, 90), (20, 15), 0.5, False, [0.1])
     np.testing.assert_allclose(first.numpy(), expected, rtol=1e-6)
-    assert layer(torch.zeros(5, 8, 4, 6), torch.zeros(5, 3, 80, 90)) is first
+    assert torch.equal(layer(torch.zeros(5, 8, 4, 6), torch.zeros(5, 3, 80, 90)), first)
+    assert len(layer._made) == 1
     assert layer(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 80, 90)).shape == (1, 2, 16)
 
 

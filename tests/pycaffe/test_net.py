@@ -234,3 +234,13 @@ def test_shared_parameters_are_one(tmp_path: Path) -> None:
 def test_nets_that_cannot_be_built(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make(tmp_path, text)
+
+
+def test_what_is_written_to_default_boxes_does_not_stay(tmp_path: Path) -> None:
+    text = """layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+    layer { name: 'p' type: 'PriorBox' bottom: 'data' bottom: 'data' top: 'p' prior_box_param { min_size: 4 } }"""
+    net = make(tmp_path, text)
+    boxes = net.forward()["p"].copy()
+    net.blobs["p"].data[...] = 0
+    np.testing.assert_array_equal(net.forward()["p"], boxes)
+    assert boxes.any()

@@ -93,4 +93,5 @@ class PriorBox(Layer):
             )  # fmt: skip
             if not torch.compiler.is_compiling():  # while tracing, tensors stand for values and must not be kept
                 self._made[key] = made
-        return made
+        # a copy: what users write to the blob must not stay in the boxes of the next forward
+        return made.clone()
