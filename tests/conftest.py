@@ -18,6 +18,15 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Asked for by name (`-m gpu`), they fail without a GPU rather than pass for run.
+    if torch.cuda.is_available() or "gpu" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Reference answers and real photographs that live beside the checkout; the test is skipped where they are not."""
