@@ -1,7 +1,8 @@
 // Sharing a loop between threads.
 //
-// The threads are OpenMP's: PyTorch's own, where the loader finds its library first, which are awake between two layers.
-// Starting threads here instead takes up to a scheduler's tick, as long as the work. Without OpenMP one thread does it all.
+// The threads are OpenMP's: PyTorch's own, where the loader finds its library first, which are awake between two
+// layers. Starting threads here instead takes up to a scheduler's tick, as long as the work. Without OpenMP one thread
+// does it all.
 #pragma once
 
 #include <algorithm>

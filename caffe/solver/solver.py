@@ -14,7 +14,6 @@ from torch import Tensor
 from caffe import log
 from caffe.engine.net import Net
 from caffe.engine.runtime import runtime, set_random_seed
-from caffe.engine.weights import share_trained_layers_with
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
@@ -22,16 +21,14 @@ from caffe.solver import debug_info, snapshots
 from caffe.solver.gradients import Alone, Exchange
 from caffe.solver.graphed_step import GraphedStep
 from caffe.solver.graphed_step import obstacle as graph_obstacle
-from caffe.solver.nets import test_nets, training_net
+from caffe.solver.nets import training_net
 from caffe.solver.number_format import loss_suffix, ostream_number
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
-from caffe.solver.scores import ClassificationScores, DetectionScores
 from caffe.solver.smoothing import SmoothedLoss
+from caffe.solver.testing import Testing
 from caffe.solver.updates import rule_for
-
-_EVAL_TYPES = ("classification", "detection")
 
 
 class Solver:
@@ -57,6 +54,7 @@ class Solver:
         self._info("solver.cpp:63", "Initializing solver from parameters: \n" + to_text(self.param))
         self._check()
         self.layerwise = layerwise
+        self._testing = Testing(self.param, layerwise=layerwise)
         self.requests = requests
         self.stop_on_nonfinite = stop_on_nonfinite
         self._exchange = exchange or Alone()
@@ -65,11 +63,8 @@ class Solver:
         choice = training_net(self.param)
         self._info("solver.cpp:96", f"Creating {choice.source}")
         self.net = Net(choice.param)
-        self.test_nets: list[Net] = []
         if self.is_root:
-            for i, choice in enumerate(test_nets(self.param)):
-                self._info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
-                self.test_nets.append(Net(choice.param))
+            self._testing.build()
         net = self.net
         self._rule = rule_for(self.param.type)(self.param, net.learnable_params, net.params_lr, net.params_weight_decay)
         self.iter = 0
@@ -79,7 +74,6 @@ class Solver:
         self._graphed: GraphedStep | None = None
         self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
-        self._best: dict[str, tuple[float, int]] = {}
         self._progress = Progress(0, enabled=False)
         self._exchange.watch(net.learnable_params)
         self._info("solver.cpp:75", "Solver scaffolding done.")
@@ -98,6 +92,11 @@ class Solver:
     def is_root(self) -> bool:
         """Whether this rank is the one that tests, snapshots and logs."""
         return runtime.rank == 0
+
+    @property
+    def test_nets(self) -> list[Net]:
+        """The nets that are tested, on rank 0; on other ranks none."""
+        return self._testing.nets
 
     @property
     def history(self) -> list[Tensor]:
@@ -134,7 +133,7 @@ class Solver:
                 return
             if self.param.display and self.iter % self.param.display == 0:
                 self._final_loss()
-            if self._test_is_due():
+            if self._testing.is_due(self.iter):
                 self.test_all()
         self._info("solver.cpp:337", "Optimization Done.")
         self._log_summary(first, time.monotonic() - began)
@@ -146,7 +145,7 @@ class Solver:
         self._smoothed.clear()
         stop = self.iter + iterations
         while self.iter < stop:
-            if self._test_is_due() and (self.iter > 0 or self.param.test_initialization):
+            if self._testing.is_due(self.iter) and (self.iter > 0 or self.param.test_initialization):
                 self.test_all()
                 if self._stopped:
                     break
@@ -291,37 +290,7 @@ class Solver:
 
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
-        self._info("solver.cpp:433", f"Iteration {self.iter}, Testing net (#{index})")
-        net = self.test_nets[index]
-        share_trained_layers_with(net, self.net)
-        scores: ClassificationScores | DetectionScores
-        if self.param.eval_type == "detection":
-            scores = DetectionScores(net.outputs, self.param.ap_version, self.param.show_per_class_result)
-        else:
-            scores = ClassificationScores(net.outputs, net.blob_loss_weights)
-        batches = self.param.test_iter[index]
-        loss = 0.0
-        for _ in range(batches):
-            if self._interrupted():
-                self._info("solver.cpp:494", "Test interrupted.")
-                return
-            batch_loss, outputs = self._test_forward(net)
-            loss += batch_loss
-            scores.add(outputs)
-            self._exchange.alive()
-        if self.param.test_compute_loss:
-            self._info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
-        for name, value in scores.report().items():
-            if name not in self._best or value > self._best[name][0]:
-                self._best[name] = (value, self.iter)
-
-    def _test_forward(self, net: Net) -> tuple[float, dict[str, Tensor]]:
-        with torch.no_grad():
-            if self.layerwise:
-                loss = net.forward_layers()
-                return loss, {name: net.blobs[name].data_tensor() for name in net.outputs}
-            loss_tensor, outputs = net()
-        return (float(loss_tensor) if self.param.test_compute_loss else 0.0), outputs
+        self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
 
     def _interrupted(self) -> bool:
         while (request := self.requests()) is not Action.NONE:
@@ -330,9 +299,6 @@ class Solver:
             else:
                 self._stopped = True
         return self._stopped
-
-    def _test_is_due(self) -> bool:
-        return bool(self.param.test_interval) and self.iter % self.param.test_interval == 0
 
     # ---- snapshots
 
@@ -355,17 +321,8 @@ class Solver:
         self.iter, self._policy.state = state
         for layer in self.net.source_layers:
             layer.start_at(self.iter * self.param.iter_size)
-        for net, batches in zip(self.test_nets, self.param.test_iter, strict=False):
-            for layer in net.source_layers:
-                layer.start_at(self._tests_before(self.iter) * batches)
+        self._testing.start_at(self.iter)
         self._continue_random_stream()
-
-    def _tests_before(self, iteration: int) -> int:
-        """How many tests an uninterrupted run has done when it reaches `iteration`."""
-        if not self.param.test_interval or not iteration:
-            return 0
-        done = -(-iteration // self.param.test_interval)
-        return done if self.param.test_initialization else done - 1
 
     def _continue_random_stream(self) -> None:
         """Seeds dropout's generator from the iteration at each snapshot, so that a resumed run draws what this one does."""
@@ -403,10 +360,8 @@ class Solver:
         pace = f", {ostream_number(done / seconds)} a second" if seconds > 0 else ""
         minutes, rest = divmod(round(seconds), 60)
         self._info("solver.cpp:338", f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
-        for name, (value, iteration) in self._best.items():
-            self._info(
-                "solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations."
-            )
+        if self.is_root:
+            self._testing.log_best()
         if self._last_snapshot:
             self._info("solver.cpp:340", f"Weights: {self._last_snapshot[1]}")
 
@@ -425,8 +380,6 @@ class Solver:
             raise CaffeError(f"solver: average_loss is {p.average_loss}; it must be at least 1")
         if p.iter_size < 1:
             raise CaffeError(f"solver: iter_size is {p.iter_size}; it must be at least 1")
-        if p.eval_type not in _EVAL_TYPES:
-            raise CaffeError(f"solver: unknown eval_type '{p.eval_type}'; known: {', '.join(_EVAL_TYPES)}")
         rule_for(p.type)
         if self.is_root:
             snapshots.check_writable(p)

@@ -1,0 +1,99 @@
+"""The tests that fall due while training: each test net with the present weights, over its batches (Solver::TestAll)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe import log
+from caffe.engine.net import Net
+from caffe.engine.weights import share_trained_layers_with
+from caffe.errors import CaffeError
+from caffe.solver.nets import test_nets
+from caffe.solver.number_format import ostream_number
+from caffe.solver.scores import ClassificationScores, DetectionScores
+
+_EVAL_TYPES = ("classification", "detection")
+
+
+class Testing:
+    """The test nets of a SolverParameter, and the best scores they gave.
+
+    `layerwise` as in Solver. Raises CaffeError for an eval_type that does not exist, or a net that cannot be built.
+    """
+
+    def __init__(self, param: Any, *, layerwise: bool) -> None:
+        if param.eval_type not in _EVAL_TYPES:
+            raise CaffeError(f"solver: unknown eval_type '{param.eval_type}'; known: {', '.join(_EVAL_TYPES)}")
+        self._param = param
+        self._layerwise = layerwise
+        self.nets: list[Net] = []
+        self._best: dict[str, tuple[float, int]] = {}
+
+    def build(self) -> None:
+        """Makes the nets."""
+        for i, choice in enumerate(test_nets(self._param)):
+            log.info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
+            self.nets.append(Net(choice.param))
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether test_interval asks for a test before this iteration (test_initialization apart)."""
+        return bool(self._param.test_interval) and iteration % self._param.test_interval == 0
+
+    def start_at(self, iteration: int) -> None:
+        """Puts the test data where an uninterrupted run that reaches `iteration` has it."""
+        done = 0
+        if self._param.test_interval and iteration:
+            done = -(-iteration // self._param.test_interval) - (not self._param.test_initialization)
+        for net, batches in zip(self.nets, self._param.test_iter, strict=False):
+            for layer in net.source_layers:
+                layer.start_at(done * batches)
+
+    def run(
+        self, index: int, trained: Net, iteration: int, stop: Callable[[], bool], alive: Callable[[], None]
+    ) -> None:
+        """Tests net `index` with the weights of `trained`, and logs the scores as eval_type asks.
+
+        Before each batch `stop` is asked whether to leave it; after each, `alive` is told of progress.
+        """
+        log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
+        net = self.nets[index]
+        share_trained_layers_with(net, trained)
+        scores: ClassificationScores | DetectionScores
+        if self._param.eval_type == "detection":
+            scores = DetectionScores(net.outputs, self._param.ap_version, self._param.show_per_class_result)
+        else:
+            scores = ClassificationScores(net.outputs, net.blob_loss_weights)
+        batches = self._param.test_iter[index]
+        loss = 0.0
+        for _ in range(batches):
+            if stop():
+                log.info("solver.cpp:494", "Test interrupted.")
+                return
+            batch_loss, outputs = self._forward(net)
+            loss += batch_loss
+            scores.add(outputs)
+            alive()
+        if self._param.test_compute_loss:
+            log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
+        for name, value in scores.report().items():
+            if name not in self._best or value > self._best[name][0]:
+                self._best[name] = (value, iteration)
+
+    def log_best(self) -> None:
+        """Logs the highest of each score so far."""
+        for name, (value, iteration) in self._best.items():
+            log.info(
+                "solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations."
+            )
+
+    def _forward(self, net: Net) -> tuple[float, dict[str, Tensor]]:
+        with torch.no_grad():
+            if self._layerwise:
+                loss = net.forward_layers()
+                return loss, {name: net.blobs[name].data_tensor() for name in net.outputs}
+            loss_tensor, outputs = net()
+        return (float(loss_tensor) if self._param.test_compute_loss else 0.0), outputs
