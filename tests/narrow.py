@@ -1,4 +1,4 @@
-"""MDSSD300 with a sixteenth of the channels, as text that nets are built from."""
+"""Generated networks with a sixteenth of the channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from prototxt_gen.layers import Width
 from prototxt_gen.mdssd300 import MDSSD300
-from prototxt_gen.network import deploy_net, train_net
+from prototxt_gen.network import Network, deploy_net, train_net
 from prototxt_gen.settings import Settings
 
 CLASSES = 5
@@ -23,13 +23,13 @@ def _settings(batch: int) -> Settings:
     )  # fmt: skip
 
 
-def narrow_deploy() -> Any:
+def narrow_deploy(network: Network = MDSSD300) -> Any:
     """The deploy net, batch 1."""
-    return deploy_net(MDSSD300, _settings(1))
+    return deploy_net(network, _settings(1))
 
 
 def narrow_train(batch: int = 2) -> Any:
-    """The training net, its data layer replaced by an Input of images and six label rows."""
+    """MDSSD300's training net, its data layer replaced by an Input of images and six label rows."""
     net = train_net(MDSSD300, _settings(batch))
     data = net.layer[0]
     tops = list(data.top)
