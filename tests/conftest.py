@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ sys.path.append(str(ROOT))
 def pytest_configure() -> None:
     # Test nets are tiny and pytest-xdist runs as many workers as there are cores.
     torch.set_num_threads(1)
+    os.environ.pop("GLOG_minloglevel", None)  # tests read the log
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
