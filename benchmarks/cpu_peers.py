@@ -21,6 +21,7 @@ from mdssd_in_pytorch import MDSSD300
 from report import time_in_turn, write_result
 from torch import Tensor
 
+from caffe.engine import acceleration
 from caffe.engine.net import Net
 from caffe.engine.prepack import prepack
 from caffe.engine.weights import save
@@ -30,6 +31,11 @@ from caffe.proto.text import read_net
 Array = np.ndarray[Any, Any]
 #: from a 1x3x300x300 blob to detections, K x 7
 Candidate = Callable[[Array], Array]
+
+
+class Unsupported(Exception):
+    """What keeps a candidate from running here."""
+
 
 CLASSES = 21
 BACKGROUND_BIAS = 5.0
@@ -58,6 +64,22 @@ def engine(net: Net) -> Candidate:
         return np.asarray(net({"data": torch.from_numpy(image)})[1]["detection_out"][0, 0])
 
     return run
+
+
+def engine_bf16(net: Net) -> Candidate:
+    """The engine as `-precision bf16` runs it, on a processor that computes in bfloat16."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise Unsupported("this processor has neither AVX-512 bf16 nor AMX")
+    run = engine(net)
+
+    def run_bf16(image: Array) -> Array:
+        acceleration.use("bf16")
+        try:
+            return run(image)
+        finally:
+            acceleration.use("fp32")
+
+    return run_bf16
 
 
 def pytorch(net: Net, channels_last: bool = False, bf16: bool = False) -> Candidate:
@@ -168,6 +190,7 @@ def compare(net: Net, image: Array, folder: Path, args: argparse.Namespace) -> d
     makers: dict[str, Callable[[], Candidate]] = {
         "engine": lambda: engine(net),
         "engine, weights packed": lambda: engine(packed(net)),
+        "engine, bf16": lambda: engine_bf16(net),
         "PyTorch by hand": lambda: pytorch(net),
         "PyTorch by hand, channels last": lambda: pytorch(net, channels_last=True),
         "OpenCV": lambda: opencv(net, folder, args.threads),
@@ -184,14 +207,16 @@ def compare(net: Net, image: Array, folder: Path, args: argparse.Namespace) -> d
             candidates[name] = make()
         except ModuleNotFoundError as error:
             absent.append(f"{name} ({error.name} is not installed)")
+        except Unsupported as error:
+            absent.append(f"{name} ({error})")
     expected = candidates["engine"](image)
-    differ = {name: differing(run(image), expected) for name, run in candidates.items()}
+    differ = {name: differing(run(image), expected) for name, run in candidates.items() if "bf16" not in name}
     for name, count in differ.items():
         assert count <= len(expected) // 50, f"{name}: {count} of {len(expected)} detections differ"
     times = time_in_turn({name: lambda run=run: run(image) for name, run in candidates.items()}, args.rounds)
     first = times["engine"]["median_ms"]
     return {
-        "what": "MDSSD300, batch 1, input blob to detections, float32",
+        "what": "MDSSD300, batch 1, input blob to detections, float32 unless the name says otherwise",
         "detections": len(expected),
         "detections that differ": differ,
         "time / engine's": {name: round(t["median_ms"] / first, 3) for name, t in times.items()},
