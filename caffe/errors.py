@@ -17,6 +17,10 @@ class DataError(CaffeError):
     """A data source, annotation or image that cannot be used: names the file or record."""
 
 
+class EndOfData(DataError):
+    """A data source that does not begin again has no batch left."""
+
+
 def shown(text: str, limit: int = 60) -> str:
     """A file's own text as a message shows it: cut to `limit`, and without characters that a terminal would obey."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"

@@ -18,7 +18,7 @@ from caffe.cli.net_flags import (
     load_weights,
     set_up_log,
 )
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, EndOfData
 
 EXAMPLES = """\
 examples:
@@ -71,11 +71,18 @@ def _command(argv: Sequence[str]) -> int:
     evaluations = {top for step in net.steps if step.layer.type_name == "DetectionEvaluate" for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)
     averages = ClassificationScores([o for o in net.outputs if o not in evaluations], net.blob_loss_weights)
-    total = 0.0
+    total, done = 0.0, 0
     try:
         with torch.no_grad(), Progress(flags.iterations, unit="batch") as progress:
             for i in range(flags.iterations):
-                loss, outputs = net()
+                try:
+                    loss, outputs = net()
+                except EndOfData as end:
+                    if not done:
+                        raise
+                    log.info("caffe.cpp:290", f"Finished: {end}.")
+                    break
+                done += 1
                 total += float(loss)
                 averages.add(outputs)
                 detections.add(outputs)
@@ -85,7 +92,7 @@ def _command(argv: Sequence[str]) -> int:
                 progress.advance()
     finally:
         net.close()
-    log.info("caffe.cpp:313", f"Loss: {ostream_number(total / flags.iterations)}")
+    log.info("caffe.cpp:313", f"Loss: {ostream_number(total / done)}")
     for name, mean in averages.means().items():
         for value in mean.tolist():
             suffix = loss_suffix(net.blob_loss_weights[name], value)
