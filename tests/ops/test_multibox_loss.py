@@ -11,75 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from caffe.errors import DataError, NetError
 from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, multibox_loss_forward
-from caffe.proto import caffe_pb2
-from tests.cuda_on_cpu import device as emulator
-from tests.reference import multibox_loss as reference
-
-LOSS, CODE, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.PriorBoxParameter, caffe_pb2.LossParameter
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def grid_priors(side: int, sizes: tuple[float, ...] = (0.2, 0.35)) -> np.ndarray:
-    """Square boxes of each size around the cells of a grid, P×4; those at the edge cross it."""
-    centres = (np.arange(side) + 0.5) / side
-    return np.array(
-        [[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for y in centres for x in centres for s in sizes], np.float32
-    )
-
-
-def truth_rows(rng: np.random.Generator, images: int, each: int, classes: int, difficult: float = 0.2) -> np.ndarray:
-    """Rows of `each` random boxes an image; image 1 of three or more has none."""
-    rows = []
-    for n in range(images):
-        for i in range(0 if n == 1 and images > 2 else each):
-            size = rng.uniform(0.1, 0.5, 2)
-            corner = rng.uniform(0, 1 - size)
-            rows.append([n, rng.integers(1, classes), i, *corner, *(corner + size), rng.random() < difficult])
-    return np.array(rows, np.float32).reshape(-1, 8) if rows else np.full((1, 8), -1, np.float32)
-
-
-def batch(
-    options: MultiBoxLossOptions, seed: int = 0, images: int = 3, side: int = 5, each: int = 3, spread: float = 1.0
-) -> Batch:
-    rng = np.random.default_rng(seed)
-    boxes = grid_priors(side)
-    prior = np.stack([boxes, np.tile(np.array([0.1, 0.1, 0.2, 0.2], np.float32), (len(boxes), 1))])
-    objects = 2 if options.map_object_to_agnostic else max(options.num_classes, 2)
-    label = truth_rows(rng, images, each, objects)
-    loc = rng.standard_normal((images, len(boxes) * options.loc_classes * 4)) * spread * 0.5
-    conf = rng.standard_normal((images, len(boxes) * options.num_classes)) * spread * 2
-    return tensors(loc, conf, prior, label)
-
-
-def tensors(loc: Any, conf: Any, prior: Any, label: Any) -> Batch:
-    loc, conf, prior, label = (torch.from_numpy(np.asarray(a, np.float32)) for a in (loc, conf, prior, label))
-    return loc, conf, prior.reshape(1, 2, -1), label.reshape(1, 1, -1, 8)
-
-
-def run(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu", top_diff: float = 1.0) -> list[Tensor]:
-    """Loss, gradient of the locations, gradient of the confidences, on the CPU."""
-    loc, conf, prior, label = (t.to(device) for t in inputs)
-    loc, conf = loc.detach().requires_grad_(), conf.detach().requires_grad_()
-    loss = multibox_loss(loc, conf, prior, label, options)
-    (loss * top_diff).backward()
-    assert loc.grad is not None
-    assert conf.grad is not None
-    return [loss.detach().cpu(), loc.grad.cpu(), conf.grad.cpu()]
-
-
-def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> reference.Answer:
-    """Runs op and reference on the same inputs and wants the same loss and gradients."""
-    loss, loc_diff, conf_diff = run(inputs, options, device)
-    expected = reference.multibox_loss(*(t.numpy() for t in inputs), options)
-    np.testing.assert_allclose(loss.item(), expected.loss, rtol=2e-5, atol=1e-7)
-    np.testing.assert_allclose(loc_diff.numpy(), expected.loc_diff, rtol=1e-4, atol=2e-6)
-    np.testing.assert_allclose(conf_diff.numpy(), expected.conf_diff, rtol=1e-4, atol=2e-6)
-    return expected
-
+from tests.ops.multibox_scenes import (
+    CODE,
+    LOSS,
+    Batch,
+    batch,
+    check,
+    options_strategy,
+    run,
+    tensors,
+)
 
 # ---- Every option against the reference
 
@@ -92,41 +36,6 @@ def test_codes(device: str, code_type: int, in_target: bool, use_prior: bool) ->
         4, code_type=code_type, variance_in_target=in_target, use_prior_for_matching=use_prior, bp_inside=True
     )
     assert check(batch(options), options, device).positives
-
-
-def options_strategy() -> st.SearchStrategy[MultiBoxLossOptions]:
-    @st.composite
-    def build(draw: st.DrawFn) -> MultiBoxLossOptions:
-        share = draw(st.booleans())
-        agnostic = draw(st.sampled_from([False, False, True]))
-        return MultiBoxLossOptions(
-            num_classes=2 if agnostic else draw(st.sampled_from([2, 3, 21, 70])),
-            share_location=share,
-            loc_loss_type=draw(st.sampled_from([LOSS.L2, LOSS.SMOOTH_L1])),
-            conf_loss_type=draw(st.sampled_from([LOSS.SOFTMAX, LOSS.LOGISTIC])),
-            loc_weight=draw(st.sampled_from([1.0, 0.5, 2.0])),
-            match_type=draw(st.sampled_from([LOSS.BIPARTITE, LOSS.PER_PREDICTION])),
-            overlap_threshold=draw(st.sampled_from([0.5, 0.35])),
-            use_prior_for_matching=draw(st.booleans()),
-            use_difficult_gt=draw(st.booleans()),
-            neg_pos_ratio=draw(st.sampled_from([3.0, 0.3, 1.5, 100.0])),
-            neg_overlap=draw(st.sampled_from([0.5, 0.3, 0.0])),
-            code_type=draw(st.sampled_from([CODE.CORNER, CODE.CENTER_SIZE, CODE.CORNER_SIZE])),
-            variance_in_target=draw(st.booleans()),
-            map_object_to_agnostic=agnostic,
-            ignore_cross_boundary_bbox=draw(st.booleans()),
-            bp_inside=draw(st.booleans()),
-            mining_type=draw(st.sampled_from([LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE]))
-            if share
-            else LOSS.NONE,
-            nms_threshold=draw(st.sampled_from([0.0, 0.0, 0.4, 0.7])),
-            nms_top_k=draw(st.sampled_from([-1, 0, 5, 200])),
-            use_prior_for_nms=draw(st.booleans()),
-            sample_size=draw(st.sampled_from([1, 16, 64])),
-            normalization=draw(st.sampled_from(NORMALIZATION.NormalizationMode.values())),
-        )
-
-    return build()
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -443,146 +352,3 @@ def test_numbers_that_are_not_finite_in_labels_or_variances_of_zero() -> None:
 def test_options_that_contradict_each_other(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NetError, match=message):
         MultiBoxLossOptions(**fields)
-
-
-# ---- The GPU against the CPU
-
-
-def tied_batch() -> Batch:
-    """Boxes, objects and scores from small pools: nearly everything is equal to something."""
-    rng = np.random.default_rng(0)
-    corners = rng.integers(0, 3, (150, 2)) / 4
-    prior = np.stack([np.concatenate([corners, corners + 0.5], 1), np.full((150, 4), 0.1)])
-    corners = rng.integers(0, 3, (20, 2)) / 4
-    image, zeros = np.sort(rng.integers(0, 2, (20, 1)), 0), np.zeros((20, 1))
-    label = np.concatenate([image, zeros + 1, zeros, corners, corners + 0.5, zeros], 1)
-    return tensors(np.zeros((2, 600)), rng.integers(0, 3, (2, 450)), prior, label)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
-@pytest.mark.parametrize(
-    "scene", ["random", "ties", "predictions matched", "classes matched", "over the boundary", "NaN"]
-)
-def test_emulated_gpu_decides_as_the_cpu(monkeypatch: pytest.MonkeyPatch, scene: str, mining: int, seed: int) -> None:
-    """To the box, and gradients to the bit, in whatever order threads run."""
-    options = MultiBoxLossOptions(3, mining_type=mining, code_type=CODE.CENTER_SIZE, neg_pos_ratio=1.5)
-    options = replace(options, conf_loss_type=LOSS.LOGISTIC if seed else LOSS.SOFTMAX)
-    if scene in ("predictions matched", "classes matched"):
-        by_class = scene == "classes matched"
-        options = replace(
-            options,
-            use_prior_for_matching=False,
-            share_location=not by_class,
-            mining_type=LOSS.NONE if by_class else mining,
-        )
-    if scene == "over the boundary":
-        options = replace(options, ignore_cross_boundary_bbox=True)
-    inputs = tied_batch() if scene == "ties" else batch(options, seed, images=3, side=9, each=10)
-    if scene == "NaN":
-        inputs[1][:, ::31] = math.nan
-    decided = multibox_loss_forward(*inputs, options.numbers())
-    loss, *gradients = run(inputs, options)
-    emulator.use(monkeypatch, seed=seed + 7)
-    for ours, theirs in zip(multibox_loss_forward(*inputs, options.numbers())[1:], decided[1:], strict=True):
-        assert torch.equal(ours, theirs)
-    emulated, *emulated_gradients = run(inputs, options)
-    torch.testing.assert_close(emulated, loss, rtol=1e-6, atol=0, equal_nan=True)
-    for ours, theirs in zip(emulated_gradients, gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("value", [3.0, -2.0, 0.0])
-def test_emulated_gpu_answers_a_label_that_is_no_class_with_nan(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    options = MultiBoxLossOptions(3)
-    loc, conf, prior, label = batch(options)
-    label[0, 0, 1, 1] = value
-    emulator.use(monkeypatch, seed=1)
-    assert math.isnan(run((loc, conf, prior, label), options)[0])
-
-
-def both(inputs: Batch, options: MultiBoxLossOptions) -> None:
-    """The GPU decides as the CPU does, to the box, and its sums differ by rounding alone."""
-    decided = multibox_loss_forward(*inputs, options.numbers())
-    on_gpu = multibox_loss_forward(*(t.cuda() for t in inputs), options.numbers())
-    for ours, theirs in zip(on_gpu[1:], decided[1:], strict=True):
-        assert torch.equal(ours.cpu(), theirs)
-    for ours, theirs in zip(run(inputs, options, "cuda"), run(inputs, options), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0, equal_nan=True)
-
-
-@pytest.mark.gpu
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(options_strategy(), st.integers(0, 1000), st.integers(1, 4), st.integers(2, 12), st.integers(0, 40))
-def test_gpu_random_options(options: MultiBoxLossOptions, seed: int, images: int, side: int, each: int) -> None:
-    both(batch(options, seed, images, side, each), options)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("mining", [LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
-def test_gpu_many_ties(mining: int) -> None:
-    both(tied_batch(), MultiBoxLossOptions(3, mining_type=mining))
-
-
-@pytest.mark.gpu
-def test_gpu_hundreds_of_equal_objects() -> None:
-    options = MultiBoxLossOptions(2, code_type=CODE.CENTER_SIZE)
-    loc, conf, prior, label = batch(options, images=1, side=30, each=1)
-    both((loc, conf, prior, label.expand(1, 1, 300, 8).contiguous()), options)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("images", "side"), [(2, 212), (64, 40)], ids=["90,000 boxes", "64 images"])
-def test_gpu_sizes(images: int, side: int) -> None:
-    options = MultiBoxLossOptions(21, code_type=CODE.CENTER_SIZE)
-    both(batch(options, images=images, side=side, each=6), options)
-
-
-@pytest.mark.gpu
-def test_gpu_repeats_itself() -> None:
-    options = MultiBoxLossOptions(21)
-    inputs = batch(options, images=8, side=40, each=10)
-    first = run(inputs, options, "cuda")
-    for _ in range(5):
-        for ours, before in zip(run(inputs, options, "cuda"), first, strict=True):
-            assert torch.equal(ours, before)
-
-
-@pytest.mark.gpu
-def test_gpu_graph_capture() -> None:
-    """A captured step, replayed on other numbers with padding for fewer objects, answers as a fresh one."""
-    options = MultiBoxLossOptions(5, code_type=CODE.CENTER_SIZE)
-    static = [t.cuda() for t in batch(options, seed=1, each=4)]
-    static[0].requires_grad_()
-    static[1].requires_grad_()
-
-    def step() -> list[Tensor]:
-        loss = multibox_loss(*static, options)
-        return [loss, *torch.autograd.grad(loss, static[:2])]
-
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = step()
-    for seed in (2, 3):
-        loc, conf, prior, label = batch(options, seed=seed, each=seed - 1)
-        padded = torch.full_like(static[3].cpu(), -1.0)
-        padded[:, :, : label.shape[2]] = label
-        with torch.no_grad():
-            for to, new in zip(static, (loc, conf, prior, padded), strict=True):
-                to.copy_(new)
-        graph.replay()
-        for ours, expected in zip(outputs, run((loc, conf, prior, padded), options), strict=True):
-            torch.testing.assert_close(ours.detach().cpu(), expected, rtol=1e-6, atol=0)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("value", [3.0, -2.0, 0.0])
-def test_gpu_labels_that_are_no_class_make_the_loss_nan(value: float) -> None:
-    options = MultiBoxLossOptions(3)
-    loc, conf, prior, label = batch(options)
-    label[0, 0, 1, 1] = value
-    assert math.isnan(run((loc, conf, prior, label), options, "cuda")[0])
