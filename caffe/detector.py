@@ -68,7 +68,7 @@ class Detector(Net):
         except ImportError:
             raise CaffeError(
                 "selective search takes the package selective_search_ijcv_with_python, which is not installed; "
-                "give windows of your own to detect_windows instead"
+                "give windows of your own instead: detect_windows, or detect --crop_mode=list with a .csv of them"
             ) from None
         paths = [os.path.abspath(name) for name in image_fnames]
         windows = selective_search.get_windows(paths, cmd="selective_search_rcnn")

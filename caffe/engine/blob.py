@@ -1,12 +1,14 @@
 """Blobs as pycaffe shows them: a shape, data and diff as numpy arrays that are live both ways.
 
 On the CPU `data` is a view of the tensor itself. On a GPU it is a copy on the host, brought up to date when asked for
-and taken to the device again before the next forward or backward reads it (Caffe's SyncedMemory).
+and taken to the device again before the next forward or backward reads it (Caffe's SyncedMemory). A blob keeps its memory
+as long as somebody holds an array of it and the shape stays: the array shows what later passes compute.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,26 +22,71 @@ from caffe.errors import CaffeError
 Array = NDArray[np.float32]
 
 
+def _same_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
 class _Side:
     """One of a blob's two tensors, data or diff, with its copy on the host if it lives on a device."""
 
     def __init__(self) -> None:
         self.tensor: Tensor | None = None
         self.host: Array | None = None
+        # The array whose views were handed out, and on the CPU the tensor that it is the memory of.
+        self._shown: weakref.ref[Array] | None = None
+        self._memory: Tensor | None = None
 
     def put(self, tensor: Tensor | None) -> None:
-        self.tensor, self.host = tensor, None
+        """Replaces the tensor. Arrays handed out before keep the old values."""
+        self.tensor, self.host, self._shown, self._memory = tensor, None, None, None
+
+    def update(self, tensor: Tensor) -> None:
+        """Takes values that a layer computed: arrays that were handed out and are still held show them."""
+        held = self._held(tensor)
+        if held is None:
+            self.put(tensor)
+        elif self._memory is not None and tensor.is_set_to(self._memory):
+            self.tensor = self._memory
+        elif self._memory is None:
+            # On a device: the host's copy is made again, in the same memory, when it is next asked for.
+            self.tensor, self.host = tensor, None
+        else:
+            if _same_memory(tensor, self._memory):
+                tensor = tensor.clone()  # copying between views that overlap has no defined result
+            # Through NumPy, so that autograd does not take it for a change of what an earlier pass has saved: as in Caffe,
+            # a backward reads what the blobs hold now.
+            torch.from_numpy(held).copy_(tensor)
+            self.tensor = self._memory
+
+    def is_shown(self) -> bool:
+        """Whether somebody holds an array that is the tensor's own memory."""
+        return self._memory is not None and self._shown is not None and self._shown() is not None
+
+    def _held(self, tensor: Tensor) -> Array | None:
+        """The array handed out, if it is still held and can take the values of `tensor`."""
+        held = None if self._shown is None else self._shown()
+        if held is None or held.shape != tuple(tensor.shape):
+            return None
+        return held if (tensor.device.type == "cpu") == (self._memory is not None) else None
 
     def array(self) -> Array:
         """The array to show; from now on what is written to it counts."""
         assert self.tensor is not None
+        held = self._held(self.tensor)
         if self.tensor.device.type == "cpu":
-            if not self.tensor.is_contiguous() or self.tensor.dtype != torch.float32:
-                self.tensor = self.tensor.float().contiguous()
-            return self.tensor.numpy()
-        if self.host is None:
-            self.host = self.tensor.float().cpu().contiguous().numpy()
-        return self.host
+            if held is None:
+                if not self.tensor.is_contiguous() or self.tensor.dtype != torch.float32:
+                    self.tensor = self.tensor.float().contiguous()
+                self._memory, held = self.tensor, self.tensor.numpy()
+        elif self.host is None:
+            if held is None:
+                held = np.empty(tuple(self.tensor.shape), np.float32)
+            torch.from_numpy(held).copy_(self.tensor)
+            self._memory, self.host = None, held
+        else:
+            held = self.host
+        self._shown = weakref.ref(held)
+        return held.view()  # a view's base is `held`, which lives as long as any view does
 
     def upload(self) -> None:
         """Takes to the device what may have been written to the host's copy."""
@@ -135,13 +182,17 @@ class Blob:
 
     def set_data(self, tensor: Tensor) -> None:
         """Makes `tensor` the data; the shape becomes its shape. A diff of another shape is dropped."""
-        self._data.put(tensor.detach())
+        self._data.update(tensor.detach())
         if tuple(tensor.shape) != self._shape:
             self._shape = tuple(tensor.shape)
             self._diff.put(None)
 
     def set_diff(self, tensor: Tensor) -> None:
-        self._diff.put(tensor.detach())
+        self._diff.update(tensor.detach())
+
+    def data_is_shown(self) -> bool:
+        """Whether somebody holds an array of the data, so that `set_data` writes into the tensor that is there."""
+        return self._data.is_shown()
 
     def has_diff(self) -> bool:
         return self._diff.tensor is not None

@@ -18,7 +18,8 @@ def _check_gpu(device: int) -> None:
     if device >= count:
         built = "" if torch.version.cuda else "; this PyTorch is built without CUDA"
         have = "no GPU" if count == 0 else f"{count} (0 to {count - 1})"
-        raise CaffeError(f"asked for GPU {device}, this machine has {have}{built}")
+        cpu = "" if count else "; the CPU is chosen by caffe.set_mode_cpu(), or by leaving out a command's -gpu"
+        raise CaffeError(f"asked for GPU {device}, this machine has {have}{built}{cpu}")
 
 
 def set_mode_cpu() -> None:

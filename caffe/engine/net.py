@@ -225,7 +225,7 @@ class Net(nn.Module):
                 outputs = tuple(self._source(step))
             else:
                 self._upload_parameters(step.layer)
-                inputs = [self.blobs[b].data_tensor() for b in step.bottoms]
+                inputs = [self._input(step, b) for b in step.bottoms]
                 if self.phase == TRAIN and step.need_backward:
                     outputs = self._recorded(i, inputs)
                 else:
@@ -240,6 +240,12 @@ class Net(nn.Module):
                         blob.set_diff(torch.full_like(output, weight))
                     loss += weight * float(output.detach().sum())
         return loss
+
+    def _input(self, step: Step, bottom: str) -> Tensor:
+        blob = self.blobs[bottom]
+        tensor = blob.data_tensor()
+        # What the layer keeps for its backward must outlive its own result in the same memory.
+        return tensor.clone() if bottom in step.tops and blob.data_is_shown() else tensor
 
     def _recorded(self, index: int, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """Runs one layer so that its backward can follow: from leaves of its own, so that it stays a layer's."""

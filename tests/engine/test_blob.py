@@ -68,3 +68,51 @@ def test_a_parameter_s_blob_follows_it() -> None:
     np.testing.assert_array_equal(blob.diff, [0, 0, 0])
     parameter.data = torch.ones(3) * 7
     np.testing.assert_array_equal(blob.data, [7, 7, 7])
+
+
+def test_new_values_go_into_the_memory_that_a_held_array_shows() -> None:
+    blob = Blob((2, 3))
+    corner = blob.data[1:, 1:]
+    blob.set_data(torch.arange(6.0).view(2, 3))
+    np.testing.assert_array_equal(corner, [[4, 5]])
+    corner[...] = -1
+    assert blob.data_tensor().tolist() == [[0, 1, 2], [3, -1, -1]]
+
+
+def test_without_a_held_array_the_tensor_is_taken_as_it_is() -> None:
+    blob = Blob((3,))
+    blob.data[...] = 1
+    values = torch.arange(3.0)
+    blob.set_data(values)
+    assert blob.data_tensor().data_ptr() == values.data_ptr()
+
+
+def test_new_values_may_overlap_what_is_held() -> None:
+    blob = Blob((2, 2))
+    held = blob.data
+    held[...] = [[0, 1], [2, 3]]
+    blob.set_data(blob.data_tensor().t())
+    np.testing.assert_array_equal(held, [[0, 2], [1, 3]])
+
+
+def test_a_held_array_is_no_change_of_what_autograd_saved() -> None:
+    blob = Blob()
+    leaf = torch.ones(2, requires_grad=True)
+    blob.set_data(leaf.exp())
+    held = blob.data
+    loss = (leaf.exp() * blob.data_tensor().requires_grad_()).sum()
+    blob.set_data(torch.zeros(2))
+    loss.backward()
+    assert held.tolist() == [0, 0]
+
+
+@pytest.mark.gpu
+def test_a_held_host_copy_shows_what_is_on_the_device_when_data_is_asked_for() -> None:
+    blob = Blob()
+    blob.set_data(torch.arange(3.0, device="cuda"))
+    held = blob.data
+    blob.set_data(torch.ones(3, device="cuda"))
+    assert np.shares_memory(held, blob.data)
+    np.testing.assert_array_equal(held, [1, 1, 1])
+    held[0] = 5
+    assert blob.data_tensor().tolist() == [5, 1, 1]
