@@ -99,7 +99,8 @@ class Prefetcher:
                     f"{_times(shape)} (channels × height × width). Give resize_param a size, or use a batch of 1"
                 )
             if record is not room or item == 0:
-                data[item] = torch.from_numpy(record)
+                # By NumPy, on this thread: PyTorch would wake its own, which then spin where the workers should run.
+                np.copyto(data[item].numpy(), record)
             labels.append(rows)
             if self._workers:
                 self._next = place + 1
