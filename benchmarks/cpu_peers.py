@@ -32,13 +32,12 @@ Array = np.ndarray[Any, Any]
 #: from a 1x3x300x300 blob to detections, K x 7
 Candidate = Callable[[Array], Array]
 
+CLASSES = 21
+BACKGROUND_BIAS = 5.0
+
 
 class Unsupported(Exception):
     """What keeps a candidate from running here."""
-
-
-CLASSES = 21
-BACKGROUND_BIAS = 5.0
 
 
 def make_engine() -> Net:
@@ -82,7 +81,7 @@ def engine_bf16(net: Net) -> Candidate:
     return run_bf16
 
 
-def pytorch(net: Net, channels_last: bool = False, bf16: bool = False) -> Candidate:
+def pytorch(net: Net, channels_last: bool = False) -> Candidate:
     """The network by hand; softmax by PyTorch, the last step by the engine's operator, as torchvision's is another."""
     peer = MDSSD300(CLASSES).eval()
     copy_weights(net, peer)
@@ -92,9 +91,8 @@ def pytorch(net: Net, channels_last: bool = False, bf16: bool = False) -> Candid
 
     @torch.inference_mode()
     def run(image: Array) -> Array:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            loc, conf = peer(torch.from_numpy(image).contiguous(memory_format=form))
-        return np.asarray(decode(loc.float(), conf.float(), prior))
+        loc, conf = peer(torch.from_numpy(image).contiguous(memory_format=form))
+        return np.asarray(decode(loc, conf, prior))
 
     return run
 
