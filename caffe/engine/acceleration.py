@@ -5,7 +5,10 @@ None of it is in a prototxt: it is chosen for the process (`runtime`), by flags 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType, MethodType
+from typing import Any
 
 import torch
 
@@ -32,8 +35,30 @@ def apply_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
+def memory_format() -> torch.memory_format:
+    """The order of axes that a GPU's convolutions are fastest with; docs/gpus.md has figures."""
+    return torch.contiguous_format if runtime.precision == "fp32" else torch.channels_last
+
+
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """The context in which a net runs at the chosen precision."""
     if runtime.precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def compiled(method: Callable[..., Any], backend: str = "inductor") -> Callable[..., Any]:
+    """A net's method for running layers, compiled anew for inputs of each shape."""
+    # Before each run PyTorch checks what a compilation assumes. That includes thousands of facts about the layers, which
+    # stay as they were set up; checking them takes longer than launching a forward. Without them nothing tells two nets
+    # apart, and PyTorch keeps compilations with the code, which nets share: so each gets a copy of it.
+    owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+
+    def worth_checking(guards: Sequence[Any]) -> list[bool]:
+        if not any(guard.name == "self" and guard.value is owner for guard in guards):
+            return [True] * len(guards)  # a part of a net that had to be split, whose code is shared
+        return [not guard.name.startswith("self.") or guard.name.endswith(".static_shape") for guard in guards]
+
+    options: dict[str, Any] = {"guard_filter_fn": worth_checking}
+    return torch.compile(MethodType(own, owner), dynamic=False, backend=backend, options=options)

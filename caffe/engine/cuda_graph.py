@@ -92,6 +92,16 @@ def capturable_steps(steps: Sequence[Step]) -> tuple[int, str | None]:
     return len(steps), None
 
 
+def compilable_steps(steps: Sequence[Step]) -> int:
+    """How many steps from the first on torch.compile takes whole."""
+    for i, step in enumerate(steps):
+        layer = step.layer
+        trims = isinstance(layer, DetectionOutput) and not layer.static_shape
+        if trims or layer.type_name in HOST_LAYERS:
+            return i
+    return len(steps)
+
+
 def label_blobs(steps: Sequence[Step]) -> frozenset[str]:
     """Source blobs that only MultiBoxLoss layers read, as labels: rows of image −1 may be added to them."""
     sources = {top for step in steps if isinstance(step.layer, SourceLayer) for top in step.tops}
@@ -167,15 +177,16 @@ class GraphedForward:
     def __init__(self, net: Any, recorder: Recorder | None = None) -> None:
         self.net = net
         self._recorder = recorder or CudaRecorder()
-        count, reason = capturable_steps(net.steps)
-        self._head, self._tail = net.steps[:count], net.steps[count:]
+        steps = net.inference_steps
+        count, reason = capturable_steps(steps)
+        self._head, self._tail = steps[:count], steps[count:]
         run_head = self._run_head
-        self._run: Callable[..., Any] = torch.compile(run_head, dynamic=False) if runtime.compile else run_head
+        self._run: Callable[..., Any] = acceleration.compiled(run_head) if runtime.compile else run_head
         self._recordings: dict[Key, _Recording] = {}
         if reason and runtime.rank == 0:
             log.info(
                 "net.cpp:284",
-                f"CUDA graph: holds {count} of {len(net.steps)} layers; {reason}, so it and what follows run one by one",
+                f"CUDA graph: holds {count} of {len(steps)} layers; {reason}, so it and what follows run one by one",
             )
 
     def __call__(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from caffe.engine import acceleration
+from caffe.engine.cuda_graph import GraphedForward, compilable_steps
+from caffe.engine.fused import fuse
 from caffe.engine.graph import filter_net, insert_splits
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
 from caffe.engine.runtime import runtime
@@ -64,16 +66,20 @@ class Net(nn.Module):
             step.layer.check_data(self.source_layers)
         self.train(self.phase == TRAIN)
         self._move(runtime.device)
-        self._graph = torch.compile(self._run_graph, dynamic=False) if runtime.compile else self._run_graph
-        self._cuda_graph: Any = None
         log_root("net.cpp:283", "Network initialization done.")
 
     def _move(self, device: torch.device) -> None:
         self.to(device)
         if device.type == "cuda":
             acceleration.apply_tf32()
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=acceleration.memory_format())  # type: ignore[call-overload]
         self.parameter_table.tie()
+        fusing = device.type == "cuda" and torch.version.cuda is not None
+        #: what runs a pass without gradients: `steps`, or fewer that do the same
+        self.inference_steps = fuse(self.steps) if fusing else self.steps
+        self._compiles = runtime.compile
+        self._run_head = acceleration.compiled(self._run_first) if runtime.compile else self._run_first
+        self._cuda_graph: GraphedForward | None = None
 
     # ---- what it consists of
 
@@ -134,8 +140,8 @@ class Net(nn.Module):
             return [self.blobs[top].data_tensor() for top in step.tops]
         batch = [t.to(self.device, non_blocking=True) for t in _as_tuple(step.layer())]
         if self.device.type == "cuda":
-            # cuDNN's fastest convolutions want channels last
-            batch = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in batch]
+            form = acceleration.memory_format()
+            batch = [t.contiguous(memory_format=form) if t.dim() == 4 else t for t in batch]
         return batch
 
     def forward(
@@ -152,27 +158,39 @@ class Net(nn.Module):
             loss, result = graphed(batch, frozenset(keep))
         else:
             with acceleration.autocast(self.device):
-                loss, result = self._graph(dict(batch), frozenset(keep))
+                loss, result = self._run_graph(dict(batch), frozenset(keep))
         for name, value in result.items():
             self.blobs[name].set_data(value)
         return loss, result
 
-    def _graphed_forward(self) -> Any:
+    def _graphed_forward(self) -> GraphedForward | None:
         """What runs a TEST net as a CUDA graph; None where that is not asked for."""
         if not runtime.graph or self.phase == TRAIN or torch.is_grad_enabled() or self.device.type != "cuda":
             return None
         if self._cuda_graph is None:
-            from caffe.engine.cuda_graph import GraphedForward  # needs this module
-
             self._cuda_graph = GraphedForward(self)
         return self._cuda_graph
 
     def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The whole net as a function of its source blobs; what compilation and CUDA graphs take."""
-        result: dict[str, Tensor] = {}
-        loss = self.run_steps(self.steps, blobs, keep, result)
+        """The whole net as a function of its source blobs."""
+        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        # A step that compilation must leave to Python would split the loop over all of them; so it and what follows run after.
+        count = compilable_steps(steps) if self._compiles else len(steps)
+        loss, result, blobs = self._run_head(blobs, keep, count)
+        if count < len(steps):
+            more = self.run_steps(steps[count:], blobs, keep, result)
+            loss = loss if more is None else more if loss is None else loss + more
         result.update(blobs)
         return torch.zeros((), device=self.device) if loss is None else loss, result
+
+    def _run_first(
+        self, blobs: dict[str, Tensor], keep: frozenset[str], count: int
+    ) -> tuple[Tensor | None, dict[str, Tensor], dict[str, Tensor]]:
+        """The first `count` steps: their loss, the blobs named in `keep`, those nobody read. What compilation takes."""
+        result: dict[str, Tensor] = {}
+        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        loss = self.run_steps(steps[:count], blobs, keep, result)
+        return loss, result, blobs
 
     def run_steps(
         self, steps: Sequence[Step], blobs: dict[str, Tensor], keep: frozenset[str], result: dict[str, Tensor]

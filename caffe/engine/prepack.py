@@ -1,6 +1,8 @@
-"""Convolutions on the CPU with their weights laid out for oneDNN once, and the ReLU behind them in the same pass.
+"""The weights of a TEST net that are not going to change, laid out for the device once.
 
-PyTorch lays weights out anew in every call, as they may have changed; a detector's do not. docs/cpu_speed.md has figures.
+On the CPU convolutions take them packed for oneDNN, with the ReLU behind them in the same pass: PyTorch lays weights out
+(and at bf16 rounds them) anew in every call, as they may have changed. docs/cpu_speed.md has figures. On a GPU at bf16
+they are rounded once.
 """
 
 from __future__ import annotations
@@ -11,47 +13,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caffe.engine.fused import convolutions
 from caffe.engine.layer import TEST
-from caffe.engine.layer_types.activation import ReLU
-from caffe.engine.layer_types.convolution import Convolution
+from caffe.engine.layer_types.convolution import Convolution, Deconvolution
 from caffe.engine.net import Net
 from caffe.engine.runtime import runtime
 
 
 def prepack(net: Net) -> int:
-    """Lays out the weights of a TEST net on the CPU for good: they must not change afterwards. Returns how many layers'.
+    """Lays out the weights of a TEST net for good: they must not change afterwards. Returns how many layers'.
 
-    Does nothing where it would not apply: on another device, at another precision than fp32, without oneDNN. With
-    gradients the layers compute as before.
+    The net is then for whole passes (`net()`). Does nothing where it would not apply: on the CPU without oneDNN, or at bf16
+    on a processor that it does not compute in; on a GPU at another precision. With gradients the layers compute as before.
     """
-    if net.phase != TEST or net.device.type != "cpu" or runtime.precision != "fp32" or runtime.compile:
+    if net.phase != TEST:
         return 0
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if net.device.type == "cuda":
+        return _round(net) if runtime.precision == "bf16" else 0
+    if net.device.type != "cpu" or runtime.compile or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return 0
+    dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return 0
     packed = 0
-    for step, following in zip(net.steps, [*net.steps[1:], None], strict=True):
-        layer = step.layer
-        if type(layer) is not Convolution or len(step.tops) != 1:
+    for _, layer, relu in convolutions(net.steps):
+        if layer.blobs[0].dtype != torch.float32:
             continue
-        if len(layer.geometry.kernel) != 2 or layer.channel_axis != 1 or layer.blobs[0].dtype != torch.float32:
-            continue
-        relu = following.layer if following is not None and following.bottoms == step.tops else None
-        if not isinstance(relu, ReLU) or not relu.in_place or relu.param.relu_param.negative_slope != 0:
-            relu = None
-        layer.forward = _Packed(layer, relu is not None)  # type: ignore[method-assign, assignment]
+        layer.forward = _Packed(layer, relu is not None, dtype)  # type: ignore[method-assign, assignment]
         if relu is not None:
             relu.forward = _Done(relu.forward)  # type: ignore[method-assign, assignment]
         packed += 1
     return packed
 
 
+def _round(net: Net) -> int:
+    """Weights of convolutions as bfloat16, which autocast would make of them in every pass."""
+    layers = [step.layer for step in net.steps if isinstance(step.layer, Convolution | Deconvolution)]
+    for layer in layers:
+        for blob in layer.blobs:
+            blob.data = blob.data.to(torch.bfloat16)
+    return len(layers)
+
+
 class _Packed:
     """A Convolution's forward from packed weights. They are laid out for one input shape, at its first appearance."""
 
-    def __init__(self, layer: Convolution, relu: bool) -> None:
-        self._layer, self._plain, self._relu = layer, layer.forward, relu
+    def __init__(self, layer: Convolution, relu: bool, dtype: torch.dtype) -> None:
+        self._layer, self._plain, self._relu, self._dtype = layer, layer.forward, relu, dtype
         self._shape: tuple[int, ...] = ()
         self._weight: Tensor | None = None
+        self._bias = layer.blobs[1].detach().to(dtype) if len(layer.blobs) > 1 else None
 
     def __call__(self, x: Tensor) -> Any:
         if torch.is_grad_enabled():
@@ -60,10 +71,11 @@ class _Packed:
         window = list(g.pad), list(g.stride), list(g.dilation), layer.group
         if self._weight is None or self._shape != tuple(x.shape):
             self._shape = tuple(x.shape)
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(layer.blobs[0].detach(), *window, list(x.shape))
-        bias = layer.blobs[1] if len(layer.blobs) > 1 else None
+            weight = layer.blobs[0].detach().to(self._dtype)
+            self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *window, list(x.shape))
         after = "relu" if self._relu else "none"
-        return torch.ops.mkldnn._convolution_pointwise(x, self._weight, bias, *window, after, [], "")
+        x = x.to(self._dtype)
+        return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *window, after, [], "")
 
 
 class _Done:

@@ -20,8 +20,18 @@ def normalize(x: Tensor, scale: Tensor, across_spatial: bool = False, eps: float
     projection, so it is the derivative only where the scales within a group are equal.
     Raises ValueError where the arguments do not fit each other.
     """
+    if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        return _in_pytorch(x, scale, across_spatial, eps)  # which compilation joins with what is around it
     y: Tensor = normalize_with_norm(x, scale, across_spatial, eps)[0]
     return y
+
+
+def _in_pytorch(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> Tensor:
+    _check(x, scale)
+    wide = x.to(scale.dtype)
+    over = list(range(1, x.dim())) if across_spatial else [1]
+    norm = (wide.square().sum(over, keepdim=True) + eps).sqrt()
+    return (wide / norm * (scale.view(-1, *[1] * (x.dim() - 2)) if scale.dim() else scale)).to(x.dtype)
 
 
 @torch.library.custom_op("caffe::normalize", mutates_args=())

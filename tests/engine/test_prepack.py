@@ -35,8 +35,24 @@ def test_same_blobs_in_every_shape_and_gradients_as_before() -> None:
 
 def test_left_alone_where_it_does_not_apply() -> None:
     assert prepack(Net(narrow_train(), 0)) == 0
-    acceleration.use("bf16")
+    acceleration.use(compile=True)
     try:
         assert prepack(Net(narrow_deploy(), 1)) == 0
+    finally:
+        acceleration.use()
+
+
+@torch.no_grad()
+def test_at_bf16() -> None:
+    """Where the processor computes in bfloat16: what autocast gives. Elsewhere: left alone."""
+    acceleration.use("bf16")
+    try:
+        net, packed = Net(narrow_deploy(), 1), Net(narrow_deploy(), 1)
+        packed.load_state_dict(net.state_dict())
+        assert (prepack(packed) > 40) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        data = {"data": torch.randn(1, 3, 300, 300) * 50}
+        for name in ("conv4_3", "fc7", "mbox_loc", "mbox_conf"):
+            expected, found = (n(data, [name])[1][name].float() for n in (net, packed))
+            assert float((found - expected).norm() / expected.norm()) < 0.02
     finally:
         acceleration.use()

@@ -84,6 +84,21 @@ def test_gradient_is_the_derivative_for_equal_scales(shared: bool, across_spatia
     assert torch.autograd.gradcheck(lambda x, s: normalize(x, s, across_spatial, 1e-3), (x, scale))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("across_spatial", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_compiled_without_gradients(shared: bool, across_spatial: bool, dtype: torch.dtype) -> None:
+    """Compilation takes it apart; the numbers stay."""
+    for shape in ((2, 5, 3, 4), (3, 7)):
+        x, _, scale = case(shape, shared, dtype, "cpu")
+        torch._dynamo.reset()
+        compiled = torch.compile(normalize, backend="eager", fullgraph=True, dynamic=False)
+        found = compiled(x, scale, across_spatial)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, normalize(x, scale, across_spatial))
+
+
 def test_op_is_registered_as_pytorch_wants_it() -> None:
     x, _, scale = case((2, 3, 4, 5), False, torch.float64, "cpu")
     x.requires_grad_()
