@@ -3,6 +3,8 @@
 Worker w of n makes places w, w + n, w + 2n, … of the stream, in order, into slots of memory that it shares with this
 process; labels and errors come back through a pipe of its own. So nothing is locked, results need no sorting, and an
 error comes up with the batch it belongs to. The memory is anonymous, hence not bound by the size of /dev/shm.
+
+For a GPU a thread puts the next batch together, in memory that the device copies from, while the device works on this one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import signal
 import traceback
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -60,24 +64,45 @@ class Prefetcher:
         batch_size: int,
         where: Callable[[int], str],
         workers: int | None = None,
+        ahead: bool | None = None,
     ) -> None:
+        """`workers`: processes, None: `default_workers`. `ahead`: whether a thread collects the next batch, None: for a GPU."""
         self._load, self._shape, self._batch_size, self._where = load, shape, batch_size, where
         self._workers = default_workers() if workers is None else workers
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection[Any, Any]] = []
-        self._next = self._asked = 0
+        #: places of the stream: the first not given out, not collected, not asked of the workers
+        self._given = self._next = self._asked = 0
+        self._ahead = ahead
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[tuple[Tensor, list[Array]]] | None = None
 
     def start_at(self, batch: int) -> None:
         """The next batch is number `batch`."""
-        if batch * self._batch_size != self._next:
+        if batch * self._batch_size != self._given:
             self.close()
-            self._next = batch * self._batch_size
+            self._given = self._next = batch * self._batch_size
 
     def batch(self) -> tuple[Tensor, list[Array]]:
         """The next batch: data [N, …] of one shape, and each record's label rows. DataError names a faulty record."""
+        if self._pending is not None:
+            wait_for([self._pending])  # an interrupt here leaves it pending
+            pending, self._pending = self._pending, None
+            result = pending.result()
+        else:
+            if self._workers and not self._processes:
+                self._start()
+            result = self._collect()
+        self._given += self._batch_size
+        if self._workers and (_on_gpu() if self._ahead is None else self._ahead):
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="next batch")
+            self._pending = self._thread.submit(self._collect)
+        return result
+
+    def _collect(self) -> tuple[Tensor, list[Array]]:
+        """The batch at `_next`, from the workers or made here."""
         places = range(self._next, self._next + self._batch_size)
-        if self._workers and not self._processes:
-            self._start()
         shape = self._shape
         data: Tensor | None = None
         labels: list[Array] = []
@@ -90,9 +115,7 @@ class Prefetcher:
                 record, rows = self._here(place, room)
             if data is None:
                 shape = record.shape
-                data = torch.empty(
-                    (self._batch_size, *shape), pin_memory=runtime.mode_gpu and torch.cuda.is_available()
-                )
+                data = torch.empty((self._batch_size, *shape), pin_memory=_on_gpu())
             if record.shape != shape:
                 raise DataError(
                     f"{self._where(place)}: its data is {_times(record.shape)}, that of the batch's first record "
@@ -137,7 +160,7 @@ class Prefetcher:
                 self._pipes.append(ours)
                 self._processes.append(process)
         except OSError as error:
-            self.close()
+            self._end_workers()
             raise DataError(f"cannot start {count} data workers: {error}. CAFFE_DATA_WORKERS sets how many") from None
         finally:
             cv2.setNumThreads(threads)
@@ -168,10 +191,10 @@ class Prefetcher:
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
             reason = ". Out of memory? CAFFE_DATA_WORKERS sets how many workers there are" if code == -9 else ""
-            self.close()
+            self._end_workers()
             raise DataError(f"{self._where(place)}: the data worker {how}{reason}") from None
         if error:
-            self.close()
+            self._end_workers()
             raise DataError(error)
         return self._slot(place) if record is None else record, rows
 
@@ -201,6 +224,13 @@ class Prefetcher:
 
     def close(self) -> None:
         """Ends the workers. The prefetcher may be used again afterwards: it then starts new ones."""
+        if self._pending is not None:
+            wait_for([self._pending])
+            self._pending = None
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        self._next = self._given
         pipes, self._pipes = self._pipes, []
         processes, self._processes = self._processes, []
         for pipe in pipes:
@@ -215,6 +245,10 @@ class Prefetcher:
     def __del__(self) -> None:
         if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
             self.close()
+
+
+def _on_gpu() -> bool:
+    return runtime.mode_gpu and torch.cuda.is_available()
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,98 @@
+"""Batches made ahead by worker processes, and by a thread that collects the next one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffe.data.prefetch import Array, Prefetcher
+from caffe.errors import DataError
+
+SHAPE = (1, 4, 5)
+BROKEN = 17
+
+
+def load(place: int, room: Array) -> tuple[Array, Array]:
+    if place == BROKEN:
+        raise DataError(f"record {place} is broken")
+    data = room if room.shape == SHAPE else np.empty(SHAPE, np.float32)
+    data[...] = place
+    return data, np.full((place % 3, 2), place, np.float32)
+
+
+def places(prefetcher: Prefetcher) -> list[int]:
+    """The records of the next batch, by their data; their labels must be theirs."""
+    data, labels = prefetcher.batch()
+    assert tuple(data.shape[1:]) == SHAPE
+    found = [int(item[0, 0, 0]) for item in data]
+    for item, place, rows in zip(data, found, labels, strict=True):
+        assert bool((item == place).all())
+        assert rows.shape == (place % 3, 2)
+        assert bool((rows == place).all())
+    return found
+
+
+def read(prefetcher: Prefetcher, count: int) -> None:
+    for _ in range(count):
+        prefetcher.batch()
+
+
+@pytest.fixture(params=[(0, False), (2, False), (2, True), (3, True)], ids=lambda p: f"{p[0]} workers{' ahead' * p[1]}")
+def prefetcher(request: pytest.FixtureRequest) -> Iterator[Prefetcher]:
+    workers, ahead = request.param
+    made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", workers, ahead)
+    yield made
+    made.close()
+
+
+def test_in_order_from_any_place_and_after_closing(prefetcher: Prefetcher) -> None:
+    assert places(prefetcher) == [0, 1, 2, 3]
+    assert places(prefetcher) == [4, 5, 6, 7]
+    prefetcher.start_at(2)  # where it is: nothing to do
+    assert places(prefetcher) == [8, 9, 10, 11]
+    prefetcher.start_at(1)
+    assert places(prefetcher) == [4, 5, 6, 7]
+    prefetcher.close()
+    assert places(prefetcher) == [8, 9, 10, 11]
+    prefetcher.start_at(100)
+    assert places(prefetcher) == [400, 401, 402, 403]
+
+
+def test_an_error_comes_with_its_batch_and_every_time(prefetcher: Prefetcher) -> None:
+    for batch in range(4):
+        assert places(prefetcher)[0] == 4 * batch
+    time.sleep(0.1)  # a thread that is ahead has met the error by now
+    for _ in range(2):
+        with pytest.raises(DataError, match="record 17 is broken"):
+            prefetcher.batch()
+    prefetcher.start_at(5)
+    assert places(prefetcher) == [20, 21, 22, 23]
+
+
+def test_a_worker_that_dies(prefetcher: Prefetcher) -> None:
+    if not prefetcher._workers:
+        pytest.skip("without workers there is none to die")
+    prefetcher.start_at(100)
+    assert places(prefetcher)[0] == 400
+    assert prefetcher._processes[0].pid is not None
+    os.kill(prefetcher._processes[0].pid, signal.SIGKILL)
+    with pytest.raises(DataError, match="the data worker was killed by SIGKILL"):
+        read(prefetcher, 10)  # what was made already is still good
+    assert places(prefetcher)[0] % 4 == 0, "goes on with whole batches"
+
+
+def test_no_process_outlives_its_prefetcher() -> None:
+    made = Prefetcher(load, SHAPE, 4, str, workers=2, ahead=True)
+    made.batch()
+    processes = [process.pid for process in made._processes]
+    del made
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.02)
