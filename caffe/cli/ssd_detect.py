@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -86,14 +85,17 @@ def _main(argv: Sequence[str]) -> None:
     lines: list[str] = []
     listed = []
     to_screen = not (flags.out_file or flags.json or flags.draw)
-    results = detector.detect_files(images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise")
+    results = detector.detect_files(
+        images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise",
+        threshold=min(flags.confidence_threshold, flags.draw_threshold),
+    )  # fmt: skip
     for path, image, detections in tqdm(results, total=len(images), unit="image", disable=None, leave=False):
         chosen = [d for d in detections if d.score >= flags.confidence_threshold]
         new = [_line(path, d) for d in chosen]
         if to_screen:
             tqdm.write("\n".join(new), end="\n" if new else "")
         lines += new
-        listed.append({"image": str(path), "detections": [asdict(d) for d in chosen]})
+        listed.append({"image": str(path), "detections": [d._asdict() for d in chosen]})
         if pictures is not None:
             pictures.write(path, image, detections)
     if flags.out_file:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from caffe import log
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.label_map import LabelMap
+from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
 from caffe.engine.layer_types.detection_output import DetectionOutput
@@ -33,8 +34,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Detection:
+class Detection(NamedTuple):
     """One object: its label, name and score (0 to 1), corners in pixels of the image (not clipped to it)."""
 
     label: int
@@ -121,12 +121,12 @@ class ImageDetector:
 
     # ---- images in memory
 
-    def detect(self, images: Sequence[Image]) -> list[list[Detection]]:
-        """The detections of each image, best score first; all that DetectionOutput lets through."""
+    def detect(self, images: Sequence[Image], threshold: float = 0.0) -> list[list[Detection]]:
+        """The detections of each image, best score first: all that DetectionOutput lets through of score `threshold` or more."""
         if not images:
             return []
         pending = self._launch([self._resized(image) for image in images], [image.shape[:2] for image in images])
-        return self._collect(pending)
+        return self._collect(pending, threshold)
 
     def _resized(self, image: Image) -> Image:
         """The image at the net's size and with its channels, H×W×C, uint8."""
@@ -145,17 +145,14 @@ class ImageDetector:
     def _launch(self, small: Sequence[Image], sizes: Sequence[tuple[int, ...]]) -> _Pending:
         """Starts the net on resized images. On a GPU it does not wait, for the upload, the net or the download."""
         device = self.net.device
-        pixels = torch.from_numpy(np.stack(small))
-        if device.type == "cuda":
-            pixels = pixels.pin_memory().to(device, non_blocking=True)
-        # bytes travel, and become numbers there; the order of the axes is the one that cuDNN likes best
+        pixels = torch.empty((len(small), *small[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        np.stack(small, out=pixels.numpy())
+        pixels = pixels.to(device, non_blocking=True)  # bytes travel, and become numbers there
         data = (pixels.to(torch.float32) - self._mean).permute(0, 3, 1, 2)
-        keep = frozenset({self._output})
-        if self._graphed is not None:
-            rows = self._graphed({self._input: data}, keep)[1][self._output]
-        else:
-            form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-            rows = self.net({self._input: data.contiguous(memory_format=form)}, keep)[1][self._output]
+        form = acceleration.memory_format() if device.type == "cuda" else torch.contiguous_format
+        batch = {self._input: data.contiguous(memory_format=form)}
+        run = self.net if self._graphed is None else self._graphed
+        rows = run(batch, frozenset({self._output}))[1][self._output]
         pending = _Pending(rows.reshape(-1, 7), [(int(s[0]), int(s[1])) for s in sizes])
         if device.type == "cuda":
             host = torch.empty(pending.rows.shape, dtype=rows.dtype, pin_memory=True)
@@ -164,19 +161,21 @@ class ImageDetector:
             pending.done.record()
         return pending
 
-    def _collect(self, pending: _Pending) -> list[list[Detection]]:
+    def _collect(self, pending: _Pending, threshold: float) -> list[list[Detection]]:
         """Waits for detections and brings them to pixels."""
         if pending.done is not None:
             pending.done.synchronize()
         rows = pending.rows.numpy()
+        # rows not in use have label −1; an image that fills up a batch has no size
+        used = (rows[:, 1] >= 0) & (rows[:, 0] < len(pending.sizes)) & (rows[:, 2] >= threshold)
+        rows = rows[used].astype(np.float64)
+        rows = rows[np.argsort(-rows[:, 2], kind="stable")]
+        images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
+        sides = np.array(pending.sizes, float).reshape(-1, 2)[:, [1, 0, 1, 0]]
+        rows[:, 3:] *= sides[images]
         result: list[list[Detection]] = [[] for _ in pending.sizes]
-        for row in rows[np.argsort(-rows[:, 2], kind="stable")].tolist():
-            index, label = int(row[0]), int(row[1])
-            if label < 0 or index >= len(result):  # a row not in use, or of an image that fills up a batch
-                continue
-            height, width = pending.sizes[index]
-            corners = [v * side for v, side in zip(row[3:], (width, height, width, height), strict=True)]
-            result[index].append(Detection(label, self._names[label], row[2], *corners))
+        for image, label, (score, *corners) in zip(images.tolist(), labels.tolist(), rows[:, 2:].tolist(), strict=True):
+            result[image].append(Detection(label, self._names[label], score, *corners))
         return result
 
     # ---- files, many of them
@@ -186,10 +185,13 @@ class ImageDetector:
         paths: Iterable[str | Path],
         batch_size: int = 1,
         *,
+        threshold: float = 0.0,
         workers: int = 2,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        """Path, image and detections of each file, in order. `workers` threads read, decode and resize ahead of the net.
+        """Path, image and detections (as `detect` gives them) of each file, in order.
+
+        `workers` threads read, decode and resize ahead of the net.
 
         On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or no image is a
         DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
@@ -209,11 +211,11 @@ class ImageDetector:
                     flying.append((batch, self._launch_read(batch, batch_size)))
                     batch = []
                 if len(flying) >= ahead:
-                    yield from self._landed(*flying.popleft())
+                    yield from self._landed(*flying.popleft(), threshold)
             if batch:
                 flying.append((batch, self._launch_read(batch, batch_size)))
             while flying:
-                yield from self._landed(*flying.popleft())
+                yield from self._landed(*flying.popleft(), threshold)
 
     def _read(self, path: Path) -> _Read:
         try:
@@ -228,8 +230,10 @@ class ImageDetector:
             small += [small[-1]] * (batch_size - len(small))
         return self._launch(small, [read.image.shape[:2] for read in batch if read.image is not None])
 
-    def _landed(self, batch: list[_Read], pending: _Pending) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        for read, detections in zip(batch, self._collect(pending), strict=True):
+    def _landed(
+        self, batch: list[_Read], pending: _Pending, threshold: float
+    ) -> Iterator[tuple[Path, Image, list[Detection]]]:
+        for read, detections in zip(batch, self._collect(pending, threshold), strict=True):
             assert read.image is not None
             yield read.path, read.image, detections
 
