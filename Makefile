@@ -6,10 +6,10 @@ CLANG := $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check format bench gpu-test gpu-bench proto clean
+.PHONY: help setup demo test lint types check format bench gpu-test gpu-sanitize gpu-bench proto clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/.ready: scripts/setup.sh pyproject.toml $(NATIVE)
 	@scripts/setup.sh
@@ -44,6 +44,13 @@ bench: .venv/.ready  ## every CPU benchmark; results as JSON under benchmarks/re
 
 gpu-test: .venv/.ready  ## the tests that need a GPU
 	@$(PY) -m pytest -q -m gpu
+
+SANITIZER = PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --target-processes all --kernel-name kns=caffe --error-exitcode 1
+
+# without PyTorch's caching of memory, so that every tensor has bounds; nothing can then be captured as a graph
+gpu-sanitize: .venv/.ready  ## the GPU layers' tests under compute-sanitizer
+	@for tool in memcheck racecheck initcheck synccheck; do echo "== $$tool"; \
+	  $(SANITIZER) --tool $$tool $(PY) -m pytest -q -m gpu -k "not capture and not random_options" tests/ops || exit 1; done
 
 gpu-bench: .venv/.ready  ## every GPU benchmark
 	@for program in benchmarks/gpu_*.py; do echo "== $$program"; $(PY) $$program || exit 1; done

@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 
 import caffe
 
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)], autouse=True)
+def _mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "gpu":
+        caffe.set_mode_gpu()
+    yield
+    caffe.set_mode_cpu()
+
+
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 

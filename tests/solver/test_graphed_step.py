@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,29 +158,56 @@ def test_keeps_the_updates_where_a_snapshot_wants_them() -> None:
             p.grad = None
 
 
-@pytest.mark.gpu
-def test_solver_trains_on_a_gpu_as_without_a_graph() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    weights = []
+@pytest.fixture
+def _gpu() -> Iterator[None]:
     mode = runtime.mode_gpu
-    try:
-        runtime.mode_gpu = True
-        for graph in (False, True):
-            acceleration.use(graph=graph)
-            param = solver_parameter("momentum: 0.9 max_iter: 8 random_seed: 3")
-            param.net_param.CopyFrom(text_format.Parse(NET, caffe_pb2.NetParameter()))
-            solver = Solver(param)
-            for i in range(8):
-                for name, value in batch(i, 3).items():
-                    solver.net.blobs[name].set_data(value.cuda())
-                solver.step(1)
-            if graph:
-                assert solver._graphed is not None
-                assert solver._graphed.recordings == 1
-            weights.append([p.detach().cpu() for p in solver.net.learnable_params])
-    finally:
-        acceleration.use()
-        runtime.mode_gpu = mode
+    runtime.mode_gpu = True
+    yield
+    acceleration.use()
+    runtime.mode_gpu = mode
+
+
+def solver_on_gpu(tmp_path: Path) -> Solver:
+    param = solver_parameter(f'momentum: 0.9 max_iter: 12 random_seed: 3 snapshot_prefix: "{tmp_path}/s"')
+    param.net_param.CopyFrom(text_format.Parse(NET, caffe_pb2.NetParameter()))
+    return Solver(param)
+
+
+def train(solver: Solver, first: int, end: int) -> list[Tensor]:
+    """Iterations `first` to `end`, each on a batch of its own; returns the weights."""
+    for i in range(first, end):
+        for name, value in batch(i, 3).items():
+            solver.net.blobs[name].set_data(value.cuda())
+        solver.step(1)
+    return [p.detach().cpu().clone() for p in solver.net.learnable_params]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("_gpu")
+def test_solver_trains_on_a_gpu_as_without_a_graph(tmp_path: Path) -> None:
+    weights = []
+    for graph in (False, True):
+        acceleration.use(graph=graph)
+        solver = solver_on_gpu(tmp_path)
+        weights.append(train(solver, 0, 8))
+    assert solver._graphed is not None
+    assert solver._graphed.recordings == 1
     for a, b in zip(*weights, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("_gpu")
+def test_a_run_on_graphs_goes_on_from_a_snapshot(tmp_path: Path) -> None:
+    """Both before and after the resumed solver has a recording: `restore` puts weights and history in their places."""
+    acceleration.use(graph=True)
+    whole = solver_on_gpu(tmp_path)
+    train(whole, 0, 6)
+    whole.snapshot()
+    expected = train(whole, 6, 12)
+    resumed = solver_on_gpu(tmp_path)
+    for _ in range(2):
+        resumed.restore(f"{tmp_path}/s_iter_6.solverstate")
+        for a, b in zip(train(resumed, 6, 12), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert resumed._graphed is not None
