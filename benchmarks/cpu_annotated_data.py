@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "1")
-
 import cv2
 import numpy as np
 from google.protobuf import text_format

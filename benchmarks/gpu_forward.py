@@ -5,13 +5,12 @@ Also the share of DetectionOutput in it, and the same network by hand in PyTorch
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import torch
 from cpu_forward import HEADS, copy_weights, engine_up_to_heads
 from mdssd_in_pytorch import MDSSD300
-from on_gpu import FORWARD_OPERATIONS, deploy_net, images, matrix_rate, milliseconds, need_gpu
+from on_gpu import FORWARD_OPERATIONS, begin, deploy_net, images, milliseconds
 from report import write_result
 
 from caffe.engine import acceleration
@@ -20,26 +19,18 @@ from caffe.engine.runtime import runtime
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32, help="images (default: 32)")
-    args = parser.parse_args()
-    need_gpu()
-    rate = matrix_rate()
-    figures: dict[str, Any] = {
-        "what": f"MDSSD300 forward, batch {args.batch}, bf16",
-        "bf16 matrix TFLOP/s": rate / 1e12,
-    }
+    batch, rate, figures = begin(__doc__, "MDSSD300 forward")
     with torch.no_grad():
         for settings in ({"graph": True}, {"graph": True, "compile": True}):
             name = " and ".join(settings)
             acceleration.use("bf16", **settings)
-            took, detection = with_detections(args.batch)
-            share = args.batch * FORWARD_OPERATIONS / (took / 1e3) / rate
+            took, detection = with_detections(batch)
+            share = batch * FORWARD_OPERATIONS / (took / 1e3) / rate
             print(f"{name}: {took:.2f} ms, {share:.1%} of the matrix rate (goal: over 40%)")
             print(f"{name}: DetectionOutput {detection / took:.1%} of the forward (goal: under 10%)", flush=True)
             figures[name] = {"ms": took, "of matrix rate": share, "DetectionOutput's share": detection / took}
         for compiled in (False, True):
-            engine, peer = against_pytorch(args.batch, compiled)
+            engine, peer = against_pytorch(batch, compiled)
             name = "engine / PyTorch by hand" + (", both compiled" if compiled else "")
             print(f"{name}: {engine / peer:.3f} (goal: at most 1)", flush=True)
             figures[name] = engine / peer

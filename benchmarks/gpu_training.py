@@ -5,12 +5,9 @@ A step is forward, loss, backward and update, counted as three forwards.
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 import torch
 from google.protobuf import text_format
-from on_gpu import FORWARD_OPERATIONS, matrix_rate, milliseconds, need_gpu, training_batch, training_net
+from on_gpu import FORWARD_OPERATIONS, begin, milliseconds, training_batch, training_net
 from report import write_result
 
 from caffe.engine import acceleration
@@ -26,23 +23,15 @@ RATE = 1e-6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32, help="images (default: 32)")
-    args = parser.parse_args()
-    need_gpu()
-    rate = matrix_rate()
-    figures: dict[str, Any] = {
-        "what": f"MDSSD300 training, batch {args.batch}, bf16",
-        "bf16 matrix TFLOP/s": rate / 1e12,
-    }
+    batch, rate, figures = begin(__doc__, "MDSSD300 training")
     for graph, compiled in ((False, False), (True, False), (True, True)):
         acceleration.use("bf16", compile=compiled)
-        net = training_net("MDSSD300", args.batch)
+        net = training_net("MDSSD300", batch)
         took = step_time(net, training_batch(net), graph)
         loss = loss_time(net, training_batch(net))
-        share = 3 * args.batch * FORWARD_OPERATIONS / (took / 1e3) / rate
+        share = 3 * batch * FORWARD_OPERATIONS / (took / 1e3) / rate
         name = ", ".join(["CUDA graph"] * graph + ["compiled"] * compiled) or "as it is"
-        print(f"{name}: {took:.1f} ms a step, {args.batch / took * 1e3:.0f} images a second")
+        print(f"{name}: {took:.1f} ms a step, {batch / took * 1e3:.0f} images a second")
         print(f"{name}: {share:.1%} of the matrix rate (goal: over 35%)")
         print(f"{name}: MultiBoxLoss {loss / took:.1%} of the step (goal: under 5%)", flush=True)
         figures[name] = {"ms": took, "of matrix rate": share, "MultiBoxLoss's share": loss / took}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from caffe.engine import acceleration
 from caffe.engine.net import Net
+from caffe.engine.prepack import prepack
 from caffe.engine.runtime import runtime
 from caffe.proto.text import read_net
 
@@ -31,6 +35,16 @@ def need_gpu() -> None:
         print(f"{Path(sys.argv[0]).name}: needs the CUDA layers; install with nvcc on PATH (docs/gpus.md)")
         sys.exit(1)
     runtime.mode_gpu = True
+
+
+def begin(description: str | None, what: str) -> tuple[int, float, dict[str, Any]]:
+    """The batch size from the command line, the device's matrix rate, and a dictionary of figures that begins with both."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=32, help="images (default: 32)")
+    batch = parser.parse_args().batch
+    need_gpu()
+    rate = matrix_rate()
+    return batch, rate, {"what": f"{what}, batch {batch}, bf16", "bf16 matrix TFLOP/s": rate / 1e12}
 
 
 def milliseconds(run: Callable[[], object], rounds: int = 50, warm_up: int = 10) -> float:
@@ -55,12 +69,13 @@ def matrix_rate(size: int = 8192) -> float:
 
 
 def deploy_net(name: str, background_bias: float = 5.0) -> Net:
-    """models/<name>/VOC/deploy.prototxt with random weights, the background likely, as in a photograph."""
+    """models/<name>/VOC/deploy.prototxt as ImageDetector has it: random weights, the background likely as in a photograph."""
     torch.manual_seed(0)
     net = Net(read_net(MODELS / name / "VOC" / "deploy.prototxt"), phase=1)
     for step in net.steps:
         if step.layer.name.endswith("_mbox_conf"):
             step.layer.blobs[1].data.view(-1, CLASSES)[:, 0] += background_bias
+    prepack(net)
     return net
 
 
@@ -96,4 +111,4 @@ def training_batch(net: Net, boxes_an_image: int = 3) -> dict[str, Tensor]:
 def images(batch: int, height: int, *, channels: int = 3, width: int | None = None) -> Tensor:
     """Random images in device memory, as the mean has been taken from them."""
     pixels = torch.randn(batch, channels, height, width or height, device=runtime.device) * 50
-    return pixels.contiguous(memory_format=torch.channels_last)
+    return pixels.contiguous(memory_format=acceleration.memory_format())

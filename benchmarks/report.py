@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("GLOG_minloglevel", "1")  # figures, not the set-up of nets
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
