@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,32 @@ def test_two_ranks_are_one_with_twice_the_iter_size(workdir: Path, solver_param:
     assert resumed.net.source_layers[0].batch == 6
     resumed.step(3)
     for ours, theirs in zip(two, [p.detach().numpy() for p in resumed.net.learnable_params], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
+
+
+def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    """Two of its agents, as on two machines: the weights are those of one process with twice the iter_size."""
+    param = solver_param('type: "Adam" base_lr: 0.01')
+    (workdir / "solver.prototxt").write_text(text_format.MessageToString(param))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(number),
+             "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port),
+             str(HERE / "rank_driver.py"), "train", "-solver", "solver.prototxt"],
+            env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    for code, output in map(finish, machines):
+        assert code == 0, output
+    one = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
+    one.step(6)
+    together = stored("line_iter_6.caffemodel")
+    for ours, theirs in zip(together, [p.detach().numpy() for p in one.net.learnable_params], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
 
 
