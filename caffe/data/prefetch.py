@@ -14,14 +14,16 @@ import mmap
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -34,10 +36,13 @@ from caffe.engine.runtime import runtime
 from caffe.errors import DataError
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
 #: makes the record at a place of the stream: its data (in the array given, where the shape fits) and its label rows
 Load = Callable[[int, Array], tuple[Array, Array]]
 
 _MAX_DEFAULT_WORKERS = 8
+#: seconds that a worker has to come to an end before it is killed
+_PATIENCE = 2.0
 #: this process's ends of all workers' pipes; a later worker must not keep them open
 _own_ends: weakref.WeakSet[Connection[Any, Any]] = weakref.WeakSet()
 
@@ -74,7 +79,6 @@ class Prefetcher:
         #: places of the stream: the first not given out, not collected, not asked of the workers
         self._given = self._next = self._asked = 0
         self._ahead = ahead
-        self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[tuple[Tensor, list[Array]]] | None = None
 
     def start_at(self, batch: int) -> None:
@@ -95,9 +99,7 @@ class Prefetcher:
             result = self._collect()
         self._given += self._batch_size
         if self._workers and (_on_gpu() if self._ahead is None else self._ahead):
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, thread_name_prefix="next batch")
-            self._pending = self._thread.submit(self._collect)
+            self._pending = _in_a_thread(self._collect)
         return result
 
     def _collect(self) -> tuple[Tensor, list[Array]]:
@@ -225,7 +227,11 @@ class Prefetcher:
     def close(self) -> None:
         """Ends the workers. The prefetcher may be used again afterwards: it then starts new ones."""
         if self._pending is not None:
-            wait_for([self._pending])
+            if not wait_for([self._pending], timeout=_PATIENCE).done:
+                for process in self._processes:  # one hangs; the thread that waits for it gives up when it ends
+                    with suppress(ValueError):  # which that thread has closed by now
+                        process.kill()
+                wait_for([self._pending])
             self._pending = None
         self._end_workers()
 
@@ -236,7 +242,7 @@ class Prefetcher:
         for pipe in pipes:
             pipe.close()
         for process in processes:
-            process.join(2)
+            process.join(_PATIENCE)
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -245,6 +251,20 @@ class Prefetcher:
     def __del__(self) -> None:
         if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
             self.close()
+
+
+def _in_a_thread(work: Callable[[], T]) -> Future[T]:
+    """What `work` will have returned or raised. The thread does not keep the program from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="next batch", daemon=True).start()
+    return future
 
 
 def _on_gpu() -> bool:

@@ -75,9 +75,9 @@ def test_an_error_comes_with_its_batch_and_every_time(prefetcher: Prefetcher) ->
     assert places(prefetcher) == [20, 21, 22, 23]
 
 
-def test_a_worker_that_dies(prefetcher: Prefetcher) -> None:
-    if not prefetcher._workers:
-        pytest.skip("without workers there is none to die")
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_worker_that_dies(ahead: bool) -> None:
+    prefetcher = Prefetcher(load, SHAPE, 4, str, 2, ahead)
     prefetcher.start_at(100)
     assert places(prefetcher)[0] == 400
     assert prefetcher._processes[0].pid is not None
@@ -85,6 +85,22 @@ def test_a_worker_that_dies(prefetcher: Prefetcher) -> None:
     with pytest.raises(DataError, match="the data worker was killed by SIGKILL"):
         read(prefetcher, 10)  # what was made already is still good
     assert places(prefetcher)[0] % 4 == 0, "goes on with whole batches"
+    prefetcher.close()
+
+
+def hang(place: int, room: Array) -> tuple[Array, Array]:
+    if place == 5:
+        time.sleep(1000)
+    return load(place, room)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_worker_that_hangs_does_not_keep_it_open(ahead: bool) -> None:
+    prefetcher = Prefetcher(hang, SHAPE, 4, str, 2, ahead)
+    assert places(prefetcher) == [0, 1, 2, 3]
+    started = time.monotonic()
+    prefetcher.close()
+    assert time.monotonic() - started < 10
 
 
 def test_no_process_outlives_its_prefetcher() -> None:
