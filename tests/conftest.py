@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from caffe.engine import acceleration
+from caffe.engine.runtime import runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 # The generators are programs of the checkout, not part of the installed package. Last, so that an installed caffe wins.
@@ -41,6 +45,15 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def nets_on_gpu() -> Iterator[None]:
+    """Nets are made on the GPU; the mode, and what caffe.engine.acceleration chose, are put back afterwards."""
+    runtime.mode_gpu = True
+    yield
+    acceleration.use()
+    runtime.mode_gpu = False
 
 
 @pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])

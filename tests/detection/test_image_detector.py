@@ -110,18 +110,11 @@ def test_broken_files_are_raised_or_reported(
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("nets_on_gpu")
 def test_graph_on_a_gpu(model: tuple[Path, Path], files: list[Path]) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    from caffe.engine.modes import set_mode_cpu, set_mode_gpu
-
-    set_mode_gpu()
-    try:
-        graphed, plain = ImageDetector(*model), ImageDetector(*model, graph=False)
-        for batch in (1, 2):
-            same(
-                flat([d for *_, d in graphed.detect_files(files, batch)]),
-                flat([d for *_, d in plain.detect_files(files, batch)]),
-            )
-    finally:
-        set_mode_cpu()
+    graphed, plain = ImageDetector(*model), ImageDetector(*model, graph=False)
+    for batch in (1, 2):
+        same(
+            flat([d for *_, d in graphed.detect_files(files, batch)]),
+            flat([d for *_, d in plain.detect_files(files, batch)]),
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from google.protobuf import text_format
@@ -143,23 +141,12 @@ def test_only_labels_of_the_loss_are_padded() -> None:
     assert label_blobs(Net(param, 0).steps) == frozenset(), "padding would show in 'seen'"
 
 
-@pytest.fixture
-def _cuda_graphs() -> Any:
-    mode = runtime.mode_gpu
-    runtime.mode_gpu = True
-    acceleration.use(graph=True)
-    yield
-    acceleration.use()
-    runtime.mode_gpu = mode
-
-
 @pytest.mark.gpu
-@pytest.mark.usefixtures("_cuda_graphs")
+@pytest.mark.usefixtures("nets_on_gpu")
 @torch.no_grad()
 def test_deploy_net_on_a_gpu() -> None:
     """Through Net's own forward: captured by CUDA, and equal to running layer by layer."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
+    acceleration.use(graph=True)
     net = Net(narrow_deploy(), 1)
     for seed in range(4):
         batch = {"data": image(seed, 1, 3, 300, 300)["data"].cuda() * 50}

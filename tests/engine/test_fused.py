@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from caffe.engine import acceleration
 from caffe.engine.fused import ConvolutionReLU, fuse
 from caffe.engine.net import Net
 from caffe.engine.prepack import prepack
-from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
 from tests.narrow import narrow_deploy
 
@@ -86,17 +84,8 @@ def test_without_such_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(tried) == 1
 
 
-@pytest.fixture
-def _gpu() -> Iterator[None]:
-    mode = runtime.mode_gpu
-    runtime.mode_gpu = True
-    yield
-    acceleration.use()
-    runtime.mode_gpu = mode
-
-
 @pytest.mark.gpu
-@pytest.mark.usefixtures("_gpu")
+@pytest.mark.usefixtures("nets_on_gpu")
 @pytest.mark.parametrize("precision", acceleration.PRECISIONS)
 @pytest.mark.parametrize(
     "window",
@@ -124,7 +113,7 @@ def test_on_a_gpu(window: str, precision: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("_gpu")
+@pytest.mark.usefixtures("nets_on_gpu")
 @torch.no_grad()
 def test_prepacked_at_bf16_on_a_gpu() -> None:
     acceleration.use("bf16")

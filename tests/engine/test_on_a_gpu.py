@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,18 +11,17 @@ from caffe.engine.net import Net
 from caffe.engine.runtime import runtime
 from tests.narrow import narrow_deploy, narrow_train
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("nets_on_gpu")]
 PREDICTIONS = ["conv4_3", "fc7", "mbox_loc", "mbox_conf", "mbox_priorbox"]
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    yield
-    acceleration.use()
+def on_cpu(param: object, phase: int) -> Net:
     runtime.mode_gpu = False
+    return Net(param, phase)
 
 
 def on_gpu(param: object, like: Net) -> Net:
+    """A net with the weights of one on the CPU."""
     runtime.mode_gpu = True
     net = Net(param, like.phase)
     net.load_state_dict(like.state_dict())
@@ -41,7 +38,7 @@ def distance(ours: Tensor, expected: Tensor) -> float:
     ("precision", "compiled", "most"), [("fp32", False, 1e-5), ("tf32", False, 1e-2), ("bf16", False, 0.05), ("bf16", True, 0.05)]
 )  # fmt: skip
 def test_detection_as_on_the_cpu(precision: str, compiled: bool, most: float) -> None:
-    expected_net = Net(narrow_deploy(), 1)
+    expected_net = on_cpu(narrow_deploy(), 1)
     data = torch.randn(2, 3, 300, 300) * 50
     expected = expected_net({"data": data}, PREDICTIONS)[1]
     acceleration.use(precision, compile=compiled)
@@ -52,7 +49,7 @@ def test_detection_as_on_the_cpu(precision: str, compiled: bool, most: float) ->
 
 
 def test_training_as_on_the_cpu() -> None:
-    expected_net = Net(narrow_train(), 0)
+    expected_net = on_cpu(narrow_train(), 0)
     label = torch.zeros(1, 1, 4, 8)
     label[0, 0, :, 0] = torch.tensor([0, 0, 1, 1])
     label[0, 0, :, 1] = torch.tensor([1, 2, 3, 4])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from caffe.engine import acceleration
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
 from caffe.solver.graphed_step import WARM_UPS, GraphedStep, obstacle
 from caffe.solver.solver import Solver
@@ -158,15 +156,6 @@ def test_keeps_the_updates_where_a_snapshot_wants_them() -> None:
             p.grad = None
 
 
-@pytest.fixture
-def _gpu() -> Iterator[None]:
-    mode = runtime.mode_gpu
-    runtime.mode_gpu = True
-    yield
-    acceleration.use()
-    runtime.mode_gpu = mode
-
-
 def solver_on_gpu(tmp_path: Path) -> Solver:
     param = solver_parameter(f'momentum: 0.9 max_iter: 12 random_seed: 3 snapshot_prefix: "{tmp_path}/s"')
     param.net_param.CopyFrom(text_format.Parse(NET, caffe_pb2.NetParameter()))
@@ -183,7 +172,7 @@ def train(solver: Solver, first: int, end: int) -> list[Tensor]:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("_gpu")
+@pytest.mark.usefixtures("nets_on_gpu")
 def test_solver_trains_on_a_gpu_as_without_a_graph(tmp_path: Path) -> None:
     weights = []
     for graph in (False, True):
@@ -197,7 +186,7 @@ def test_solver_trains_on_a_gpu_as_without_a_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("_gpu")
+@pytest.mark.usefixtures("nets_on_gpu")
 def test_a_run_on_graphs_goes_on_from_a_snapshot(tmp_path: Path) -> None:
     """Both before and after the resumed solver has a recording: `restore` puts weights and history in their places."""
     acceleration.use(graph=True)
