@@ -16,6 +16,8 @@ from caffe.engine.net import Net
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from tests.narrow import narrow_deploy, narrow_train
+from tests.solver.test_graphed_step import NET
+from tests.solver.test_graphed_step import batch as boxes_of
 
 ONE_LAYER = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -127,6 +129,24 @@ def test_nets_compiled_from_one_method_keep_apart() -> None:
         assert not net(data)[1]["conv"].any(), "weights became part of the compilation"
     larger = {"data": torch.randn(1, 3, 9, 8)}
     assert nets[0](larger)[1]["conv"].shape == (1, 2, 7, 6)
+
+
+def test_compiled_training_follows_weights_and_shapes() -> None:
+    nets = [Net(text_format.Parse(NET, caffe_pb2.NetParameter()), 0) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    torch._dynamo.reset()
+    nets[1]._compiles = True
+    nets[1]._run_head = acceleration.compiled(nets[1]._run_first, backend="aot_eager")
+    for i, boxes in enumerate((3, 3, 5, 3)):
+        losses = [net(boxes_of(i, boxes))[0] for net in nets]
+        assert float(losses[1].detach()) == pytest.approx(float(losses[0].detach()), rel=1e-5)
+        gradients = [torch.autograd.grad(loss, net.learnable_params) for loss, net in zip(losses, nets, strict=True)]
+        for ours, expected in zip(*reversed(gradients), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+        with torch.no_grad():
+            for net in nets:
+                for parameter, gradient in zip(net.learnable_params, gradients[0], strict=True):
+                    parameter -= 0.1 * gradient
 
 
 @torch.no_grad()
