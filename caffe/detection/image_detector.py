@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -186,18 +187,20 @@ class ImageDetector:
         batch_size: int = 1,
         *,
         threshold: float = 0.0,
-        workers: int = 2,
+        workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
         """Path, image and detections (as `detect` gives them) of each file, in order.
 
-        `workers` threads read, decode and resize ahead of the net.
+        `workers` threads read, decode and resize ahead of the net (None: 2, for a GPU one a core and at most 8).
 
         On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or no image is a
         DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
         """
         flying: deque[tuple[list[_Read], _Pending]] = deque()
         ahead = 2 if self._graphed is not None else 1
+        if workers is None:
+            workers = min(8, len(os.sched_getaffinity(0))) if self.net.device.type == "cuda" else 2
         with ThreadPoolExecutor(max_workers=workers) as pool:
             batch: list[_Read] = []
             for read in _ahead(pool, self._read, map(Path, paths), 2 * batch_size + workers):
