@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
-from caffe import log
 from caffe.errors import CaffeError
+
+#: on a terminal below the "^C", and the progress bar
+_STOPPING = b"\nStopping after this iteration, with a snapshot; Ctrl-C again ends at once.\n"
 
 
 class Action(enum.Enum):
@@ -57,8 +61,8 @@ class SignalRequests:
             raise KeyboardInterrupt
         if action is Action.STOP:
             self._stopping = True
-            log.info(
-                "signal_handler.cpp:20", "Stopping after this iteration, with a snapshot; Ctrl-C again ends at once."
-            )
+            # Past sys.stderr and the log: the signal may have come while they were writing, and they take no second writer.
+            with suppress(OSError):
+                os.write(2, _STOPPING if os.isatty(2) else _STOPPING.lstrip())
         if action is not Action.NONE and action not in self._pending:
             self._pending.append(action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from caffe import log
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.solver.requests import Action, SignalRequests
@@ -198,6 +200,28 @@ def test_second_interrupt_ends_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class InterruptedFile(io.RawIOBase):
+    """A file to which each write is interrupted by Ctrl-C."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return len(data)
+
+
+def test_an_interrupt_while_the_log_is_written(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with SignalRequests(Action.STOP, Action.NONE) as requests:
+        monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BufferedWriter(InterruptedFile())))
+        log.info("solver.cpp:243", "Iteration 100, loss = 1")
+        monkeypatch.undo()
+        assert requests() is Action.STOP
+    assert "Stopping after this iteration, with a snapshot" in capfd.readouterr().err
 
 
 def test_stop_during_a_test(solver_param: Make, capfd: pytest.CaptureFixture[str]) -> None:
