@@ -76,6 +76,7 @@ class Prefetcher:
         self._workers = default_workers() if workers is None else workers
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection[Any, Any]] = []
+        self._stop: Callable[[], object] = lambda: None
         #: places of the stream: the first not given out, not collected, not asked of the workers
         self._given = self._next = self._asked = 0
         self._ahead = ahead
@@ -146,6 +147,8 @@ class Prefetcher:
 
     def _start(self) -> None:
         count, size = self._workers, int(np.prod(self._shape)) * 4
+        # Not __del__: of objects that end together, a pipe may be finished before its prefetcher, and be closed twice.
+        self._stop = weakref.finalize(self, _stop, self._pipes, self._processes, os.getpid())
         self._slots = max(2 * self._batch_size, 2 * count)
         self._memory = mmap.mmap(-1, max(1, self._slots * size))
         context = multiprocessing.get_context("fork")
@@ -237,20 +240,25 @@ class Prefetcher:
 
     def _end_workers(self) -> None:
         self._next = self._given
-        pipes, self._pipes = self._pipes, []
-        processes, self._processes = self._processes, []
-        for pipe in pipes:
-            pipe.close()
-        for process in processes:
-            process.join(_PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
+        self._stop()
+        self._pipes, self._processes = [], []
 
-    def __del__(self) -> None:
-        if getattr(self, "_processes", None) and self._processes[0]._parent_pid == os.getpid():  # type: ignore[attr-defined]
-            self.close()
+
+def _stop(pipes: list[Connection[Any, Any]], processes: list[BaseProcess], starter: int) -> None:
+    """Ends the workers that the process `starter` has started; a worker that was forked later has none to end."""
+    if os.getpid() != starter:
+        return
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        with suppress(
+            ValueError
+        ):  # at the program's end a thread may be waiting for it too, and learn first that it ended
+            process.close()
 
 
 def _in_a_thread(work: Callable[[], T]) -> Future[T]:

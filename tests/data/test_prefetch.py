@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +103,25 @@ def test_a_worker_that_hangs_does_not_keep_it_open(ahead: bool) -> None:
     started = time.monotonic()
     prefetcher.close()
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("what", ["load", "hang"])
+def test_a_program_ends_without_closing_it(what: str, ahead: bool) -> None:
+    """Silently, and before long, also where objects that end together are finished in any order."""
+    program = f"""
+import gc
+from tests.data.test_prefetch import SHAPE, Prefetcher, {what}
+made = Prefetcher({what}, SHAPE, 4, str, 2, {ahead})
+made.batch()
+made.itself = made  # a cycle
+if {what!r} == "load":
+    del made
+    gc.collect()
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_process_outlives_its_prefetcher() -> None:
