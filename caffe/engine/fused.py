@@ -1,6 +1,6 @@
 """Convolution, bias and ReLU as one kernel of cuDNN, in passes without gradients on an NVIDIA GPU.
 
-PyTorch adds the bias and applies the ReLU in passes of their own over memory; docs/gpus.md says what that took.
+PyTorch adds the bias and applies the ReLU in passes of their own over memory.
 """
 
 from __future__ import annotations
