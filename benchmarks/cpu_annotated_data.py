@@ -22,13 +22,13 @@ import numpy as np
 from google.protobuf import text_format
 from report import write_result
 
-import caffe.data.records as records
-import caffe.data.transform as transform
+import caffe.data.augment.transform as transform
+import caffe.data.feed.records as records
+from caffe.data.feed.memory import keep_freed_memory
 from caffe.data.lmdb_source import LmdbWriter
 from caffe.engine.layer_types.lmdb_data import AnnotatedData
-from caffe.engine.memory import keep_freed_memory
-from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 
 BATCH = 32
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "bccd" / "BCCD" / "JPEGImages"

@@ -14,7 +14,7 @@ from report import time_in_turn, write_result
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe.engine.memory import keep_freed_memory
+from caffe.data.feed.memory import keep_freed_memory
 from caffe.engine.net import Net
 from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss
 from caffe.proto import caffe_pb2

@@ -20,9 +20,9 @@ import numpy as np
 from on_gpu import MODELS, deploy_net, need_gpu
 from report import write_result
 
-from caffe.detection.image_detector import Image, ImageDetector
 from caffe.engine import acceleration
 from caffe.engine.weights import save
+from caffe.image_detector import Image, ImageDetector
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from report import write_result
 
 from caffe.engine import acceleration
 from caffe.engine.layer_types.detection_output import DetectionOutput
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 
 
 def main() -> None:

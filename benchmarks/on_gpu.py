@@ -15,8 +15,8 @@ from torch import Tensor
 from caffe.engine import acceleration
 from caffe.engine.net import Net
 from caffe.engine.prepack import prepack
-from caffe.engine.runtime import runtime
 from caffe.proto.text import read_net
+from caffe.runtime import runtime
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 #: multiplications and additions of one MDSSD300 forward: 2 x 67.03 G, of its convolutions alone

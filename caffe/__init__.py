@@ -21,7 +21,7 @@ _WHERE = {
     "set_mode_cpu": "caffe.engine.modes",
     "set_mode_gpu": "caffe.engine.modes",
     "set_device": "caffe.engine.modes",
-    "set_random_seed": "caffe.engine.runtime",
+    "set_random_seed": "caffe.runtime",
     "layer_type_list": "caffe.engine.modes",
     "Layer": "caffe.engine.modes",
     "Classifier": "caffe.classifier",

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from caffe.errors import CaffeError, NetError
+from caffe.files import replacing
 from caffe.proto import caffe_pb2
-from caffe.proto.atomic import replacing
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 #: layers that work in place

@@ -11,7 +11,7 @@ from typing import Any
 
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 from caffe.proto.text import to_text
 from prototxt_gen.inputs import count_classes, count_records, count_test_images
 from prototxt_gen.layers import Width

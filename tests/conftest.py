@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from caffe.engine import acceleration
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 # The generators are programs of the checkout, not part of the installed package. Last, so that an installed caffe wins.

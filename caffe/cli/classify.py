@@ -14,7 +14,7 @@ import caffe
 from caffe import io
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError, DataError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 EPILOG = """
 example:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from caffe import log
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.data.annoset import Task, build
-from caffe.data.annotations import PARSERS
+from caffe.data.build.annoset import Task, build
+from caffe.data.build.annotations import PARSERS
 from caffe.data.image_list import read_labels, read_pairs, shuffled
 from caffe.data.images import ImageFormat
 from caffe.data.label_map import LabelMap

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli.convert_annoset import add_image_flags, check_backend
 from caffe.cli.flags import FlagParser, run
-from caffe.data.annoset import Task, build
+from caffe.data.build.annoset import Task, build
 from caffe.data.image_list import read_labels, shuffled
 from caffe.data.images import ImageFormat
 

@@ -8,8 +8,8 @@ from google.protobuf import text_format
 
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.image_list import raise_faults, read_lines
-from caffe.data.image_sizes import write_text
 from caffe.data.label_map import LabelMap, LabelMapItem
+from caffe.files import write_text
 
 _EPILOG = """\
 A line of MAPFILE is a name, or a name and its label, or a name, its label and a display name:

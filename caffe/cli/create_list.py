@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli.flags import FlagParser, run
-from caffe.data import coco_split
+from caffe.data.build import coco_split
+from caffe.data.build.voc_lists import find_datasets, list_lines, subset
 from caffe.data.image_list import raise_faults, shuffled
-from caffe.data.image_sizes import write_sizes, write_text
-from caffe.data.voc_lists import find_datasets, list_lines, subset
+from caffe.data.name_size import write_name_sizes
 from caffe.errors import DataError
+from caffe.files import write_text
 
 _EPILOG = """\
 VOC's layout: ROOTFOLDER holds data sets (VOC2007, VOC2012, or your own), each with JPEGImages, Annotations and
@@ -79,7 +80,7 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
     if seed >= 0:
         lists["trainval"] = shuffled(lists["trainval"], seed)
     if lists["test"]:
-        write_sizes(str(root), [line.split()[0] for line in lists["test"]], output / "test_name_size.txt")
+        write_name_sizes(str(root), [line.split()[0] for line in lists["test"]], output / "test_name_size.txt")
         print(f"wrote {output / 'test_name_size.txt'}")
     for kind, lines in lists.items():
         if lines:

@@ -19,7 +19,7 @@ import caffe
 from caffe.cli.classify import add_net_flags, load_array
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError, DataError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 EDGES = ("ymin", "xmin", "ymax", "xmax")
 EPILOG = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from caffe import log
-from caffe.engine.runtime import runtime
 from caffe.errors import CaffeError
+from caffe.runtime import runtime
 
 GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; left out: the CPU"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.data.download import Archive, download, unpack
+from caffe.data.build.download import Archive, download, unpack
 
 SERVER = "http://host.robots.ox.ac.uk/pascal/VOC"
 #: with the MD5 sums that are published for them

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli.flags import FlagParser, run
 from caffe.data.image_list import read_pairs
-from caffe.data.image_sizes import read_ids, write_sizes
+from caffe.data.name_size import read_ids, write_name_sizes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = parser.parse_args(argv)
     images = [image for image, _ in read_pairs(flags.list)]
     log.info("get_image_size.cpp:61", f"A total of {len(images)} images.")
-    write_sizes(flags.root, images, flags.output, read_ids(flags.name_id_file) if flags.name_id_file else None)
+    write_name_sizes(flags.root, images, flags.output, read_ids(flags.name_id_file) if flags.name_id_file else None)
     log.info("get_image_size.cpp:103", f"Processed {len(images)} files.")
 
 

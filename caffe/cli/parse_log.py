@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 from caffe.solver.log_reader import Row, read_training_log
 
 EXAMPLES = """\

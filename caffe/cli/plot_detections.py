@@ -11,9 +11,9 @@ from caffe.cli.flags import FlagParser, run
 from caffe.cli.ssd_detect import write_picture
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
-from caffe.detection.draw import Box, draw_boxes
-from caffe.detection.image_detector import load
+from caffe.detection.box_drawing import Box, draw_boxes
 from caffe.errors import DataError
+from caffe.image_detector import load
 
 _EPILOG = """\
 RESULTFILE is what ssd_detect wrote, a detection a line: `image label score xmin ymin xmax ymax`; or a VOC result file,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 from caffe.solver.log_reader import TrainingLog, read_training_log
 
 #: the numbers are the original script's

@@ -11,7 +11,7 @@ from caffe.cli.flags import FlagParser, run
 from caffe.data.image_list import read_lines
 from caffe.detection import coco, report
 from caffe.errors import DataError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 _EPILOG = """\
 RESULTS is the JSON that DetectionOutput wrote (output_format: "COCO"), ANNOTATIONS the instances file of the set:

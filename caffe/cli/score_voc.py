@@ -14,7 +14,7 @@ from caffe.data.label_map import LabelMap
 from caffe.detection import report, size_classes, voc
 from caffe.detection.average_precision import mean
 from caffe.errors import DataError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 _EPILOG = """\
 RESULTS is the folder where DetectionOutput wrote comp4_det_test_<class>.txt (its save_output_param). Ground truth is

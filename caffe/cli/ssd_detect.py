@@ -13,14 +13,14 @@ from tqdm import tqdm
 from caffe.cli.devices import GPU_HELP, parse_gpus
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
-from caffe.detection.draw import Box, draw_boxes
-from caffe.detection.image_detector import Detection, Image, ImageDetector, channel_means, find_images
+from caffe.detection.box_drawing import Box, draw_boxes
 from caffe.detection.visualize import read_mean
 from caffe.engine.acceleration import PRECISIONS
 from caffe.engine.acceleration import use as use_acceleration
 from caffe.engine.modes import set_device, set_mode_gpu
 from caffe.errors import CaffeError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
+from caffe.image_detector import Detection, Image, ImageDetector, channel_means, find_images
 
 _EPILOG = """\
 IMAGE is an image, a folder of images, or a text file that lists images, a path a line. Without -out_file the list goes

@@ -141,9 +141,9 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
 def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
     import torch
 
-    from caffe.engine.memory import keep_freed_memory
-    from caffe.engine.runtime import runtime
+    from caffe.data.feed.memory import keep_freed_memory
     from caffe.engine.weights import copy_trained_from
+    from caffe.runtime import runtime
     from caffe.solver.requests import Action, SignalRequests
     from caffe.solver.solver import Solver
 

@@ -10,7 +10,7 @@ from caffe.detection.average_precision import mean
 from caffe.detection.coco import CocoScore
 from caffe.detection.size_classes import SIZES
 from caffe.detection.voc import ClassScore
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> str:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from caffe import log
 from caffe.data.label_map import LabelMap
-from caffe.detection.boxes import in_image
-from caffe.detection.name_size import read_name_sizes
+from caffe.data.name_size import read_name_sizes
+from caffe.detection.image_boxes import in_image
 from caffe.errors import CaffeError, NetError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 FORMATS = ("VOC", "COCO", "ILSVRC")
 
 
-class Detection(NamedTuple):
+class ResultRow(NamedTuple):
     """One row of a result file."""
 
     image: str
@@ -99,7 +99,7 @@ class ResultFiles:
         self.images = images[:total]
         self._list, self._whole_list = param.name_size_file, total == len(images)
         self._progress = _Progress(total)
-        self._detections: list[Detection] = []
+        self._detections: list[ResultRow] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -154,7 +154,7 @@ class ResultFiles:
         boxes = np.concatenate([pixels[:, :2], pixels[:, 2:] - pixels[:, :2]], axis=1)
         for row, box in zip(rows, _hundredths(boxes), strict=True):
             x, y, width, height = box.tolist()
-            self._detections.append(Detection(entry.name, int(row[1]), float(row[2]), (x, y, width, height)))
+            self._detections.append(ResultRow(entry.name, int(row[1]), float(row[2]), (x, y, width, height)))
 
     def _class_path(self, label: int) -> Path:
         return self.folder / f"{self.prefix}{self.names[label]}.txt"

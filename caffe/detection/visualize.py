@@ -14,7 +14,7 @@ from torch import Tensor
 
 from caffe import log
 from caffe.data.label_map import LabelMap
-from caffe.detection.draw import Box, draw_boxes
+from caffe.detection.box_drawing import Box, draw_boxes
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.annotations import read_annotations
+from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.average_precision import eleven_point, max_integral

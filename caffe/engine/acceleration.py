@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from caffe.engine.runtime import runtime
 from caffe.errors import CaffeError
+from caffe.runtime import runtime
 
 #: fp32: as the original. tf32: on a GPU, convolutions and products of 19-bit inputs, sums in float32. bf16: convolutions
 #: and products in bfloat16; weights, normalisation, losses and boxes stay float32.

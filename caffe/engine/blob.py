@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caffe.engine.runtime import runtime
 from caffe.errors import CaffeError
+from caffe.runtime import runtime
 
 Array = NDArray[np.float32]
 

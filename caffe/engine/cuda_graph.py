@@ -21,9 +21,9 @@ from caffe.engine import acceleration
 from caffe.engine.layer import SourceLayer
 from caffe.engine.layer_types.detection_output import DetectionOutput
 from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
-from caffe.engine.runtime import runtime
 from caffe.engine.wiring import Step
 from caffe.ops.multibox_loss import runs_on_gpu
+from caffe.runtime import runtime
 
 T = TypeVar("T")
 #: shapes and types of a batch, and what else a recording is good for

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from caffe.engine.layer import Layer
+from caffe.errors import NetError
 
 
 def _fan(blob: Tensor, filler: Any) -> float:
@@ -72,14 +71,14 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
 }
 
 
-def fill(blob: Tensor, filler: Any, layer: Layer) -> None:
-    """Fills `blob` in place as the FillerParameter says; `layer` is named in errors."""
+def fill(blob: Tensor, filler: Any) -> None:
+    """Fills `blob` in place as the FillerParameter says. Raises NetError for a filler that does not exist or fit."""
     if filler.type not in _FILLERS:
-        layer.fail(f"unknown filler '{filler.type}'; known: {', '.join(_FILLERS)}")
+        raise NetError(f"unknown filler '{filler.type}'; known: {', '.join(_FILLERS)}")
     if filler.sparse != -1 and filler.type != "gaussian":
-        layer.fail(f"filler '{filler.type}' has no sparse form; only gaussian does")
+        raise NetError(f"filler '{filler.type}' has no sparse form; only gaussian does")
     if filler.type == "bilinear" and (blob.dim() != 4 or blob.shape[2] != blob.shape[3]):
-        layer.fail(f"filler 'bilinear' needs a square filter of 4 axes, not {tuple(blob.shape)}")
+        raise NetError(f"filler 'bilinear' needs a square filter of 4 axes, not {tuple(blob.shape)}")
     if blob.numel():
         with torch.no_grad():
             _FILLERS[filler.type](blob, filler)

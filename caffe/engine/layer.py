@@ -75,9 +75,16 @@ class Layer(nn.Module):
         """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
         blob = nn.Parameter(torch.zeros(tuple(shape)))
         if filler is not None:
-            fill(blob.data, filler, self)
+            self.fill(blob.data, filler)
         self.blobs.append(blob)
         return blob
+
+    def fill(self, blob: Tensor, filler: Any) -> None:
+        """Fills `blob` in place as the FillerParameter says; errors name this layer."""
+        try:
+            fill(blob, filler)
+        except NetError as error:
+            self.fail(str(error))
 
     def fail(self, message: str) -> NoReturn:
         """Raises a NetError that names this layer."""

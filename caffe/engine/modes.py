@@ -7,8 +7,8 @@ import torch
 from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers the layer types)
 from caffe.engine.layer import layer_types
 from caffe.engine.layer_types.python import PythonLayerBase as Layer
-from caffe.engine.runtime import runtime
 from caffe.errors import CaffeError
+from caffe.runtime import runtime
 
 __all__ = ["Layer", "layer_type_list", "set_device", "set_mode_cpu", "set_mode_gpu"]
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward, compilable_steps
 from caffe.engine.fused import fuse
-from caffe.engine.graph import filter_net, insert_splits
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
-from caffe.engine.runtime import runtime
+from caffe.engine.net_rules import filter_net, insert_splits
 from caffe.engine.wiring import Step, Wiring, log_root
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
+from caffe.runtime import runtime
 
 
 @dataclass

@@ -17,7 +17,7 @@ from caffe.engine.fused import convolutions
 from caffe.engine.layer import TEST
 from caffe.engine.layer_types.convolution import Convolution, Deconvolution
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 
 
 def prepack(net: Net) -> int:

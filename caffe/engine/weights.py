@@ -14,10 +14,10 @@ from torch import nn
 from caffe import log
 from caffe.engine.layer import Layer
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights, write_weights
+from caffe.runtime import runtime
 
 
 def copy_trained_from(net: Net, path: str | Path) -> None:

@@ -13,8 +13,8 @@ from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers t
 from caffe.engine.blob import Blob
 from caffe.engine.layer import Layer, Shape, layer_class
 from caffe.engine.parameters import Parameters
-from caffe.engine.runtime import runtime
 from caffe.errors import NetError
+from caffe.runtime import runtime
 
 #: layers whose tops are memory of their own that no other blob shows, so that an in-place reader may overwrite them
 _FRESH_TOPS = {"Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Normalize"}

@@ -15,7 +15,7 @@ from caffe.errors import NetError
 from caffe.export.detection import detection_output
 from caffe.export.graph import Array, Graph
 from caffe.export.layers import converter, fail, prior_boxes
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 
 NOTES = (
     "Inputs are as Caffe's: N x channels x height x width, for SSD and MDSSD in the order blue, green, red, 0 to 255 less "

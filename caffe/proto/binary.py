@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from caffe.errors import ProtoError
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 from caffe.proto.mapped import describe, map_file
 
 M = TypeVar("M", bound=Message)

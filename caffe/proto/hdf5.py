@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe.errors import ProtoError, shown
-from caffe.proto.atomic import replacing
+from caffe.files import replacing
 from caffe.proto.mapped import map_file
 from caffe.proto.wire import FloatArray
 

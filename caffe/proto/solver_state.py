@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from caffe.errors import ProtoError
+from caffe.files import replacing
 from caffe.proto import caffe_pb2, hdf5
-from caffe.proto.atomic import replacing
 from caffe.proto.mapped import describe, map_file
 from caffe.proto.sniff import HDF5_SIGNATURE, looks_like
 from caffe.proto.wire import (

@@ -18,8 +18,8 @@ from google.protobuf.message import Message
 
 from caffe import log
 from caffe.errors import ProtoError, shown
+from caffe.files import replacing
 from caffe.proto import caffe_pb2
-from caffe.proto.atomic import replacing
 from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
 from caffe.proto.upgrade import upgrade_net, upgrade_solver

@@ -16,8 +16,8 @@ import h5py
 import numpy.typing as npt
 
 from caffe.errors import ProtoError, shown
+from caffe.files import replacing
 from caffe.proto import hdf5
-from caffe.proto.atomic import replacing
 from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
 from caffe.proto.mapped import describe, map_file
 from caffe.proto.sniff import HDF5_SIGNATURE, looks_like

@@ -23,8 +23,8 @@ from torch._C._distributed_c10d import PrefixStore, Store  # what torch.distribu
 from torch.distributed.rendezvous import rendezvous
 
 from caffe import log
-from caffe.engine.runtime import runtime
 from caffe.errors import CaffeError
+from caffe.runtime import runtime
 from caffe.solver.requests import Action
 
 #: set for processes that caffe.solver.launch starts: they report errors to it instead of printing them
@@ -108,7 +108,7 @@ class _Bucket:
 
 
 class Ranks:
-    """The exchange of one rank with the others (see caffe.solver.gradients.Exchange)."""
+    """The exchange of one rank with the others (see caffe.solver.exchange.Exchange)."""
 
     def __init__(self, store: Store, timeout: float) -> None:
         self._store = store

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from caffe import log
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime, set_random_seed
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
+from caffe.runtime import runtime, set_random_seed
 from caffe.solver import debug_info, snapshots
-from caffe.solver.gradients import Alone, Exchange
+from caffe.solver.exchange import Alone, Exchange
 from caffe.solver.graphed_step import GraphedStep
 from caffe.solver.graphed_step import obstacle as graph_obstacle
 from caffe.solver.nets import training_net

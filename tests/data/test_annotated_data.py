@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from caffe.data.lmdb_source import LmdbWriter
-from caffe.engine.runtime import runtime
 from caffe.errors import DataError, NetError
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 from tests.data.conftest import photograph
 from tests.data.source_layers import TEST, TRAIN, annotated, batches, layer
 
@@ -248,7 +248,7 @@ def test_missing_source_names_the_layer(tmp_path: Path) -> None:
 
 CHILD = """
 import os, signal, sys, threading, time
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 from tests.data.source_layers import annotated
 runtime.seed = 1
 source = annotated(sys.argv[1])

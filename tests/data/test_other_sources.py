@@ -14,9 +14,9 @@ from caffe.cli.compute_image_mean import main as compute_image_mean
 from caffe.cli.convert_imageset import main as convert_imageset
 from caffe.data.lmdb_source import LmdbWriter
 from caffe.data.mean import read_mean_file
-from caffe.engine.runtime import runtime
 from caffe.errors import DataError, NetError
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 from tests.data.conftest import photograph
 from tests.data.source_layers import TEST, TRAIN, batches, layer
 

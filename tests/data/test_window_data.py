@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from caffe.data.windows import ImageWindow, place
-from caffe.engine.runtime import runtime
+from caffe.data.feed.window_file import ImageWindow, place
 from caffe.errors import DataError, NetError
+from caffe.runtime import runtime
 from tests.data.conftest import photograph
 from tests.data.source_layers import batches, layer
 

@@ -12,7 +12,7 @@ import pytest
 
 import caffe
 from caffe.cli import plot_detections, ssd_detect
-from caffe.detection.draw import Box, class_color, draw_boxes
+from caffe.detection.box_drawing import Box, class_color, draw_boxes
 
 MODEL = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }

@@ -10,8 +10,8 @@ from torch import Tensor
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward, StaticInputs, capturable_steps, label_blobs
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 from tests.narrow import narrow_deploy, narrow_train
 from tests.recording import CpuRecorder
 

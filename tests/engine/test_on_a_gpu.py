@@ -8,7 +8,7 @@ from torch import Tensor
 
 from caffe.engine import acceleration
 from caffe.engine.net import Net
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 from tests.narrow import narrow_deploy, narrow_train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("nets_on_gpu")]

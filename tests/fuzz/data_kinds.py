@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from caffe.data.annotations import read_annotations
+from caffe.data.augment.sampler import BatchSampler
+from caffe.data.augment.transform import Transformer
+from caffe.data.build.annotations import read_annotations
+from caffe.data.feed.records import AnnotatedRecords, DatumRecords
+from caffe.data.feed.stream import Order
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.data.mean import read_mean_file
-from caffe.data.records import AnnotatedRecords, DatumRecords
-from caffe.data.sampler import BatchSampler
-from caffe.data.stream import Order
-from caffe.data.transform import Transformer
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from caffe.proto.binary import read_binary

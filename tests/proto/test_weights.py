@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("caffe.proto.atomic.os.fsync", full)
+    monkeypatch.setattr("caffe.files.os.fsync", full)
     with pytest.raises(CaffeError, match=r"no space left .*MB are free"):
         write_weights(path, net, blobs)
     assert path.read_bytes() == b"old"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffe.engine.runtime import runtime
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 
 NET = """
 name: "line"

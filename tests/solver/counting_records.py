@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import TEST, Shape, SourceLayer, register
-from caffe.engine.runtime import runtime
 from caffe.errors import DataError
+from caffe.runtime import runtime
 
 
 @register

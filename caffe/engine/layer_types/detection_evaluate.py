@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe.detection.boxes import in_image
-from caffe.detection.name_size import read_name_sizes
+from caffe.data.name_size import read_name_sizes
+from caffe.detection.image_boxes import in_image
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.shapes import text
 from caffe.errors import CaffeError

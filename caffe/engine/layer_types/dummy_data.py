@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from caffe.engine.fillers import fill
 from caffe.engine.layer import Shape, SourceLayer, register
 from caffe.proto import caffe_pb2
 
@@ -49,7 +48,7 @@ class DummyData(SourceLayer):
 
     def _filled(self, top: int) -> Tensor:
         blob = torch.zeros(self._shapes[top])
-        fill(blob, self._fillers[top], self)
+        self.fill(blob, self._fillers[top])
         return blob
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:

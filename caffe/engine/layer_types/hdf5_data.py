@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe import log
+from caffe.data.feed.stream import Order, layer_seed
 from caffe.data.image_list import read_lines
-from caffe.data.stream import Order, layer_seed
 from caffe.engine.layer import TRAIN, Shape, SourceLayer, register
 from caffe.errors import DataError
 

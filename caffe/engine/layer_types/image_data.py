@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe import log
-from caffe.data.boxes import Boxes
+from caffe.data.augment.boxes import Boxes
+from caffe.data.augment.transform import TRAIN, Source, Transformer
+from caffe.data.feed.prefetch import Array, Prefetcher
+from caffe.data.feed.stream import Order, layer_seed, random_skip, record_rng
 from caffe.data.image_list import read_labels
 from caffe.data.images import ImageFormat, read_image
-from caffe.data.prefetch import Array, Prefetcher
-from caffe.data.stream import Order, layer_seed, random_skip, record_rng
-from caffe.data.transform import TRAIN, Source, Transformer
 from caffe.engine.layer import Shape, SourceLayer, register
 from caffe.errors import DataError
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from caffe import log
+from caffe.data.augment.sampler import BatchSampler
+from caffe.data.augment.transform import TRAIN, Transformer
+from caffe.data.feed.prefetch import Array, Prefetcher
+from caffe.data.feed.records import AnnotatedRecords, DatumRecords
+from caffe.data.feed.stream import Order, layer_seed, random_skip
 from caffe.data.lmdb_source import LmdbSource
-from caffe.data.prefetch import Array, Prefetcher
-from caffe.data.records import AnnotatedRecords, DatumRecords
-from caffe.data.sampler import BatchSampler
-from caffe.data.stream import Order, layer_seed, random_skip
-from caffe.data.transform import TRAIN, Transformer
 from caffe.engine.layer import Shape, SourceLayer, register
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe.engine.layer import TEST, Layer, Shape, register
 from caffe.engine.layer_types.activation import Neuron
-from caffe.engine.layer_types.pooling import Window, average_pool
+from caffe.engine.layer_types.pooling import PoolingWindow, average_pool
 from caffe.engine.layer_types.shapes import legacy_dim, text
 from caffe.proto import caffe_pb2
 
@@ -41,7 +41,7 @@ class LRN(Neuron):
         (x,) = bottom
         p = self.param.lrn_param
         if p.norm_region == WITHIN_CHANNEL:
-            around = Window(kernel=(p.local_size,) * 2, pad=(p.local_size // 2,) * 2)
+            around = PoolingWindow(kernel=(p.local_size,) * 2, pad=(p.local_size // 2,) * 2)
             scale: Tensor = 1 + p.alpha * average_pool(x.square(), around)
             return x * scale.pow(-p.beta)
         return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)

@@ -24,7 +24,7 @@ _LOWEST = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
-class Window:
+class PoolingWindow:
     """(height, width) of the kernel, its stride and the padding, in pixels."""
 
     kernel: tuple[int, int]
@@ -60,7 +60,7 @@ class Window:
         return margins
 
 
-def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+def max_pool(x: Tensor, window: PoolingWindow) -> tuple[Tensor, Tensor]:
     """The maximum of each window and where it is (row · width + column); the first of equals.
 
     A window with no pixel gives the lowest float32, at −1.
@@ -78,7 +78,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     return pooled, torch.where(inside, row * width + column, -1)
 
 
-def average_pool(x: Tensor, window: Window) -> Tensor:
+def average_pool(x: Tensor, window: PoolingWindow) -> Tensor:
     """The sum over each window, divided by its size within the padded image (0 for a window outside)."""
     height, width = x.shape[2:]
     if window.fits_torch(height, width):
@@ -92,7 +92,7 @@ def average_pool(x: Tensor, window: Window) -> Tensor:
     return sums / (spans[0][:, None] * spans[1]).to(x.dtype)
 
 
-def stochastic_pool(x: Tensor, window: Window, phase: int) -> Tensor:
+def stochastic_pool(x: Tensor, window: PoolingWindow, phase: int) -> Tensor:
     """In training one pixel of each window, drawn in proportion to its value; in test their expected value.
 
     As the original's GPU code (its CPU code has none). Values are taken to be non-negative, as after a ReLU.
@@ -113,7 +113,7 @@ def stochastic_pool(x: Tensor, window: Window, phase: int) -> Tensor:
     return (pixels.square().sum(dim=-1, keepdim=True) / (total + tiny)).squeeze(-1)
 
 
-def pool(x: Tensor, window: Window, method: int, phase: int) -> Tensor:
+def pool(x: Tensor, window: PoolingWindow, method: int, phase: int) -> Tensor:
     """`x` (N × C × H × W) pooled by one of the three methods."""
     if method == MAX:
         if window.fits_torch(*x.shape[2:]):  # without positions, which an exported graph would carry along
@@ -125,7 +125,7 @@ def pool(x: Tensor, window: Window, method: int, phase: int) -> Tensor:
 class _Pooled(Layer):
     """The checks that Pooling and SPP share."""
 
-    def check_window(self, window: Window, method: int) -> None:
+    def check_window(self, window: PoolingWindow, method: int) -> None:
         if min(window.kernel) < 1 or min(window.stride) < 1:
             self.fail(f"kernel {text(window.kernel)} and stride {text(window.stride)} must be positive")
         if window.pad != (0, 0):
@@ -138,7 +138,7 @@ class _Pooled(Layer):
         if len(bottom) != 4:
             self.fail(f"needs a bottom of 4 axes (num, channels, height, width), not {text(bottom)}")
 
-    def pooled_shape(self, bottom: Sequence[int], window: Window) -> Shape:
+    def pooled_shape(self, bottom: Sequence[int], window: PoolingWindow) -> Shape:
         down, across = window.pooled(bottom[2], bottom[3])
         if down < 1 or across < 1:
             self.fail(f"a kernel of {text(window.kernel)} finds no window in an image of {text(bottom[2:])}")
@@ -163,7 +163,7 @@ class Pooling(_Pooled):
                 self.fail("global_pooling takes the whole image; leave the kernel out")
         elif has_kernel == both:
             self.fail("give either kernel_size, or both kernel_h and kernel_w")
-        self.window = Window(
+        self.window = PoolingWindow(
             kernel=(param.kernel_size,) * 2 if has_kernel else (param.kernel_h, param.kernel_w),
             stride=self._pair("stride"),
             pad=self._pair("pad"),
@@ -183,8 +183,8 @@ class Pooling(_Pooled):
             return getattr(param, f"{field}_h"), getattr(param, f"{field}_w")
         return (getattr(param, field),) * 2
 
-    def _window(self, bottom: Sequence[int]) -> Window:
-        return Window((bottom[2], bottom[3])) if self.param.pooling_param.global_pooling else self.window
+    def _window(self, bottom: Sequence[int]) -> PoolingWindow:
+        return PoolingWindow((bottom[2], bottom[3])) if self.param.pooling_param.global_pooling else self.window
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         self.check_image(bottom[0])
@@ -210,13 +210,13 @@ class SPP(_Pooled):
         if self.height < 1:
             self.fail("pyramid_height must be given and positive")
 
-    def _windows(self, bottom: Sequence[int]) -> list[Window]:
+    def _windows(self, bottom: Sequence[int]) -> list[PoolingWindow]:
         windows = []
         for level in range(self.height):
             bins = 2**level
             kernel = (-(-bottom[2] // bins), -(-bottom[3] // bins))
             pad = ((kernel[0] * bins - bottom[2] + 1) // 2, (kernel[1] * bins - bottom[3] + 1) // 2)
-            windows.append(Window(kernel, kernel, pad))
+            windows.append(PoolingWindow(kernel, kernel, pad))
         return windows
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe import log
-from caffe.data.boxes import Boxes
-from caffe.data.stream import layer_seed, record_rng
-from caffe.data.transform import Source, Transformer
+from caffe.data.augment.boxes import Boxes
+from caffe.data.augment.transform import Source, Transformer
+from caffe.data.feed.stream import layer_seed, record_rng
 from caffe.engine.layer import Shape, SourceLayer, register
 from caffe.errors import DataError, EndOfData
 from caffe.proto import caffe_pb2

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from caffe import log
+from caffe.data.feed.prefetch import Array, Prefetcher
+from caffe.data.feed.stream import layer_seed, record_rng
+from caffe.data.feed.window_file import WindowFile, place, read_windows
 from caffe.data.images import ImageFormat, deep, read_image
 from caffe.data.mean import Mean
-from caffe.data.prefetch import Array, Prefetcher
-from caffe.data.stream import layer_seed, record_rng
-from caffe.data.windows import WindowFile, place, read_windows
 from caffe.engine.layer import TRAIN, Shape, SourceLayer, register
-from caffe.engine.runtime import runtime
 from caffe.errors import DataError
+from caffe.runtime import runtime
 
 
 class _Windows:

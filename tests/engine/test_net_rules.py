@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf import text_format
 
-from caffe.engine.graph import filter_net, insert_splits
+from caffe.engine.net_rules import filter_net, insert_splits
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 

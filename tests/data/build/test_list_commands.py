@@ -19,13 +19,13 @@ import cv2
 import pytest
 
 from caffe.cli import create_annoset, create_label_map, create_list, download_voc, get_image_size
-from caffe.data.download import Archive, download, unpack
+from caffe.data.build.download import Archive, download, unpack
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
 from tests.data.conftest import LABEL_MAP, photograph, voc_object, voc_xml
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 def voc(root: Path, name: str, **sets: list[str]) -> None:

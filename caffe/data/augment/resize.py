@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from caffe.data.augment.canvas import resize_window
 from caffe.data.images import Image, deep
-from caffe.data.window import resize_window
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 

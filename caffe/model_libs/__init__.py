@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import caffe
-from caffe.model_parts.blocks import ConvBNLayer, UnpackVariable
-from caffe.model_parts.inception import InceptionTower, InceptionV3Body
-from caffe.model_parts.multibox_head import CreateMultiBoxHead
-from caffe.model_parts.resnet import ResBody, ResNet101Body, ResNet152Body
-from caffe.model_parts.vgg import VGGNetBody, ZFNetBody
+from caffe.model_libs.blocks import ConvBNLayer, UnpackVariable
+from caffe.model_libs.inception import InceptionTower, InceptionV3Body
+from caffe.model_libs.multibox_head import CreateMultiBoxHead
+from caffe.model_libs.resnet import ResBody, ResNet101Body, ResNet152Body
+from caffe.model_libs.vgg import VGGNetBody, ZFNetBody
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from caffe.proto import caffe_pb2

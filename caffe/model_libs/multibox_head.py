@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffe.errors import NetError
-from caffe.model_parts.blocks import ConvBNLayer, require
+from caffe.model_libs.blocks import ConvBNLayer, require
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe.data.prefetch import Array, Prefetcher
+from caffe.data.feed.prefetch import Array, Prefetcher
 from caffe.errors import DataError
 
 SHAPE = (1, 4, 5)
@@ -111,7 +111,7 @@ def test_a_program_ends_without_closing_it(what: str, ahead: bool) -> None:
     """Silently, and before long, also where objects that end together are finished in any order."""
     program = f"""
 import gc
-from tests.data.test_prefetch import SHAPE, Prefetcher, {what}
+from tests.data.feed.test_prefetch import SHAPE, Prefetcher, {what}
 made = Prefetcher({what}, SHAPE, 4, str, 2, {ahead})
 made.batch()
 made.itself = made  # a cycle
@@ -119,7 +119,7 @@ if {what!r} == "load":
     del made
     gc.collect()
 """
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

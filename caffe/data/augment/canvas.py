@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from caffe.data.augment.resample import resample
 from caffe.data.images import Image, deep, fill
-from caffe.data.resample import resample
 
 #: a window of more than so many times the image it shows is resampled without being laid out
 _MUCH = 3

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from caffe.data.boxes import Boxes
+from caffe.data.augment.boxes import Boxes
+from caffe.data.augment.transform import Source, Transformer
+from caffe.data.feed.prefetch import Array
+from caffe.data.feed.stream import Order, record_rng
 from caffe.data.images import decode_datum
 from caffe.data.lmdb_source import LmdbSource
-from caffe.data.prefetch import Array
-from caffe.data.stream import Order, record_rng
-from caffe.data.transform import Source, Transformer
 from caffe.errors import DataError
 
 

@@ -9,9 +9,9 @@ from collections import Counter
 from typing import Any
 
 from caffe import log
-from caffe.engine.runtime import runtime
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 
 
 def filter_net(net: Any) -> Any:

@@ -37,6 +37,17 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file, whole or not at all, making its folder if need be. Raises CaffeError as `replacing` does."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaffeError(f"cannot make the folder of '{target}': {error.strerror}") from None
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _explain(target: Path, error: OSError, size: int | None) -> str:
     folder = target.parent
     if error.errno == errno.ENOENT:

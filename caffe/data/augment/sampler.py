@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.boxes import Corners, areas, coverage, intersections
+from caffe.data.augment.boxes import Corners, areas, coverage, intersections
 from caffe.errors import NetError
 
 _Limits = tuple[float | None, float | None]

@@ -31,9 +31,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe.engine.memory import keep_freed_memory
-from caffe.engine.runtime import runtime
+from caffe.data.feed.memory import keep_freed_memory
 from caffe.errors import DataError
+from caffe.runtime import runtime
 
 Array = NDArray[np.float32]
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffe.data.annotations import PARSERS, parse_json, parse_txt, parse_xml
+from caffe.data.build.annotations import PARSERS, parse_json, parse_txt, parse_xml
 from caffe.data.label_map import LabelMap, LabelMapItem
 from caffe.errors import DataError
 from tests.data.conftest import voc_object, voc_xml

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from caffe.detection.image_detector import Detection, ImageDetector
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.net import Net
 from caffe.engine.weights import save
 from caffe.errors import DataError
+from caffe.image_detector import Detection, ImageDetector
 from caffe.proto.text import to_text
 from tests.narrow import narrow_deploy
 from tests.recording import CpuRecorder

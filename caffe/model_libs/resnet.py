@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from caffe.model_parts.blocks import ConvBNLayer
+from caffe.model_libs.blocks import ConvBNLayer
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P

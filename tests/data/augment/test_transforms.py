@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffe.data import boxes as fast
-from caffe.data.distort import distort, draw_distortion
-from caffe.data.noise import add_noise
-from caffe.data.resample import resample
-from caffe.data.resize import resize
-from caffe.data.sampler import BatchSampler, BatchSamplers, Overlaps
-from caffe.data.stream import record_rng
-from caffe.data.transform import Source, Transformer
-from caffe.data.window import lay_out
+from caffe.data.augment import boxes as fast
+from caffe.data.augment.canvas import lay_out
+from caffe.data.augment.distort import distort, draw_distortion
+from caffe.data.augment.noise import add_noise
+from caffe.data.augment.resample import resample
+from caffe.data.augment.resize import resize
+from caffe.data.augment.sampler import BatchSampler, BatchSamplers, Overlaps
+from caffe.data.augment.transform import Source, Transformer
+from caffe.data.feed.stream import record_rng
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from tests.data.conftest import photograph

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe.data.annoset import Task, build
+from caffe.data.build.annoset import Task, build
 from caffe.data.image_list import read_pairs
 from caffe.data.images import ImageFormat
 from caffe.data.label_map import LabelMap
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 from tests.data.source_layers import annotated, samplers
 
 DISTORT = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe.engine.runtime import runtime
+from caffe.runtime import runtime
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffe.detection.boxes import in_image
+from caffe.detection.image_boxes import in_image
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from caffe.data.image_sizes import write_text
+from caffe.files import write_text
 from caffe.errors import DataError
 
 

@@ -1,15 +1,57 @@
-"""`test_name_size.txt`: the name, height and width of each image of a list, which result files are scaled with."""
+"""`test_name_size.txt`: the name, height and width of each image of a test set, in the order in which it is read.
+
+get_image_size writes the list; result files are scaled with it, and its names are their image ids.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults, read_lines
 from caffe.data.images import ImageFormat, read_image
-from caffe.data.spread import spread
 from caffe.errors import DataError
+from caffe.files import write_text
+
+
+@dataclass(frozen=True)
+class NameSize:
+    """One image of a test set: its name (the image_id of result files) and its size in pixels."""
+
+    name: str
+    height: int
+    width: int
+
+
+def read_name_sizes(path: str | Path) -> list[NameSize]:
+    """Reads such a list. Raises DataError for a file or a line that is not one, with the line's number."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot open name size file '{path}': {error.strerror}; get_image_size writes it") from None
+    except UnicodeDecodeError:
+        raise DataError(f"name size file '{path}' is not a text file") from None
+    entries = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            name, height, width = line.split()
+            entry = NameSize(name, int(height), int(width))
+        except ValueError:
+            raise DataError(
+                f"name size file '{path}', line {number}: '{line.strip()[:80]}' is not `name height width`; "
+                "get_image_size makes the list"
+            ) from None
+        if entry.height < 1 or entry.width < 1:
+            raise DataError(f"name size file '{path}', line {number}: {name} is {height} x {width} pixels")
+        entries.append(entry)
+    if not entries:
+        raise DataError(f"name size file '{path}' lists no images")
+    return entries
 
 
 def image_size(path: str) -> tuple[int, int] | str:
@@ -21,7 +63,9 @@ def image_size(path: str) -> tuple[int, int] | str:
     return image.shape[0], image.shape[1]
 
 
-def write_sizes(root: str, images: Sequence[str], output: str | Path, ids: Mapping[str, int] | None = None) -> None:
+def write_name_sizes(
+    root: str, images: Sequence[str], output: str | Path, ids: Mapping[str, int] | None = None
+) -> None:
     """Writes a line `name height width` for each image below `root`, the name being the file's without its extension.
 
     `ids` gives names the numbers to write in their place (COCO, ILSVRC).
@@ -53,17 +97,3 @@ def read_ids(path: str) -> dict[str, int]:
             ids[words[0]] = int(words[1])
     raise_faults(faults, f"'{path}'")
     return ids
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write '{path}': {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.boxes import UNIT, Boxes, Corners, extrapolated, resized, select
-from caffe.data.distort import check_distortion, distort, draw_distortion
+from caffe.data.augment.boxes import UNIT, Boxes, Corners, extrapolated, resized, select
+from caffe.data.augment.canvas import Window, lay_out
+from caffe.data.augment.distort import check_distortion, distort, draw_distortion
+from caffe.data.augment.noise import add_noise, check_noise
+from caffe.data.augment.resize import check_resize, draw_interpolation, pad_value, resize, resized_size
+from caffe.data.augment.sampler import BatchSampler, BatchSamplers
 from caffe.data.images import deep, through_jpeg
 from caffe.data.mean import Mean
-from caffe.data.noise import add_noise, check_noise
-from caffe.data.resize import check_resize, draw_interpolation, pad_value, resize, resized_size
-from caffe.data.sampler import BatchSampler, BatchSamplers
-from caffe.data.window import Window, lay_out
 from caffe.errors import DataError, NetError
 
 TRAIN = 0

@@ -1,1 +1,0 @@
-"""The parts of `caffe.model_libs`, which scripts import them from."""
