@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from caffe.cli.flags import FlagParser, run
-from caffe.errors import CaffeError
+from caffe.errors import shown
 from caffe.files import replacing
 from caffe.proto.text import to_text
-from prototxt_gen.inputs import count_classes, count_records, count_test_images
+from prototxt_gen.inputs import Inputs, dataset_inputs, find_inputs
 from prototxt_gen.layers import Width
 from prototxt_gen.network import Network, deploy_net, test_net, train_net
-from prototxt_gen.settings import DATASETS, Dataset, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
+from prototxt_gen.settings import DATASETS, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
 from prototxt_gen.solver import solver
 
+DEFAULT_DATASET = "voc"
+#: how the first line of every file begins
+MADE_BY = "# Made by: "
 EXAMPLES = """
 examples:
   python prototxt_gen/{program}
-      the paper's network for VOC, into models/{name}/VOC
+      the paper's network for VOC, into models/{name}/VOC: the files that are there already
   python prototxt_gen/{program} --dataset coco --gpus 0,1 --images_per_gpu 8
-      for COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
+      for COCO, into jobs/{name}/COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
       for your own data: the number of classes comes from the label map, of test images from the list
@@ -39,7 +42,11 @@ def main(network: Network, argv: Sequence[str] | None = None) -> int:
 
 
 def _command(network: Network, arguments: Sequence[str]) -> None:
-    settings = resolve(network, _parser(network).parse_args(arguments))
+    flags = _parser(network).parse_args(arguments)
+    settings = resolve(network, flags)
+    if settings == released(network, flags.dataset):
+        # However they were asked for, files that are equal to the checked-in ones say so.
+        arguments = [] if flags.dataset == DEFAULT_DATASET else ["--dataset", flags.dataset]
     command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
     written = write(network, settings, command)
     gpus = f" -gpu {','.join(map(str, settings.gpus))}" if settings.gpus else ""
@@ -47,7 +54,9 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     kind = f"GPU{'s' if devices > 1 else ''}" if settings.gpus else "process"
     batch = settings.batch_per_gpu * devices * settings.iter_size
     print(
-        f"{settings.net_name}: {network.size} x {network.size} input, {settings.num_classes} classes with background\n"
+        f"{settings.net_name}: {network.size} x {network.size} input, {settings.num_classes} classes with background, "
+        f"from {settings.label_map}\n"
+        f"trained on {settings.train_lmdb}, tested on the {settings.num_test_images} images of {settings.test_lmdb}\n"
         f"batch {batch} = {settings.batch_per_gpu} images x {devices} {kind} x iter_size {settings.iter_size}\n"
         f"{settings.max_iter} iterations, learning rate {settings.base_lr:g}, a tenth at "
         f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
@@ -57,19 +66,25 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
 
 
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
-    """The settings for `flags`. Raises CaffeError for what does not exist or does not fit together."""
-    dataset = DATASETS[flags.dataset]
-    label_map = flags.label_map or dataset.label_map
-    num_classes = count_classes(label_map)
-    if flags.num_classes not in (None, num_classes):
-        raise CaffeError(
-            f"--num_classes {flags.num_classes}, but {label_map} has {num_classes} classes with the background; "
-            "leave --num_classes out, or mend the label map"
-        )
-    name_size, num_test_images = _test_list(dataset, flags)
-    if flags.train_lmdb:
-        count_records(flags.train_lmdb, "train_lmdb")
+    """The settings for `flags`. Raises CaffeError for what does not exist or does not fit together.
 
+    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else goes to jobs/.
+    """
+    inputs = find_inputs(DATASETS[flags.dataset], flags)
+    settings = _settings(network, flags, inputs, "models")
+    if flags.output or settings == released(network, flags.dataset):
+        return settings
+    return _settings(network, flags, inputs, "jobs")
+
+
+def released(network: Network, dataset: str) -> Settings:
+    """The settings of the files under models/: those of a run without flags, whatever data is there."""
+    flags = _parser(network).parse_args(["--dataset", dataset])
+    return _settings(network, flags, dataset_inputs(DATASETS[dataset]), "models")
+
+
+def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folder: str) -> Settings:
+    dataset = DATASETS[flags.dataset]
     batch_per_gpu, iter_size = divide_batch(flags.batch or network.batch, len(flags.gpus), flags.images_per_gpu)
     max_iter = flags.max_iter or dataset.max_iter
     steps = scaled_steps(dataset, max_iter) if flags.steps is None else flags.steps
@@ -77,21 +92,23 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
 
     width = Width(flags.width, flags.min_channels)
     net = network.name if width.fraction == 1 else f"{network.name}x{float(width.fraction):.4g}"
-    data_name = flags.name or (_name_of(label_map) if flags.label_map else dataset.name)
+    data_name = flags.name or (_name_of(inputs.label_map) if inputs.own_classes else dataset.name)
     net_name = f"{net}_{data_name}"
-    output = (flags.output or f"models/{net}/{data_name}").rstrip("/") or "/"
+    output = (flags.output or f"{folder}/{net}/{data_name}").rstrip("/") or "/"
+    own_name = inputs.own_classes or flags.name
+    result_dir = f"results/{data_name}/{net}" if own_name else dataset.result_dir.format(net=net)
     return Settings(
         net_name=net_name,
         dataset=flags.dataset,
         scales=flags.scales,
         width=width,
-        label_map=label_map,
-        num_classes=num_classes,
-        train_lmdb=flags.train_lmdb or dataset.train_lmdb,
-        test_lmdb=flags.test_lmdb or dataset.test_lmdb,
-        test_name_size=name_size,
-        num_test_images=num_test_images,
-        test_batch=flags.test_batch or even_test_batch(num_test_images),
+        label_map=inputs.label_map,
+        num_classes=inputs.num_classes,
+        train_lmdb=inputs.train_lmdb,
+        test_lmdb=inputs.test_lmdb,
+        test_name_size=inputs.test_name_size,
+        num_test_images=inputs.num_test_images,
+        test_batch=flags.test_batch or even_test_batch(inputs.num_test_images),
         gpus=flags.gpus,
         batch_per_gpu=batch_per_gpu,
         iter_size=iter_size,
@@ -104,37 +121,11 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
         snapshot_prefix=flags.snapshot_prefix or f"{output}/{net_name}",
         test_interval=flags.test_interval or min(10_000, max_iter),
         random_seed=flags.random_seed,
-        result_dir=flags.result_dir or dataset.result_dir.format(net=net),
+        result_dir=flags.result_dir or result_dir,
         result_prefix="comp4_det_test_" if dataset.result_format == "VOC" else f"detections_{net.lower()}",
         result_format=dataset.result_format,
         output=output,
     )
-
-
-def _test_list(dataset: Dataset, flags: argparse.Namespace) -> tuple[str, int]:
-    """The test list and how many images it has; the data set's own number while its default list is not there."""
-    if flags.test_lmdb and not flags.test_name_size:
-        raise CaffeError(
-            "--test_lmdb also takes --test_name_size FILE, the list of its images (name height width); "
-            "scripts/create_data.sh and get_image_size make it"
-        )
-    path = flags.test_name_size or dataset.test_name_size
-    if Path(path).is_file():
-        count = count_test_images(path)
-    elif flags.test_name_size:
-        raise CaffeError(f"--test_name_size {path}: not found; scripts/create_data.sh and get_image_size make it")
-    else:
-        count = flags.num_test_images or dataset.num_test_images
-    if flags.num_test_images not in (None, count):
-        raise CaffeError(
-            f"--num_test_images {flags.num_test_images}, but {path} lists {count}; leave --num_test_images out"
-        )
-    if flags.test_lmdb and (records := count_records(flags.test_lmdb, "test_lmdb")) != count:
-        raise CaffeError(
-            f"--test_lmdb {flags.test_lmdb} holds {records} images, but {path} lists {count}; "
-            "make both from one list of images"
-        )
-    return path, count
 
 
 def _name_of(label_map: str) -> str:
@@ -142,9 +133,10 @@ def _name_of(label_map: str) -> str:
 
 
 def write(network: Network, settings: Settings, command: str) -> list[str]:
-    """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears whole or not at all."""
-    Path(settings.output).mkdir(parents=True, exist_ok=True)
-    Path(settings.snapshot_prefix).parent.mkdir(parents=True, exist_ok=True)
+    """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears whole or not at all.
+
+    What it is about to replace by something else, it names first.
+    """
     # The solver last: whoever finds it finds its nets.
     messages = {
         "train": train_net(network, settings),
@@ -152,13 +144,28 @@ def write(network: Network, settings: Settings, command: str) -> list[str]:
         "deploy": deploy_net(network, settings),
         "solver": solver(settings),
     }
-    written = []
-    for name, message in messages.items():
-        path = f"{settings.output}/{name}.prototxt"
+    texts = {
+        f"{settings.output}/{name}.prototxt": f"{MADE_BY}{command}\n{to_text(message)}"
+        for name, message in messages.items()
+    }
+    Path(settings.output).mkdir(parents=True, exist_ok=True)
+    Path(settings.snapshot_prefix).parent.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        if Path(path).is_file() and (old := Path(path).read_text(encoding="utf-8", errors="replace")) != text:
+            print(f"replacing {path}, {_origin(old)}")
+    for path, text in texts.items():
         with replacing(path) as temporary:
-            temporary.write_text(f"# Made by: {command}\n{to_text(message)}")
-        written.append(path)
-    return written
+            temporary.write_text(text)
+    return list(texts)
+
+
+def _origin(text: str) -> str:
+    first = text.partition("\n")[0]
+    return (
+        f"made by: {shown(first.removeprefix(MADE_BY), 200)}"
+        if first.startswith(MADE_BY)
+        else "not made by a generator"
+    )
 
 
 def _parser(network: Network) -> FlagParser:
@@ -169,9 +176,15 @@ def _parser(network: Network) -> FlagParser:
         epilog=EXAMPLES.format(program=program, name=network.name, lower=network.name.lower(), batch=network.batch),
     )
     flag = parser.flag
-    flag("dataset", default="voc", choices=sorted(DATASETS), help="whose box sizes, schedule, paths and result format")
+    flag(
+        "dataset",
+        default=DEFAULT_DATASET,
+        choices=sorted(DATASETS),
+        help="whose box sizes, schedule, paths and result format",
+    )
     flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
-    flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's)")
+    flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
+         "Other classes than the data set's take --train_lmdb, --test_lmdb and --test_name_size too")  # fmt: skip
     flag("num_classes", type=_positive, help="with the background; only to check that the label map is the right one")
     flag("train_lmdb", help="training data (default: the data set's, examples/...)")
     flag("test_lmdb", help="test data (default: the data set's, examples/...)")
@@ -204,7 +217,8 @@ def _parser(network: Network) -> FlagParser:
     flag("snapshot_prefix", help="how snapshots' paths begin (default: OUTPUT/name of the net)")
     flag("test_interval", type=_positive, help="iterations between tests (default: 10000, at most max_iter)")
     flag("random_seed", type=int, help="for a run that can be repeated")
-    flag("output", help=f"folder for the prototxts (default: models/{network.name}/<name of the data>)")
+    flag("output", help=f"folder for the prototxts (default: jobs/{network.name}/<name of the data>; "
+         "models/... for settings that are all the data set's own)")  # fmt: skip
     flag("result_dir", help="folder for the detections that testing writes (default: results/...)")
     return parser
 

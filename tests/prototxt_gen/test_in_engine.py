@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from google.protobuf import text_format
 
 from caffe.engine.net import Net
-from caffe.proto import caffe_pb2
 from tests.prototxt_gen.shape_calculation import calculate
-from tests.prototxt_gen.sources import ROOT
+from tests.prototxt_gen.sources import generated
 
 
 def deploy(network: str, dataset: str = "VOC") -> Any:
-    text = (ROOT / "models" / network / dataset / "deploy.prototxt").read_text()
-    net = text_format.Parse(text, caffe_pb2.NetParameter())
+    net = generated(network, dataset, "deploy")
     for layer in net.layer:
         # Zeros, which take no time to make.
         layer.convolution_param.ClearField("weight_filler")

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
-from caffe.proto import caffe_pb2
 from prototxt_gen.default_boxes import box_sizes
 from prototxt_gen.layers import Width
 from prototxt_gen.mdssd300 import MDSSD300
-from prototxt_gen.mdssd512 import MDSSD512
 from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
-from prototxt_gen.ssd512 import SSD512
 from tests.prototxt_gen.shape_calculation import Sizes, calculate
-from tests.prototxt_gen.sources import ROOT
-
-NETWORKS = {network.name: network for network in (SSD300, SSD512, MDSSD300, MDSSD512)}
-
-
-@cache
-def checked_in(network: str, dataset: str, kind: str) -> Any:
-    path = ROOT / "models" / network / dataset / f"{kind}.prototxt"
-    message = caffe_pb2.SolverParameter() if kind == "solver" else caffe_pb2.NetParameter()
-    return text_format.Parse(path.read_text(), message)
+from tests.prototxt_gen.sources import NETWORKS, generated
 
 
 @cache
 def sizes_of(network: str) -> Sizes:
-    return calculate(checked_in(network, "VOC", "deploy"), 1, NETWORKS[network].size)
+    return calculate(generated(network, "VOC", "deploy"), 1, NETWORKS[network].size)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +79,7 @@ def test_fusion_modules_are_table_i(
     side: tuple[int, ...],
     kernels_and_pads: list[tuple[int, int]],
 ) -> None:
-    layers = {layer.name: layer for layer in checked_in(network, "VOC", "deploy").layer}
+    layers = {layer.name: layer for layer in generated(network, "VOC", "deploy").layer}
     blobs = sizes_of(network).blobs
     for step, shape in enumerate(zip(channels, side, kernels_and_pads, strict=True), start=1):
         deconv = layers[f"{module}_deconv{step}"].convolution_param
@@ -103,7 +89,7 @@ def test_fusion_modules_are_table_i(
             assert blobs[name] == (1, shape[0], shape[1], shape[1])
     # The order of the operations from both blobs to the fused one.
     deep, shallow, fused = [], [], []
-    for layer in checked_in(network, "VOC", "deploy").layer:
+    for layer in generated(network, "VOC", "deploy").layer:
         if layer.name.startswith(module) and "_mbox_" not in layer.name:
             side_of = fused if "sum" in layer.name or layer.name in (module, f"{module}_relu") else deep
             (shallow if "shallow" in layer.name else side_of).append(layer.type)
@@ -124,7 +110,7 @@ def test_fusion_modules_are_table_i(
     ],
 )
 def test_fusion_modules_connect_the_papers_layers(network: str, connections: dict[str, str]) -> None:
-    layers = {layer.name: layer for layer in checked_in(network, "VOC", "deploy").layer}
+    layers = {layer.name: layer for layer in generated(network, "VOC", "deploy").layer}
     for module, names in connections.items():
         assert f"{layers[f'{module}_shallow'].bottom[0]} {layers[f'{module}_deconv1'].bottom[0]}" == names
         assert list(layers[f"{module}_sum"].bottom) == [f"{module}_shallow_norm", f"{module}_deep_norm"]
@@ -154,7 +140,7 @@ def test_prior_boxes(
         # Module 1 has conv4_3's boxes on a grid twice as fine.
         expected = [(sizes[0], 1, 4.0)] * first + [*zip(sizes, ratios, map(float, steps), strict=True)]
         found = []
-        for layer in checked_in(network, dataset, "deploy").layer:
+        for layer in generated(network, dataset, "deploy").layer:
             if layer.type == "PriorBox":
                 p = layer.prior_box_param
                 assert list(p.aspect_ratio) == [2, 3][: len(p.aspect_ratio)]
@@ -176,7 +162,7 @@ def test_linear_scales_are_equation_4() -> None:
 @pytest.mark.parametrize("network", list(NETWORKS))
 @pytest.mark.parametrize("dataset", ["VOC", "COCO"])
 def test_nets_differ_only_around_the_detector(network: str, dataset: str) -> None:
-    train, test, deploy = (list(checked_in(network, dataset, kind).layer) for kind in ("train", "test", "deploy"))
+    train, test, deploy = (list(generated(network, dataset, kind).layer) for kind in ("train", "test", "deploy"))
     assert [layer.type for layer in (train[0], test[0], deploy[0])] == ["AnnotatedData", "AnnotatedData", "Input"]
     shared = train[1:-1]
     assert train[-1].type == "MultiBoxLoss"
@@ -189,7 +175,7 @@ def test_nets_differ_only_around_the_detector(network: str, dataset: str) -> Non
 
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_every_convolution_learns_as_the_released_models_do(network: str) -> None:
-    for layer in checked_in(network, "VOC", "train").layer:
+    for layer in generated(network, "VOC", "train").layer:
         if layer.type in ("Convolution", "Deconvolution"):
             assert [(p.lr_mult, p.decay_mult) for p in layer.param] == [(1, 1), (2, 0)]
             p = layer.convolution_param

@@ -14,7 +14,7 @@ from caffe import draw
 from caffe.cli.draw_net import main
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
-from tests.prototxt_gen.sources import ROOT
+from tests.prototxt_gen.sources import generated_text
 
 NET = """
 name: "small"
@@ -88,7 +88,8 @@ def test_names_are_quoted() -> None:
 
 def test_command_writes_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "net.dot"
-    model = ROOT / "models" / "MDSSD300" / "VOC" / "train.prototxt"
+    model = tmp_path / "train.prototxt"
+    model.write_text(generated_text("MDSSD300", "VOC", "train"))
     assert main([str(model), str(picture), "--rankdir", "TB", "--phase", "TRAIN"]) == 0
     assert capsys.readouterr().out == f"Drawing net to {picture}\n"
     text = picture.read_text()

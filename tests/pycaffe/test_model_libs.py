@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
 import caffe
 from caffe.errors import NetError
@@ -25,7 +24,7 @@ from caffe.model_libs import (
     caffe_pb2,
 )
 from tests.prototxt_gen.shape_calculation import calculate
-from tests.prototxt_gen.sources import ROOT
+from tests.prototxt_gen.sources import generated
 
 
 def image_net(size: int = 300) -> caffe.NetSpec:
@@ -86,9 +85,8 @@ def ssd300() -> Any:
 def test_ssd300_is_the_generated_one() -> None:
     """By another road: names, wiring, sizes, boxes and learning rates of models/SSD300/VOC."""
     built = ssd300()
-    text = (ROOT / "models" / "SSD300" / "VOC" / "train.prototxt").read_text()
-    generated = text_format.Parse(text, caffe_pb2.NetParameter())
-    for a, b in zip(built.layer, generated.layer, strict=True):
+    expected = generated("SSD300", "VOC", "train")
+    for a, b in zip(built.layer, expected.layer, strict=True):
         assert (a.name, a.type, a.bottom, a.top, a.include) == (b.name, b.type, b.bottom, b.top, b.include)
         assert (a.param, a.propagate_down) == (b.param, b.propagate_down)
         assert (a.prior_box_param, a.norm_param) == (b.prior_box_param, b.norm_param)
@@ -96,7 +94,7 @@ def test_ssd300_is_the_generated_one() -> None:
             b.convolution_param.weight_filler,
             b.permute_param,
         )
-    assert calculate(built, 1, 300) == calculate(generated, 1, 300)
+    assert calculate(built, 1, 300) == calculate(expected, 1, 300)
 
 
 def test_star_import_gives_what_the_scripts_use() -> None:
