@@ -21,6 +21,7 @@ from caffe.proto import caffe_pb2
 from caffe.runtime import runtime
 from tests.data.conftest import photograph
 from tests.data.source_layers import TEST, TRAIN, annotated, batches, layer
+from tests.processes import running
 
 PLAIN = "resize_param { height: 60 width: 80 }"
 BOXES = [(0.1, 0.1, 0.5, 0.5), (0.4, 0.3, 0.9, 0.8)]
@@ -268,25 +269,21 @@ print("running", flush=True)
 )
 def test_no_process_is_left_behind(database: Path, then: str, sent: int | None, status: int) -> None:
     """Ctrl-C to the whole group, a kill of the main process alone, an exit without closing."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(then=then), str(database)],
-        env={**os.environ, "CAFFE_DATA_WORKERS": "2", "GLOG_minloglevel": "3"},
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"running\n"
-    if sent == signal.SIGINT:
-        os.killpg(child.pid, signal.SIGINT)
-    elif sent is not None:
-        child.send_signal(sent)
-    assert child.wait(30) == status
-    child.stdout.close()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(child.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    os.killpg(child.pid, signal.SIGKILL)
-    pytest.fail("a data worker outlived its run")
+    environment = {"CAFFE_DATA_WORKERS": "2", "GLOG_minloglevel": "3"}
+    command = [sys.executable, "-c", CHILD.format(then=then), database]
+    with running(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        if sent == signal.SIGINT:
+            os.killpg(child.pid, signal.SIGINT)
+        elif sent is not None:
+            child.send_signal(sent)
+        assert child.wait(30) == status
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(child.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
+        pytest.fail("a data worker outlived its run")

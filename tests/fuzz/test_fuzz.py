@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,13 +13,11 @@ from caffe.errors import ProtoError
 from tests.fuzz import harness
 from tests.fuzz.kinds import KINDS, Kind
 from tests.fuzz.mutate import MAX_BYTES, mutated
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT, python
 
 
 def test_sixty_cases_of_every_kind() -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--count", "60", "--seed", "2"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = python("-m", "tests.fuzz", "--count", "60", "--seed", "2", cwd=ROOT, seconds=300)
     lines = [line for line in result.stdout.splitlines() if " cases, " in line]
     assert result.returncode == 0, result.stdout
     assert len(lines) == len(KINDS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -15,8 +13,7 @@ import pytest
 from caffe.errors import CaffeError, ProtoError
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import python
 
 
 def outline_of(data: bytes) -> caffe_pb2.NetParameter:
@@ -357,6 +354,6 @@ try:
 except CaffeError as error:
     print(error)
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    result = python("-c", program, check=True)
     assert result.stdout == f"{tmp_path / name}: not written: File too large\n"
     assert os.listdir(tmp_path) == []

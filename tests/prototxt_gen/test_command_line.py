@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from prototxt_gen.mdssd300 import MDSSD300
 from prototxt_gen.mdssd512 import MDSSD512
 from prototxt_gen.settings import DATASETS, divide_batch, even_test_batch
 from prototxt_gen.ssd300 import SSD300
+from tests.processes import python
 from tests.prototxt_gen.sources import KINDS, NETWORKS, ROOT, copy_label_maps, generated
 
 CELLS = 'item { name: "none_of_the_above" label: 0 } item { name: "RBC" label: 1 } item { name: "WBC" label: 2 }'
@@ -91,8 +90,7 @@ def test_what_is_replaced_is_said_first(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_runs_as_a_program_without_arguments(folder: Path) -> None:
-    program = [sys.executable, str(ROOT / "prototxt_gen" / "mdssd300.py")]
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
+    done = python(ROOT / "prototxt_gen" / "mdssd300.py", cwd=folder, check=True)
     assert "caffe train -solver models/MDSSD300/VOC/solver.prototxt" in done.stdout
     assert sorted(path.stem for path in (folder / "models/MDSSD300/VOC").iterdir()) == sorted(KINDS)
 

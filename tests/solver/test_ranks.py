@@ -5,7 +5,6 @@ Each test starts processes that import PyTorch, so several questions are put to 
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,32 @@ from google.protobuf import text_format
 from caffe.proto.solver_state import read_solver_state
 from caffe.proto.weights import read_weights
 from caffe.solver.solver import Solver
+from tests.processes import ROOT, running
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 
 
-def start(workdir: Path, param: Any, *flags: str, ranks: int = 2, fault: str = "") -> subprocess.Popen[str]:
+def start(
+    workdir: Path, param: Any, *flags: str, ranks: int = 2, fault: str = ""
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """`caffe train` of a solver as a process, its output piped."""
     (workdir / "solver.prototxt").write_text(text_format.MessageToString(param))
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CAFFE_TEST_FAULT=fault)
-    command = [sys.executable, str(HERE / "rank_driver.py"), "train", "-solver", "solver.prototxt"]
-    return subprocess.Popen(
-        [*command, "-cpu_ranks", str(ranks), *flags],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    environment = dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CAFFE_TEST_FAULT=fault)
+    command = [sys.executable, HERE / "rank_driver.py", "train", "-solver", "solver.prototxt"]
+    return running(
+        [*command, "-cpu_ranks", str(ranks), *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate()
     return process.returncode, output
+
+
+def train(workdir: Path, param: Any, *flags: str, ranks: int = 2, fault: str = "") -> tuple[int, str]:
+    """The whole run: status and output."""
+    with start(workdir, param, *flags, ranks=ranks, fault=fault) as process:
+        return finish(process)
 
 
 def stored(path: str) -> list[np.ndarray]:
@@ -50,7 +57,7 @@ def stored(path: str) -> list[np.ndarray]:
 
 def test_two_ranks_are_one_with_twice_the_iter_size(workdir: Path, solver_param: Callable[..., Any]) -> None:
     param = solver_param('type: "Adam" base_lr: 0.01 test_iter: 2 test_interval: 2 snapshot: 3 average_loss: 2')
-    code, output = finish(start(workdir, param))
+    code, output = train(workdir, param)
     assert code == 0, output
     assert "Effective batch size: 8 (batch_size 4 x iter_size 1 x 2 devices)" in output
     two, two_at_3 = stored("line_iter_6.caffemodel"), read_solver_state("line_iter_3.solverstate")
@@ -75,18 +82,18 @@ def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Call
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    machines = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(number),
-             "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port),
-             str(HERE / "rank_driver.py"), "train", "-solver", "solver.prototxt"],
-            env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    for code, output in map(finish, machines):
-        assert code == 0, output
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(running(
+                [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(number),
+                 "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port),
+                 HERE / "rank_driver.py", "train", "-solver", "solver.prototxt"],
+                env=dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ))
+            for number in range(2)
+        ]  # fmt: skip
+        for code, output in map(finish, machines):
+            assert code == 0, output
     one = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
     one.step(6)
     together = stored("line_iter_6.caffemodel")
@@ -103,7 +110,7 @@ def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Call
     ],
 )
 def test_one_rank_ends_all(workdir: Path, solver_param: Callable[..., Any], fault: str, message: str) -> None:
-    code, output = finish(start(workdir, solver_param(), "-rank_timeout", "8", fault=fault))
+    code, output = train(workdir, solver_param(), "-rank_timeout", "8", fault=fault)
     assert code == 1
     (line,) = [line for line in output.splitlines() if line.startswith("caffe train: ")]
     assert message in line
@@ -111,20 +118,20 @@ def test_one_rank_ends_all(workdir: Path, solver_param: Callable[..., Any], faul
 
 
 def test_ctrl_c_leaves_a_snapshot_that_more_ranks_go_on_from(workdir: Path, solver_param: Callable[..., Any]) -> None:
-    process = start(workdir, solver_param("max_iter: 1000000 display: 100"))
     lines = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        if "Iteration 100, loss" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    code, rest = finish(process)
+    with start(workdir, solver_param("max_iter: 1000000 display: 100")) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "Iteration 100, loss" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        code, rest = finish(process)
     assert code == 0, "".join(lines) + rest
     assert "Optimization stopped early." in rest
     (state,) = workdir.glob("*.solverstate")
     done = read_solver_state(state).iter
-    code, output = finish(start(workdir, solver_param(f"max_iter: {done + 2}"), "-snapshot", state.name, ranks=3))
+    code, output = train(workdir, solver_param(f"max_iter: {done + 2}"), "-snapshot", state.name, ranks=3)
     assert code == 0, output
     assert re.search(rf"Iteration {done + 1}, loss = ", output)
     assert "Effective batch size: 12" in output
@@ -135,6 +142,6 @@ def test_waiting_for_a_long_test_is_no_hang(workdir: Path, solver_param: Callabl
     # The test takes longer than the timeout; rank 0 shows life meanwhile.
     param = solver_param("test_iter: 60 test_interval: 3 test_initialization: false max_iter: 4")
     began = time.monotonic()
-    code, output = finish(start(workdir, param, "-rank_timeout", "8", fault="slow_test 0.2"))
+    code, output = train(workdir, param, "-rank_timeout", "8", fault="slow_test 0.2")
     assert code == 0, output
     assert time.monotonic() - began > 12

@@ -16,6 +16,7 @@ from caffe.cli.convert_annoset import main
 from caffe.data.images import decode_datum
 from caffe.data.lmdb_source import LmdbSource
 from tests.data.conftest import Folder, photograph, voc_object, voc_xml
+from tests.processes import python
 
 CAT = voc_object("cat", 8, 6, 40, 30)
 
@@ -161,8 +162,7 @@ def test_no_space_left(folder: Folder) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    command = [sys.executable, "-m", "caffe.cli.convert_annoset", *folder.arguments()]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, env=os.environ, check=False)
+    done = python("-m", "caffe.cli.convert_annoset", *folder.arguments(), before=limit)
     assert done.returncode == 1
     assert "no space left for" in done.stderr
     assert "Traceback" not in done.stderr

@@ -24,6 +24,7 @@ from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
 from tests.data.conftest import LABEL_MAP, photograph, voc_object, voc_xml
+from tests.processes import run
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
@@ -255,10 +256,7 @@ def test_unpack_is_safe_and_done_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", ["get_voc.sh", "create_list.sh", "create_data.sh"])
 def test_scripts_have_help(script: str) -> None:
-    done = subprocess.run(
-        [SCRIPTS / script, "--help"], env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+    done = run([SCRIPTS / script, "--help"], env={"PYTHON": sys.executable}, check=True)
     assert "usage:" in done.stdout
 
 
@@ -269,9 +267,9 @@ def test_lists_to_databases_by_script(tmp_path: Path) -> None:
     name = f"pytest-{os.getpid()}"
     link = SCRIPTS.parent / "examples" / name
     try:
-        subprocess.run(
+        run(
             [SCRIPTS / "create_data.sh", "-n", name, "-r", tmp_path, "-l", tmp_path / "lists", "-m", tmp_path / "map"],
-            env={**os.environ, "PYTHON": sys.executable}, check=True, capture_output=True,
+            env={"PYTHON": sys.executable}, check=True,
         )  # fmt: skip
         for subset in ("trainval", "test"):
             assert len(LmdbSource(link / f"{name}_{subset}_lmdb")) == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from caffe.data.feed.prefetch import Array, Prefetcher
 from caffe.errors import DataError
+from tests.processes import python
 
 SHAPE = (1, 4, 5)
 BROKEN = 17
@@ -119,8 +118,7 @@ if {what!r} == "load":
     del made
     gc.collect()
 """
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60)
+    done = python("-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
