@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+# What the SSD branch's pycaffe says, for scripts that ask. The version of this package is its metadata's
+# (`caffe --version` shows both).
 __version__ = "1.0.0-rc3"
 
 # Commands that need no net (convert_annoset, parse_log, …) should start at once, so what needs PyTorch is loaded when

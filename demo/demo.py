@@ -30,6 +30,11 @@ PICTURES = 24
 #: written once all steps are done, and by it a folder is known as an earlier run's
 SUMMARY = "summary.json"
 MARKER = ".demo"
+EXAMPLES = """
+examples:
+  python demo/demo.py                                           as `make demo` runs it
+  python demo/demo.py --seed 2 --iterations 600 --output longer_run
+"""
 
 
 def shown(part: str) -> str:
@@ -72,7 +77,7 @@ def fresh(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="make demo runs it as it is"
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES
     )
     parser.add_argument("--output", type=Path, default=ROOT / "demo_run", help="folder for it all (default: demo_run)")
     parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the databases that a data set's lists name.
 set -euo pipefail
-source "$(dirname "$0")/python.sh"
+root=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
   cat <<'TEXT'
@@ -37,6 +37,7 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 lists=${lists:-$root/data/$name}
+. "$root/scripts/lib/find_python.sh"
 
 found=0
 for list in "$lists"/*.txt; do
@@ -44,7 +45,7 @@ for list in "$lists"/*.txt; do
   [[ -f $list && $subset != *_name_size ]] || continue
   found=1
   echo "$subset: $list"
-  "$python" -m caffe.cli.create_annoset --anno-type=detection --label-type="$type" --label-map-file="$map" \
+  "$python" -P -m caffe.cli.create_annoset --anno-type=detection --label-type="$type" --label-map-file="$map" \
     --check-label --encode-type=jpg --encoded "$@" \
     "$data" "$list" "$data/$name/lmdb/${name}_${subset}_lmdb" "$root/examples/$name"
 done

@@ -2,9 +2,10 @@
 # Lists of VOC's images: scripts/create_list.sh [ROOTFOLDER, default ~/data/VOCdevkit] [OUTFOLDER, default data/VOC0712]
 # scripts/create_list.sh --help tells more, and how to list your own data or COCO.
 set -euo pipefail
-source "$(dirname "$0")/python.sh"
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/scripts/lib/find_python.sh"
 
 if [[ $# -eq 0 ]]; then
   set -- "$HOME/data/VOCdevkit" "$root/data/VOC0712"
 fi
-exec "$python" -m caffe.cli.create_list "$@"
+exec "$python" -P -m caffe.cli.create_list "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Detects objects in images, lists them, draws boxes: `ssd_detect`, in the project's own environment where `make` has set it up. --help says how.
+# Detects objects in images, lists them, draws boxes: the command `ssd_detect`. --help explains it.
+set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-python=$root/.venv/bin/python
-[ -x "$python" ] || python=python3
-exec "$python" -m caffe.cli.ssd_detect "$@"
+. "$root/scripts/lib/find_python.sh"
+exec "$python" -P -m caffe.cli.ssd_detect "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Scores COCO results: `score_coco`, in the project's own environment where `make` has set it up. --help says how.
+# Scores COCO results: the command `score_coco`. --help explains it.
+set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-python=$root/.venv/bin/python
-[ -x "$python" ] || python=python3
-exec "$python" -m caffe.cli.score_coco "$@"
+. "$root/scripts/lib/find_python.sh"
+exec "$python" -P -m caffe.cli.score_coco "$@"

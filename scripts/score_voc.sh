@@ -1,6 +1,6 @@
 #!/bin/sh
-# Scores VOC result files: `score_voc`, in the project's own environment where `make` has set it up. --help says how.
+# Scores VOC result files: the command `score_voc`. --help explains it.
+set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-python=$root/.venv/bin/python
-[ -x "$python" ] || python=python3
-exec "$python" -m caffe.cli.score_voc "$@"
+. "$root/scripts/lib/find_python.sh"
+exec "$python" -P -m caffe.cli.score_voc "$@"

@@ -1,9 +1,26 @@
 #!/usr/bin/env bash
-# Makes .venv with everything that `make demo` and `make test` need. `make` calls it; running it again is quick.
-#
-#   PYTHON=python3.12   the interpreter to make .venv with (default: the first one found that is 3.11 or later)
-#   TORCH=torch==2.12.0 the PyTorch to install (default: by whether this machine has an NVIDIA GPU)
+# Makes .venv with everything that `make demo` and `make test` need.
 set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/setup.sh
+
+Makes .venv in the checkout with everything that `make demo` and `make test` need: PyTorch, the other Python packages
+and the native layers, which it compiles. `make` calls it where it is needed. Running it again is quick.
+
+  scripts/setup.sh
+  PYTHON=python3.12 scripts/setup.sh      the interpreter to make .venv with (default: the first that is 3.11 or later)
+  TORCH=torch==2.12.0 scripts/setup.sh    the PyTorch to install (default: by whether this machine has an NVIDIA GPU)
+  CXX=/path/to/g++ scripts/setup.sh       the C++ compiler (default: the first of c++, g++, clang++)
+TEXT
+}
+
+case "${1:-}" in
+  -h | -help | --help) usage; exit 0 ;;
+  "") ;;
+  *) echo "setup.sh: takes no arguments, found '$1'. See --help." >&2; exit 1 ;;
+esac
 cd "$(dirname "$0")/.."
 
 fail() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Times a generated model's deploy net, layer by layer.
 set -eu
-command -v caffe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+root=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
     cat <<'USAGE'
@@ -24,4 +24,5 @@ if [ ! -f "$model/deploy.prototxt" ]; then
     echo "scripts/speed.sh: $model/deploy.prototxt is not there; the programs in prototxt_gen write it" >&2
     exit 1
 fi
-exec caffe time -model "$model/deploy.prototxt" -phase TEST -iterations 10 "$@"
+. "$root/scripts/lib/find_python.sh"
+exec "$python" -P -m caffe.cli.caffe time -model "$model/deploy.prototxt" -phase TEST -iterations 10 "$@"

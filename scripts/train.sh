@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains a generated model, or goes on with its training where the last snapshot was taken.
 set -eu
-command -v caffe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+root=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
     cat <<'USAGE'
@@ -57,4 +57,5 @@ if [ -n "$newest" ]; then
     done
     set -- -snapshot "$newest" "$@"
 fi
-exec caffe train -solver "$solver" -log_dir "$model/log" "$@"
+. "$root/scripts/lib/find_python.sh"
+exec "$python" -P -m caffe.cli.caffe train -solver "$solver" -log_dir "$model/log" "$@"

@@ -1,4 +1,4 @@
-"""`caffe <command>`: train, test, time, device_query, export_onnx."""
+"""`caffe <command>`: train, test, time, device_query, export_onnx, version."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ commands:
   time            benchmark model execution time, layer by layer
   device_query    show GPU diagnostic information
   export_onnx     write a model for ONNX Runtime and other software
+  version         show the versions of Caffe, of this package and of PyTorch
 
 'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
 
@@ -27,7 +28,7 @@ commands:
   caffe export_onnx -model deploy.prototxt -weights mdssd_iter_120000.caffemodel -out mdssd.onnx
 """
 
-COMMANDS = ("train", "test", "time", "device_query", "export_onnx")
+COMMANDS = ("train", "test", "time", "device_query", "export_onnx", "version")
 
 
 def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     command, rest = _split(words)
+    if command is None and any(word.lstrip("-") == "version" for word in words):
+        command, rest = "version", []
     if command is None:
         print(USAGE, end="")
         return 0 if any(word.lstrip("-") in ("help", "h") for word in words) else 1

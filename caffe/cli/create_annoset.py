@@ -9,6 +9,7 @@ from pathlib import Path
 
 from caffe.cli import convert_annoset
 from caffe.cli.flags import run
+from caffe.cli.version import versions
 from caffe.errors import DataError
 
 _VALUES = {
@@ -31,6 +32,12 @@ _SWITCHES = {
     "check-label": "refuse a label map with one name or label twice",
 }
 
+EXAMPLES = """\
+example:
+  create_annoset --anno-type=detection --label-map-file=models/labelmap_voc.prototxt --check-label --encoded \\
+      ~/data/VOCdevkit data/VOC0712/test.txt ~/data/VOCdevkit/VOC0712/lmdb/VOC0712_test_lmdb examples/VOC0712
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     return run("create_annoset", _main, argv)
@@ -38,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="create_annoset", description="Builds an LMDB as convert_annoset does, and a link to it in EXAMPLEDIR."
-    )
+        prog="create_annoset", description="Builds an LMDB as convert_annoset does, and a link to it in EXAMPLEDIR.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=versions(), help="show the versions and end")
     parser.add_argument("root", help="folder of the images and annotations")
     parser.add_argument("listfile", help="an image and its annotation a line")
     parser.add_argument("outdir", help="folder of the database to write")

@@ -10,10 +10,16 @@ from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
 from caffe.cli.net_flags import accept_unused, set_up_log
 
+EXAMPLES = """\
+examples:
+  caffe device_query
+  caffe device_query -gpu 0,1
+"""
+
 
 def parser() -> FlagParser:
     """The command's flags."""
-    p = FlagParser("caffe device_query", description="Show GPU diagnostic information.")
+    p = FlagParser("caffe device_query", description="Show GPU diagnostic information.", epilog=EXAMPLES)
     p.flag("gpu", default="all", help="the GPUs to ask: ids separated by ',' or 'all'")
     accept_unused(p)
     return p

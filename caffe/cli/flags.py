@@ -25,6 +25,16 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
 
 
+class _Version(argparse.Action):
+    """Prints the versions and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from caffe.cli.version import versions
+
+        print(versions())
+        raise SystemExit(0)
+
+
 class FlagParser(argparse.ArgumentParser):
     """An ArgumentParser whose `flag` adds an option under one dash and two."""
 
@@ -34,6 +44,7 @@ class FlagParser(argparse.ArgumentParser):
         kwargs["add_help"] = False  # -help is Caffe's spelling, so all three are added below
         super().__init__(*args, **kwargs)
         self.add_argument("-h", "-help", "--help", action="help", help="show this and end")
+        self.add_argument("-version", "--version", action=_Version, nargs=0, help="show the versions and end")
         self._booleans: set[str] = set()
 
     def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:

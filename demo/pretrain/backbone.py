@@ -1,4 +1,7 @@
-"""Writes the net and solver that pretrain SSD's backbone, narrow, as a classifier of crops (see pretrain.sh)."""
+"""Writes the net and solver that pretrain SSD's backbone, narrow, as a classifier of crops (see pretrain.sh).
+
+python demo/pretrain/backbone.py --crops crops --output backbone --width 1/8
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ solver_mode: CPU
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=Path, required=True, help="folder that crops.py wrote")
     parser.add_argument("--output", type=Path, required=True, help="folder for backbone.prototxt and solver.prototxt")
     parser.add_argument("--width", type=Fraction, required=True, help="share of the channels, as for ssd300.py")

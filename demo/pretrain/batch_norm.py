@@ -1,8 +1,8 @@
 """Batch normalisation while pretraining: put into a net that has none, and taken out of its weights again.
 
-    python batch_norm.py insert train.prototxt
+    python demo/pretrain/batch_norm.py insert train.prototxt
         puts BatchNorm and Scale behind every convolution that a ReLU follows; rewrites the file
-    python batch_norm.py fold trained.caffemodel plain.prototxt plain.caffemodel
+    python demo/pretrain/batch_norm.py fold trained.caffemodel plain.prototxt plain.caffemodel
         weights for the net without them (`plain.prototxt`) that compute what the trained ones do in phase TEST
 
 Deep nets without it start slowly, and SSD has none. With mean m, standard deviation s, scale g and shift b a channel,

@@ -2,6 +2,8 @@
 
 They take the place that ImageNet has for SSD: pictures of single things are cheaper to learn from than whole scenes.
 Writes OUTPUT/images/*.jpg and OUTPUT/list.txt, `path label` a line, label 0 for a picture of nothing.
+
+    python demo/pretrain/crops.py --output crops --count 24000 --seed 1001
 """
 
 from __future__ import annotations

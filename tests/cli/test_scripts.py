@@ -1,23 +1,38 @@
-"""scripts/train.sh and speed.sh: which `caffe` command they come to."""
+"""The scripts: which Python they take, and which `caffe` command train.sh and speed.sh come to."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from tests import processes
+
+SCRIPTS = processes.ROOT / "scripts"
+#: a Python that has caffe, and prints what it is asked to run
+GOOD = """#!/bin/sh
+case "$*" in "-P -c import caffe._C") exit 0 ;; esac
+[ "$0|$1|$2|$3" = "$0|-P|-m|caffe.cli.caffe" ] && shift 3
+printf "%s|" "$@"
+"""
+#: one that has not
+BAD = "#!/bin/sh\nexit 1\n"
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model folder, and a `caffe` that prints its arguments."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "caffe").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    (tmp_path / "bin" / "caffe").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    """A model folder, and a Python that prints the arguments of `caffe`."""
+    monkeypatch.setenv("PYTHON", str(put(tmp_path / "bin" / "python", GOOD)))
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "m"
     folder.mkdir()
@@ -27,7 +42,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPTS / script, *words], capture_output=True, text=True, check=False)
+    return processes.run([SCRIPTS / script, *words])
 
 
 def test_first_start_takes_the_weights(model: Path) -> None:
@@ -52,9 +67,72 @@ def test_speed(model: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["train.sh", "speed.sh"])
-def test_help_and_missing_model(model: Path, script: str) -> None:
-    assert run(script, "--help").stdout.startswith(f"usage: scripts/{script} MODEL_FOLDER")
+def test_missing_model(model: Path, script: str) -> None:
     assert run(script).returncode == 1
     done = run(script, "nowhere")
     assert done.returncode == 1
     assert "nowhere/" in done.stderr
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with nothing but scripts, and an environment that names no Python besides a python3 without caffe."""
+    shutil.copytree(SCRIPTS, tmp_path / "checkout" / "scripts")
+    put(tmp_path / "usr" / "python3", BAD)
+    for name in ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'usr'}:{os.defpath}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "checkout"
+
+
+#: where a Python may be, the first choice first
+PLACES = {"PYTHON": "mine/python3.12", "VIRTUAL_ENV": "venv/bin/python", "CONDA_PREFIX": "conda/bin/python"}
+COMMANDS = {
+    "create_list.sh": ["a", "b"],
+    "detect.sh": ["a", "b"],
+    "get_voc.sh": ["a"],
+    "score_coco.sh": ["a"],
+    "score_voc.sh": ["a"],
+    "speed.sh": ["m"],
+    "train.sh": ["m"],
+    "create_data.sh": ["-l", "lists", "-r", "r"],
+}
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_every_script_finds_python_alike(script: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHON, the active environment, .venv, python3: the first that has caffe, but PYTHON whatever else there is."""
+    where = checkout.parent
+    for name in ("m/solver.prototxt", "m/deploy.prototxt", "lists/test.txt"):
+        put(where / name, "")
+
+    def taken() -> str:
+        done = processes.run([checkout / "scripts" / script, *COMMANDS[script]])
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1].partition("|")[0]
+
+    def good(name: str, place: str) -> None:
+        put(where / place, GOOD.replace('printf "', f'printf "{name}|'))
+
+    done = processes.run([checkout / "scripts" / script, *COMMANDS[script]])
+    assert done.returncode == 1
+    assert f"{script}: no Python with caffe installed; tried: {where}/usr/python3\n'make setup' in" in done.stderr
+    good("python3", "usr/python3")
+    put(checkout / ".venv/bin/python", BAD)  # half made
+    assert taken() == "python3"
+    good(".venv", "checkout/.venv/bin/python")
+    assert taken() == ".venv"
+    for name, before in (("CONDA_PREFIX", ".venv"), ("VIRTUAL_ENV", "CONDA_PREFIX")):
+        put(where / PLACES[name], BAD)
+        monkeypatch.setenv(name, str((where / PLACES[name]).parent.parent))
+        assert taken() == before
+        good(name, PLACES[name])
+        assert taken() == name
+    good("PYTHON", PLACES["PYTHON"])
+    monkeypatch.setenv("PYTHON", PLACES["PYTHON"])  # relative to here
+    assert taken() == "PYTHON"
+    put(where / PLACES["PYTHON"], BAD)
+    done = processes.run([checkout / "scripts" / script, *COMMANDS[script]])
+    assert done.returncode == 1
+    assert f"no Python with caffe installed; tried: PYTHON={where}/mine/python3.12\n" in done.stderr

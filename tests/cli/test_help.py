@@ -1,0 +1,101 @@
+"""Every command, script and generator answers --help: an example, the status 0, and nothing done."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from caffe.cli import caffe
+from tests.processes import ROOT, run
+
+SCRIPTS = {
+    name: entry.partition(":")[0]
+    for name, entry in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
+}
+COMMANDS = {**SCRIPTS, **{f"caffe {command}": f"caffe.cli.{command}" for command in caffe.COMMANDS}}
+#: those that are commands under another name
+WRAPPERS = {"detect.sh": "ssd_detect", "get_voc.sh": "download_voc"}
+PROGRAMS = [
+    *sorted((ROOT / "scripts").glob("*")),
+    *sorted((ROOT / "demo").glob("*.py")),
+    *sorted((ROOT / "demo/pretrain").glob("*.*")),
+    *sorted((ROOT / "prototxt_gen").glob("*.py")),
+]
+
+
+def is_program(path: Path) -> bool:
+    """Whether people run it: a script, or a module with a main part."""
+    if path.suffix == ".py":
+        return "\nif __name__ ==" in path.read_text()
+    return path.is_file() and path.suffix != ".caffemodel"
+
+
+def has_example(text: str, *names: str) -> bool:
+    """A line that calls it by one of its names, other than the usage line."""
+    call = "|".join(re.escape(name) for name in names)
+    return re.search(rf"^(?!usage:).*(^|[ /])({call}) ", re.sub(r"$", " ", text, flags=re.M), re.M) is not None
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = importlib.import_module(COMMANDS[name]).main(["--help"])
+    except SystemExit as ended:
+        status = ended.code
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    assert re.search(rf"^usage: {name} ", out, re.M)
+    assert has_example(out, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "program", [path for path in PROGRAMS if is_program(path)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_programs(program: Path, tmp_path: Path) -> None:
+    """In a copy of the checkout, where whatever it did would be seen."""
+    checkout, home = tmp_path / "checkout", tmp_path / "home"
+    for folder in ("scripts", "demo", "prototxt_gen"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("*.caffemodel", "__pycache__"))
+    home.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    inside = program.relative_to(ROOT)
+    command = [sys.executable, inside] if program.suffix == ".py" else [checkout / inside]
+    environment = {"HOME": str(home), "PYTHON": sys.executable, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run([*command, "--help"], cwd=checkout, env=environment, seconds=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^usage: ", done.stdout, re.M)
+    assert has_example(done.stdout, program.name, WRAPPERS.get(program.name, program.stem))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_parts_of_scripts_are_no_commands() -> None:
+    for part in (ROOT / "scripts/lib").iterdir():
+        assert not part.stat().st_mode & 0o111
+    for program in PROGRAMS:
+        if program.suffix == ".sh":
+            assert program.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-version"], ["version"], ["train", "--version"]])
+def test_versions(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import caffe as pycaffe
+
+    try:
+        status = caffe.main(words)
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 0
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"caffe version {pycaffe.__version__} (")
+    assert second.startswith(f"mdssd-caffe version {package} (this package), with PyTorch 2.")
