@@ -1,4 +1,4 @@
-"""The original's answers on seeded inputs, through `import caffe`: every case of ../shared/golden."""
+"""The original's answers on seeded inputs, through `import caffe`: every case of tests/golden/answers and beyond."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import lmdb
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import caffe
+from caffe.proto import caffe_pb2
+from tests.golden.cases import ANSWERS, WHOLE_SET, case_files
+from tests.golden.select_answers import SHARES
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)], autouse=True)
@@ -22,12 +27,9 @@ def _mode(request: pytest.FixtureRequest) -> Iterator[None]:
     caffe.set_mode_cpu()
 
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
-
-
 def cases(kind: str) -> list[Any]:
-    """The case files of a kind; one skipped parameter where the folder is absent."""
-    files = sorted(GOLDEN.glob(f"{kind}_*.npz"))
+    """The case files of a kind; one skipped parameter where there are none."""
+    files = case_files(kind)
     if not files:
         return [pytest.param(None, marks=pytest.mark.skip(reason="needs the reference answers in ../shared"))]
     return [pytest.param(f, id=f.stem) for f in files]
@@ -155,7 +157,7 @@ def test_layer(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", cases("transform"))
 def test_transform(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(file, tmp_path)
-    monkeypatch.chdir(GOLDEN / "train_run")
+    monkeypatch.chdir(WHOLE_SET / "train_run")
     net = case.net(caffe.TEST)
     net.forward()
     assert_close(net.blobs["label"].data, case["label"])
@@ -165,6 +167,47 @@ def test_transform(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # the decoders of two OpenCV versions differ by a level here and there
     assert grey_levels.mean() < 0.5
     assert np.percentile(grey_levels, 99) <= 3
+
+
+BOXES = np.load(ANSWERS / "boxes_of_transforms.npz")
+
+
+@pytest.mark.parametrize("name", [name for name in BOXES.files if name.startswith("prototxt_")])
+def test_boxes_of_transforms(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels of the transform cases, with black images in the photographs' place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labelmap_bccd.prototxt").write_text(str(BOXES["label_map"]))
+    with lmdb.open("lmdb") as environment, environment.begin(write=True) as transaction:
+        for index in range(2):
+            record = caffe_pb2.AnnotatedDatum.FromString(BOXES[f"record_{index}"].tobytes())
+            image = np.zeros((record.datum.height, record.datum.width, 3), np.uint8)
+            record.datum.data, record.datum.encoded = cv2.imencode(".png", image)[1].tobytes(), True
+            transaction.put(f"{index:08d}".encode(), record.SerializeToString())
+    (tmp_path / "net.prototxt").write_text(str(BOXES[name]))
+    net = caffe.Net("net.prototxt", caffe.TEST)
+    net.forward()
+    case = name.removeprefix("prototxt_")
+    assert net.blobs["data"].shape == (*BOXES[f"shape_{case}"],)
+    assert net.blobs["label"].shape == BOXES[f"label_{case}"].shape
+    assert_close(net.blobs["label"].data, BOXES[f"label_{case}"])
+
+
+def test_the_selection_is_of_every_kind_small_and_unchanged() -> None:
+    files = sorted(ANSWERS.glob("*.npz"))
+    kinds = {file.stem.rpartition("_")[0] for file in files}
+    assert kinds == {*SHARES, "boxes_of"}
+    assert sum(file.stat().st_size for file in files) <= 1_000_000
+    table = (ANSWERS / "README.md").read_text()
+    for kind in SHARES:
+        assert f"| `{kind}_*` | {sum(file.stem.startswith(f'{kind}_') for file in files)} |" in table
+    for file in files:
+        whole = WHOLE_SET / file.name
+        if whole.exists():
+            ours, theirs = np.load(file), np.load(whole)
+            assert ours.files == theirs.files
+            for name in ours.files:
+                assert ours[name].dtype == theirs[name].dtype
+                np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize("file", cases("solver"))

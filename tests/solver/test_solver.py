@@ -22,6 +22,7 @@ from caffe.proto import caffe_pb2
 from caffe.solver.requests import Action, SignalRequests
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.solver import Solver
+from tests.golden.cases import case_files
 
 Make = Callable[..., Any]
 
@@ -36,9 +37,9 @@ def messages(err: str) -> list[str]:
 
 
 @pytest.mark.parametrize("layerwise", [False, True])
-@pytest.mark.parametrize("number", range(8))
-def test_reference_solvers(shared: Path, tmp_path: Path, number: int, layerwise: bool) -> None:
-    case = np.load(shared / "golden" / f"solver_{number:03d}.npz")
+@pytest.mark.parametrize("file", case_files("solver"), ids=lambda file: file.stem)
+def test_reference_solvers(tmp_path: Path, file: Path, layerwise: bool) -> None:
+    case = np.load(file)
     (tmp_path / "net.prototxt").write_text(str(case["prototxt"]))
     param = text_format.Parse(json.loads(str(case["meta"]))["solver"], caffe_pb2.SolverParameter())
     param.net = str(tmp_path / "net.prototxt")

@@ -17,6 +17,7 @@ from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.updates import RULES, rule_for
+from tests.golden.cases import case_files
 
 
 def solver_parameter(text: str) -> Any:
@@ -29,9 +30,9 @@ def reference_net(weights: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(hidden, weights["f_0"], weights["f_1"]), t.long())
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_reference_solvers(shared: Path, number: int) -> None:
-    case = np.load(shared / "golden" / f"solver_{number:03d}.npz")
+@pytest.mark.parametrize("file", case_files("solver"), ids=lambda file: file.stem)
+def test_reference_solvers(file: Path) -> None:
+    case = np.load(file)
     param = solver_parameter(json.loads(str(case["meta"]))["solver"])
     x, t = torch.tensor(case["x"]), torch.tensor(case["t"])
     names = ["c_0", "c_1", "f_0", "f_1"]
