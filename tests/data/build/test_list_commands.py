@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -258,16 +259,12 @@ def test_lists_to_databases_by_script(tmp_path: Path) -> None:
     voc(tmp_path, "VOC2007", trainval=["1"], test=["2"])
     (tmp_path / "map").write_text(LABEL_MAP)
     assert create_list.main([str(tmp_path), str(tmp_path / "lists")]) == 0
-    name = f"pytest-{os.getpid()}"
-    link = SCRIPTS.parent / "examples" / name
-    try:
-        run(
-            [SCRIPTS / "create_data.sh", "-n", name, "-r", tmp_path, "-l", tmp_path / "lists", "-m", tmp_path / "map"],
-            env={"PYTHON": sys.executable}, check=True,
-        )  # fmt: skip
-        for subset in ("trainval", "test"):
-            assert len(LmdbSource(link / f"{name}_{subset}_lmdb")) == 1
-    finally:
-        for path in link.glob("*"):
-            path.unlink()
-        link.rmdir()
+    checkout = tmp_path / "checkout"  # for the links in its examples/
+    shutil.copytree(SCRIPTS, checkout / "scripts")
+    run(
+        [checkout / "scripts/create_data.sh", "-n", "own", "-r", tmp_path, "-l", tmp_path / "lists",
+         "-m", tmp_path / "map"],
+        env={"PYTHON": sys.executable}, check=True,
+    )  # fmt: skip
+    for subset in ("trainval", "test"):
+        assert len(LmdbSource(checkout / "examples/own" / f"own_{subset}_lmdb")) == 1
