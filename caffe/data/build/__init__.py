@@ -1,0 +1,1 @@
+"""From people's folders, lists and annotations to LMDBs."""
