@@ -15,11 +15,11 @@ from pathlib import Path
 
 from caffe import log
 from caffe.data.build.annotations import describe, read_annotations
+from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
-from caffe.data.build.spread import spread
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from caffe.files import write_text
 from caffe.errors import DataError
+from caffe.files import write_text
 
 
 def split(instances: str | Path, root: Path, images: str, annotations: str) -> tuple[list[str], list[str]]:
