@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from caffe.errors import CaffeError
+
 
 @dataclass
 class Runtime:
@@ -37,6 +39,20 @@ class Runtime:
 
 
 runtime = Runtime()
+
+
+def check_gpu(device: int) -> None:
+    """Raises CaffeError where this machine has no GPU of that number."""
+    count = torch.cuda.device_count()
+    if not 0 <= device < count:
+        have = f"{count} (0 to {count - 1})" if count else f"no GPU: {why_no_gpu()}"
+        raise CaffeError(f"asked for GPU {device}, this machine has {have}")
+
+
+def why_no_gpu() -> str:
+    """What keeps PyTorch from finding a GPU, and how to do without."""
+    reason = "PyTorch finds none (does nvidia-smi?)" if torch.version.cuda else "this PyTorch is built without CUDA"
+    return f"{reason}. Leave out a command's -gpu, or call caffe.set_mode_cpu(), to run on the CPU"
 
 
 def set_random_seed(seed: int) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from caffe import log
 from caffe.errors import CaffeError
-from caffe.runtime import runtime
+from caffe.runtime import check_gpu, runtime, why_no_gpu
 
 GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; left out: the CPU"
 
@@ -15,29 +15,20 @@ def parse_gpus(text: str) -> list[int]:
     """The device ids of a -gpu flag, all present on this machine; empty for an empty flag."""
     if not text:
         return []
-    have = torch.cuda.device_count()
     if text == "all":
+        have = torch.cuda.device_count()
         if not have:
-            raise CaffeError(f"-gpu all: {_none()}")
+            raise CaffeError(f"-gpu all: this machine has no GPU: {why_no_gpu()}")
         return list(range(have))
     try:
         ids = [int(part) for part in text.split(",")]
     except ValueError:
         raise CaffeError(f"-gpu '{text}': give device ids separated by ',' such as 0,1, or 'all'") from None
     for i in ids:
-        if not 0 <= i < have:
-            raise CaffeError(
-                f"asked for GPU {i}, this machine has {have}" + (f" (0 to {have - 1})" if have else f": {_none()}")
-            )
+        check_gpu(i)
     if len(set(ids)) != len(ids):
         raise CaffeError(f"-gpu '{text}': a device is named twice")
     return ids
-
-
-def _none() -> str:
-    if torch.version.cuda is None:
-        return "this installation of PyTorch is built without CUDA; leave -gpu out to run on the CPU"
-    return "PyTorch finds no GPU here (does nvidia-smi?); leave -gpu out to run on the CPU"
 
 
 def use(gpu: int | None) -> None:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from caffe.cli.devices import GPU_HELP, parse_gpus
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
+from caffe.data.mean import read_mean_file
 from caffe.detection.box_drawing import Box, draw_boxes
-from caffe.detection.visualize import read_mean
 from caffe.engine.acceleration import PRECISIONS
 from caffe.engine.acceleration import use as use_acceleration
 from caffe.engine.modes import set_device, set_mode_gpu
@@ -73,7 +73,7 @@ def _main(argv: Sequence[str]) -> None:
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
     mean = channel_means(flags.mean_value or "104,117,123")
     if flags.mean_file:
-        mean = [float(channel.mean()) for channel in read_mean(flags.mean_file)]
+        mean = [float(channel.mean()) for channel in read_mean_file(flags.mean_file)]
     gpus = parse_gpus(flags.gpu)
     if gpus:
         set_mode_gpu()

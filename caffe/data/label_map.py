@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,12 @@ class LabelMap:
             items.append(LabelMapItem(name, label, entry.display_name or name))
         return cls(items, where)
 
-    @property
+    @cached_property
     def num_classes(self) -> int:
         """How many classes a net for it tells apart, background (label 0) included."""
         return max(1, *(item.label + 1 for item in self.items))
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The names in order of their labels, background included where the file lists it."""
         return [item.name for item in self.items]

@@ -14,36 +14,20 @@ from torch import Tensor
 
 from caffe import log
 from caffe.data.label_map import LabelMap
+from caffe.data.mean import Mean
 from caffe.detection.box_drawing import Box, draw_boxes
 from caffe.errors import CaffeError
-from caffe.proto import caffe_pb2
 
 
-def images_of(data: NDArray[np.float32], transform: Any) -> NDArray[np.uint8]:
+def images_of(data: NDArray[np.float32], mean: Mean, scale: float) -> NDArray[np.uint8]:
     """The images, N×H×W×C uint8, of a net's input N×C×H×W: mean and scale of its TransformationParameter undone."""
-    values = data / np.float32(transform.scale)
-    if transform.mean_file:
-        values = values + read_mean(transform.mean_file)
-    elif len(transform.mean_value):
-        values = values + np.array(transform.mean_value, np.float32).reshape(-1, 1, 1)
+    values = data / np.float32(scale)
+    if mean.image is not None:
+        values = values + mean.image
+    elif mean.values.size:
+        values = values + mean.values.reshape(-1, 1, 1)
     result: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return result
-
-
-def read_mean(path: str) -> NDArray[np.float32]:
-    """The image mean, C×H×W, that compute_image_mean wrote."""
-    blob = caffe_pb2.BlobProto()
-    try:
-        with open(path, "rb") as file:
-            blob.ParseFromString(file.read())
-        shape = list(blob.shape.dim) or [blob.num, blob.channels, blob.height, blob.width]
-        return np.array(blob.data, np.float32).reshape(shape[-3:])
-    except OSError as error:
-        raise CaffeError(f"cannot read mean_file '{path}': {error.strerror}") from None
-    except ValueError as error:
-        raise CaffeError(
-            f"mean_file '{path}' is no image mean (a BlobProto, as compute_image_mean writes it)"
-        ) from error
 
 
 class Visualizer:
@@ -56,20 +40,18 @@ class Visualizer:
         """`param`: DetectionOutputParameter; `transform`: how the input was made, TransformationParameter."""
         self.threshold = param.visualize_threshold if param.HasField("visualize_threshold") else 0.6
         self.save_file: str = param.save_file
-        self.transform = transform
+        self.mean, self.scale = Mean(transform, "visualize"), transform.scale
         label_map_file = param.save_output_param.label_map_file
         self.label_map = LabelMap.read(label_map_file) if label_map_file else None
         self.window = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
         if not self.window and not self.save_file:
-            log.warning(
-                "detection_output_layer.cpp:96", "visualize: no screen to show detections on; give save_file a video."
-            )
+            log.warning(log.here(), "visualize: no screen to show detections on; give save_file a video.")
         self._video: Any = None
         self._last = time.perf_counter()
 
     def show(self, data: Tensor, detections: Tensor) -> None:
         """`data`: N×C×H×W as the net reads it. `detections`: K×7 as DetectionOutput gives them."""
-        images = images_of(data.detach().float().cpu().numpy(), self.transform)
+        images = images_of(data.detach().float().cpu().numpy(), self.mean, self.scale)
         rows = detections.detach().cpu().numpy()
         now = time.perf_counter()
         rate = len(images) / max(now - self._last, 1e-9)
@@ -104,4 +86,4 @@ class Visualizer:
                     raise KeyboardInterrupt
             except cv2.error:  # an OpenCV without windows
                 self.window = False
-                log.warning("detection_output_layer.cpp:96", "visualize: this OpenCV cannot show windows.")
+                log.warning(log.here(), "visualize: this OpenCV cannot show windows.")

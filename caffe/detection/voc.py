@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class GroundTruth:
     images: tuple[str, ...]
     objects: Mapping[str, Mapping[str, Objects]]
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         return sorted(self.objects)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import caffe
+from caffe.data.mean import Mean
 from caffe.detection.visualize import images_of
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
@@ -112,7 +113,7 @@ def test_images_of_a_net_input() -> None:
     param = caffe_pb2.TransformationParameter(scale=0.5, mean_value=[1, 2, 3])
     pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
     data = (pixels - np.array([1, 2, 3], np.float32)).transpose(0, 3, 1, 2) * np.float32(0.5)
-    np.testing.assert_array_equal(images_of(data.astype(np.float32), param), pixels)
+    np.testing.assert_array_equal(images_of(data.astype(np.float32), Mean(param, "test"), param.scale), pixels)
 
 
 def test_no_gradient_reaches_it(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 import numpy as np
 
 from caffe.data.label_map import LabelMap
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
 #: an annotation of one image is a few kilobytes; what is far larger is another file by mistake
@@ -101,11 +101,11 @@ def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
     """VOC's XML: size, and objects with name, difficult, bndbox. Entities and document types are refused."""
     root = _xml_tree(data)
     if root.tag != "annotation":
-        raise DataError(f"no VOC annotation: its root is <{_shorten(root.tag)}>, not <annotation>")
+        raise DataError(f"no VOC annotation: its root is <{shown(root.tag)}>, not <annotation>")
     result = Annotations(size=_xml_size(root))
     for number, element in enumerate(root.findall("object"), 1):
         name = (element.findtext("name") or "").strip()
-        what = f"object {number} ('{_shorten(name)}')" if name else f"object {number}"
+        what = f"object {number} ('{shown(name)}')" if name else f"object {number}"
         label = _known(name, label_map, what, result) if name else None
         if not name:
             result.faults.append(f"{what} has no name")
@@ -119,7 +119,7 @@ def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
             if text is None:
                 result.faults.append(f"{what} has no {side}")
             elif (value := _number(text)) is None:
-                result.faults.append(f"{what} has {side} '{_shorten(text.strip())}', which is no number")
+                result.faults.append(f"{what} has {side} '{shown(text.strip())}', which is no number")
             else:
                 corners.append(value)
         if label is not None and len(corners) == 4:
@@ -190,7 +190,7 @@ def parse_json(data: bytes, label_map: LabelMap) -> Annotations:
             result.faults.append(f"object {number} is no JSON object")
             continue
         name = entry.get("category_id")
-        what = f"object {number} (category_id {_shorten(str(name))})"
+        what = f"object {number} (category_id {shown(str(name))})"
         label = None
         if not isinstance(name, int | str) or isinstance(name, bool):
             result.faults.append(f"object {number} has no category_id")
@@ -226,11 +226,11 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
             continue
         values = [_number(value) for value in fields]
         if len(fields) != 5 or None in values:
-            result.faults.append(f"line {number}: expected 'label xmin ymin xmax ymax', found '{_shorten(line)}'")
+            result.faults.append(f"line {number}: expected 'label xmin ymin xmax ymax', found '{shown(line)}'")
             continue
         label, xmin, ymin, xmax, ymax = (value for value in values if value is not None)
         if label != int(label) or int(label) not in label_map:
-            result.faults.append(f"line {number}: label {_shorten(fields[0])} is not in the label map")
+            result.faults.append(f"line {number}: label {shown(fields[0])} is not in the label map")
             continue
         result.boxes.append(Box(int(label), xmin, ymin, xmax, ymax, difficult=False))
     return result
@@ -242,7 +242,7 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
 def _known(name: str, label_map: LabelMap, what: str, result: Annotations) -> int | None:
     label = label_map.label_of(name)
     if label is None:
-        result.faults.append(f"{what}: unknown name '{_shorten(name)}'")
+        result.faults.append(f"{what}: unknown name '{shown(name)}'")
     return label
 
 
@@ -277,11 +277,6 @@ def _size(height: float | None, width: float | None) -> tuple[int, int] | None:
     if height is None or width is None or height < 1 or width < 1:
         return None
     return int(height), int(width)
-
-
-def _shorten(text: str) -> str:
-    text = text if len(text) <= 60 else text[:57] + "…"
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def describe(oddities: Counter[str], annotations: int) -> Iterator[str]:
