@@ -84,7 +84,7 @@ class ImageDetector:
         param = read_net(model)
         self.net = Net(param, TEST)
         copy_trained_from(self.net, weights)
-        prepack(self.net)
+        self.net.inference_steps = prepack(self.net)
         if len(self.net.inputs) != 1:
             raise NetError(
                 f"'{model}' has {len(self.net.inputs)} inputs ({', '.join(self.net.inputs) or 'it reads its own data'}); "
@@ -207,7 +207,7 @@ class ImageDetector:
                 if read.error is not None:
                     if on_error == "raise":
                         raise read.error
-                    log.warning("image_detector.py", f"left out: {read.error}")
+                    log.warning(log.here(), f"left out: {read.error}")
                     continue
                 batch.append(read)
                 if len(batch) == batch_size:

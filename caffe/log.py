@@ -1,6 +1,7 @@
 """Caffe's log: lines on stderr with glog's prefix, which people's log parsers match.
 
 `I20261122 12:34:56.789012  1234 solver.cpp:243] Iteration 0, loss = 1.5`: severity, date, time, thread, file:line.
+A message that the original has keeps the original's file and line. One of our own has those of the call: `here()`.
 GLOG_minloglevel (0 to 3) drops what is below it; GLOG_logtostderr is accepted. `keep_copy` writes everything to a file too.
 """
 
@@ -69,8 +70,14 @@ def _write(severity: int, where: str, message: str) -> None:
         _write_line(line)
 
 
+def here() -> str:
+    """The file:line of the call, as the origin of a message that the original does not have."""
+    frame = sys._getframe(1)
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
 def info(where: str, message: str) -> None:
-    """Logs at INFO; `where` is Caffe's file:line for that message, e.g. `solver.cpp:243`."""
+    """Logs at INFO; `where` is Caffe's file:line for that message, such as `solver.cpp:243`, or `here()`."""
     _write(INFO, where, message)
 
 

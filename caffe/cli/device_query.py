@@ -49,7 +49,7 @@ def _command(argv: Sequence[str]) -> int:
             (198, "Number of multiprocessors", found.multi_processor_count),
         ):
             log.info(f"common.cpp:{line}", f"{what + ':':<30} {value}")
-    log.info("common.cpp:200", f"PyTorch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}")
+    log.info(log.here(), f"PyTorch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}")
     return 0
 
 

@@ -133,7 +133,7 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
         return devices.parse_gpus(flags.gpu)
     if not torch.cuda.is_available():
         # GPU is also what solver_mode means when it is left out.
-        log.warning("caffe.cpp:197", "The solver asks for a GPU and there is none here: training on the CPU instead.")
+        log.warning(log.here(), "The solver asks for a GPU and there is none here: training on the CPU instead.")
         return []
     return devices.parse_gpus(str(param.device_id))
 

@@ -57,7 +57,7 @@ class _Progress:
     def warn_if_unfinished(self, where: str) -> None:
         if self.images and not self.rounds:
             log.warning(
-                "detection_output_layer.cpp:391",
+                log.here(),
                 f"No results in {where}: only {self.images} of num_test_image = {self.total} images passed. "
                 "Is test_iter times the batch size too small?",
             )
@@ -186,7 +186,7 @@ class ResultFiles:
             ]
             _write_text(self.paths()[0], "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
         log.info(
-            "detection_output_layer.cpp:395",
+            log.here(),
             f"Wrote {len(self._detections)} detections in {self._progress.total} images to "
             f"{self.folder / self.prefix}{'*.txt' if self.format == 'VOC' else self.paths()[0].suffix}",
         )

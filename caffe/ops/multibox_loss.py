@@ -259,7 +259,7 @@ def _cuda_workspace_bytes(sizes: object, native: object) -> int:
 @functools.cache
 def _say_that_the_cpu_computes() -> None:
     log.warning(
-        "multibox_loss_layer.cpp:82",
+        log.here(),
         "MultiBoxLoss with nms_param (suppression before samples are taken) runs on the CPU: every iteration waits for "
         "its predictions to be copied. Without nms_param it runs on the GPU.",
     )

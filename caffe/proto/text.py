@@ -81,9 +81,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                 name, known = unknown[2], [f.name for f in message.DESCRIPTOR.fields]
                 end = _field_end(text, offset + len(name))
                 if end is not None and not difflib.get_close_matches(name, known, 1, _SLIP):
-                    log.warning(
-                        "upgrade_proto.cpp:1182", f"{where}:{error.GetLine()}: unknown field '{name}' is ignored"
-                    )
+                    log.warning(log.here(), f"{where}:{error.GetLine()}: unknown field '{name}' is ignored")
                     text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
                     continue
             raise ProtoError(_explain(text, error, offset, cast(Descriptor, message.DESCRIPTOR), where)) from None

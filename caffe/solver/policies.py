@@ -31,7 +31,7 @@ class LearningRatePolicy:
         self.iter_last_event = 0
         self.minimum_loss = _NO_LOSS_YET
         if self.name not in KNOWN:
-            log.warning("sgd_solver.cpp:90", f"{self._unknown()}. The nets can be used; training would be an error.")
+            log.warning(log.here(), f"{self._unknown()}. The nets can be used; training would be an error.")
 
     @property
     def state(self) -> list[float]:

@@ -86,9 +86,7 @@ class Testing:
     def log_best(self) -> None:
         """Logs the highest of each score so far."""
         for name, (value, iteration) in self._best.items():
-            log.info(
-                "solver.cpp:339", f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations."
-            )
+            log.info(log.here(), f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
 
     def _forward(self, net: Net) -> tuple[float, dict[str, Tensor]]:
         with torch.no_grad():

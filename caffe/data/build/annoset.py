@@ -118,7 +118,7 @@ def build(
     writer = LmdbWriter(database, replace=replace)
     log.info(f"{program}.cpp:128", f"A total of {len(lines)} images.")
     found = _check(lines, task, check_size)
-    _report(found, lines, task, program)
+    _report(found, lines, task)
     with writer:
         copying = all(copies_file(image_path, task.image_format) for image_path, _ in lines)
         records = spread(
@@ -157,25 +157,25 @@ def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool)
     return found
 
 
-def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task: Task, program: str) -> None:
+def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task: Task) -> None:
     oddities: Counter[str] = Counter()
     labels: Counter[int] = Counter()
     for each in found:
         oddities.update(each.oddities)
         labels.update(each.labels)
     for line in describe(oddities, len(lines)):
-        log.warning(f"{program}.cpp:140", line)
+        log.warning(log.here(), line)
     if task.label_map is None:
         return
     boxes = ", ".join(f"{count:,} {task.label_map.display_name_of(label)}" for label, count in sorted(labels.items()))
-    log.info(f"{program}.cpp:141", f"{labels.total():,} boxes: {boxes}" if labels else "0 boxes")
+    log.info(log.here(), f"{labels.total():,} boxes: {boxes}" if labels else "0 boxes")
     empty = [line[0] for line, each in zip(lines, found, strict=True) if not each.labels]
     if empty:
         some = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        log.warning(f"{program}.cpp:142", f"{len(empty):,} of {len(lines):,} images have no box: {some}")
+        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no box: {some}")
     absent = [item.name for item in task.label_map.items if item.label > 0 and not labels[item.label]]
     if absent:
-        log.warning(f"{program}.cpp:143", f"no box of {len(absent)} classes of the label map: {', '.join(absent)}")
+        log.warning(log.here(), f"no box of {len(absent)} classes of the label map: {', '.join(absent)}")
 
 
 def _size(size: tuple[int, int, int]) -> str:
