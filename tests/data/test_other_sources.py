@@ -171,6 +171,8 @@ def test_images_in_order_and_resized(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([labels, more]), [0, 1, 2, 3, 4, 0])
     np.testing.assert_array_equal(second[0], cv2.resize(photograph(3), (10, 12)).transpose(2, 0, 1))
     assert made.record_keys() == ["3.png", "4.png", "0.png"]
+    assert made.record_keys(2) == [f"{number}.png" for number in (0, 1, 2, 3, 4, 0)]
+    assert made.record_keys(9) == made.record_keys(2), "no more than were read"
 
 
 def test_shuffled_anew_for_every_epoch(tmp_path: Path) -> None:
@@ -208,6 +210,7 @@ def test_memory_goes_round() -> None:
     data = np.arange(24, dtype=np.float32).reshape(4, 1, 2, 3)
     made.reset(data, np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1))
     seen = batches(made, 3)
+    assert made.record_keys(2) == ["item 2", "item 3", "item 0", "item 1"]
     np.testing.assert_array_equal(seen[1][0], data[2:])
     np.testing.assert_array_equal(seen[2][0], data[:2])
     assert seen[1][1].ravel().tolist() == [2, 3]

@@ -60,6 +60,7 @@ def test_batches_labels_and_skipped_frames(video: Path) -> None:
     data, label = source()
     assert near(grays(data), [50, 110])  # one frame is left out before each that is taken
     assert label.tolist() == [0, 0]
+    assert source.record_keys() == ["frame 1", "frame 3"]
     with pytest.raises(EndOfData):
         source()  # a single frame is left
 

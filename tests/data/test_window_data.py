@@ -50,6 +50,7 @@ def test_share_of_foreground_and_pixels(folder: Path) -> None:
             np.testing.assert_array_equal(pixels, crops[int(each)])
             seen.add(int(each))
     assert seen == {0, 1, 2, 3}
+    assert made.record_keys(2) == ["a.png"] * 16
 
 
 def test_context_beyond_the_image_stays_empty() -> None:

@@ -36,13 +36,17 @@ class CountingRecords(SourceLayer):
     def start_at(self, batch: int) -> None:
         self.batch = batch
 
-    def batch_keys(self) -> list[str]:
-        return [f"{i:08d}" for i in self.records]
+    def record_keys(self, batches: int = 1) -> list[str]:
+        assert batches <= self.batch
+        starts = range(self.batch - batches, self.batch)
+        return [f"{i:08d}" for batch in starts for i in self._numbers(batch)]
+
+    def _numbers(self, batch: int) -> np.ndarray:
+        first = (batch * runtime.world_size + runtime.rank) * self.batch_size
+        return np.arange(first, first + self.batch_size)
 
     def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]
-        first = (self.batch * runtime.world_size + runtime.rank) * self.batch_size
-        self.records = np.arange(first, first + self.batch_size)
-        i = self.records[:, None].astype(np.float32)
+        i = self._numbers(self.batch)[:, None].astype(np.float32)
         x = torch.from_numpy(np.sin(i * np.array([0.3, 0.7, 1.1], np.float32)))
         self._fault(x)
         self.batch += 1

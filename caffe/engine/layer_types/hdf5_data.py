@@ -53,6 +53,7 @@ class HDF5Data(SourceLayer):
         self._shapes: list[Shape] = [(param.batch_size, *each[1:]) for each in shapes[0]]
         self._order = Order.of_phase(sum(self._rows), self.phase == TRAIN)
         self._file = lru_cache(maxsize=1)(self._read)
+        self._permutation = lru_cache(maxsize=1)(self._permute)
         self._place = 0
 
     def _shapes_of(self, file: str) -> list[Shape]:
@@ -95,12 +96,8 @@ class HDF5Data(SourceLayer):
             offset -= self._rows[file]
         raise AssertionError("offset beyond the epoch")
 
-    def _permutation(self, epoch: int, file: int) -> NDArray[Any]:
-        key = (epoch, file)
-        if getattr(self, "_permutation_key", None) != key:
-            self._permutation_key = key
-            self._permuted = np.random.default_rng([self._seed, epoch, file]).permutation(self._rows[file])
-        return self._permuted
+    def _permute(self, epoch: int, file: int) -> NDArray[Any]:
+        return np.random.default_rng([self._seed, epoch, file]).permutation(self._rows[file])
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return self._shapes
@@ -113,6 +110,12 @@ class HDF5Data(SourceLayer):
                 top[item] = values[row]
             self._place += 1
         return tuple(torch.from_numpy(top) for top in tops)
+
+    def record_keys(self, batches: int = 1) -> list[str]:
+        size = self._shapes[0][0]
+        stop = max(self._place, size)
+        found = [self._find(*self._order.at(place)) for place in range(max(0, stop - batches * size), stop)]
+        return [f"{self._files[file]} row {row}" for file, row in found]
 
     def start_at(self, batch: int) -> None:
         self._place = batch * self._shapes[0][0]

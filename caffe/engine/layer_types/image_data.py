@@ -13,11 +13,12 @@ from torch import Tensor
 from caffe import log
 from caffe.data.augment.boxes import Boxes
 from caffe.data.augment.transform import TRAIN, Source, Transformer
-from caffe.data.feed.prefetch import Array, Prefetcher
+from caffe.data.feed.prefetch import Array
 from caffe.data.feed.stream import Order, layer_seed, random_skip, record_rng
 from caffe.data.image_list import read_labels
 from caffe.data.images import ImageFormat, read_image
-from caffe.engine.layer import Shape, SourceLayer, register
+from caffe.engine.layer import Shape, register
+from caffe.engine.layer_types.prefetching import PrefetchingLayer
 from caffe.errors import DataError
 
 
@@ -64,7 +65,7 @@ class ImageRecords:
 
 
 @register
-class ImageData(SourceLayer):
+class ImageData(PrefetchingLayer):
     """Images of a list file, `path label` a line. Tops: data [N, C, H, W], label [N]."""
 
     type_name = "ImageData"
@@ -104,27 +105,11 @@ class ImageData(SourceLayer):
         size = param.batch_size
         log.info("image_data_layer.cpp:84", f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
-        self._batches_read = 0
-        self._prefetcher = Prefetcher(self._records.load, shape, size, self._records.where)
+        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [self._data_shape, self._data_shape[:1]]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
-        data, labels = self._prefetcher.batch()
-        self._batches_read += 1
+        data, labels = self.next_records()
         return data, torch.from_numpy(np.concatenate(labels)).reshape(-1)
-
-    def record_keys(self) -> list[str]:
-        """The paths of the last batch's images."""
-        size = self._data_shape[0]
-        start = max(0, self._batches_read - 1) * size
-        return [self._records.key(place) for place in range(start, start + size)]
-
-    def start_at(self, batch: int) -> None:
-        self._batches_read = batch
-        self._prefetcher.start_at(batch)
-
-    def close(self) -> None:
-        if hasattr(self, "_prefetcher"):
-            self._prefetcher.close()

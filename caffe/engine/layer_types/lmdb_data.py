@@ -11,16 +11,16 @@ from torch import Tensor
 from caffe import log
 from caffe.data.augment.sampler import BatchSampler
 from caffe.data.augment.transform import TRAIN, Transformer
-from caffe.data.feed.prefetch import Array, Prefetcher
 from caffe.data.feed.records import AnnotatedRecords, DatumRecords
 from caffe.data.feed.stream import Order, layer_seed, random_skip
 from caffe.data.lmdb_source import LmdbSource
-from caffe.engine.layer import Shape, SourceLayer, register
+from caffe.engine.layer import Shape, register
+from caffe.engine.layer_types.prefetching import PrefetchingLayer
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
 
-class LmdbLayer(SourceLayer):
+class LmdbLayer(PrefetchingLayer):
     """What the two have in common: source, order, workers."""
 
     tops = (1, 2)
@@ -52,25 +52,13 @@ class LmdbLayer(SourceLayer):
         if skip:
             log.info("data_reader.cpp:80", f"Skipping first {skip} data points.")
         self._records = kind(source, transformer, Order.of_phase(len(source), self.phase == TRAIN, skip), seed)
-        self._batches_read = 0
 
     def _start(self) -> None:
         """Sets `_data_shape` by the first record, and gets ready to read."""
         size, shape = self.param.data_param.batch_size, self._records.first_shape()
         log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
-        self._prefetcher = Prefetcher(self._records.load, shape, size, self._records.where)
-
-    def _next(self) -> tuple[Tensor, list[Array]]:
-        batch = self._prefetcher.batch()
-        self._batches_read += 1
-        return batch
-
-    def record_keys(self) -> list[str]:
-        """The keys of the last batch's records; those of the first before any was read."""
-        size = self._data_shape[0]
-        start = max(0, self._batches_read - 1) * size
-        return [self._records.key(place) for place in range(start, start + size)]
+        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
 
     def records(self) -> list[str] | None:
         order, source = self._records.order, self._records.source
@@ -78,13 +66,9 @@ class LmdbLayer(SourceLayer):
             return None
         return [source.key(index) for index in range(len(source))]
 
-    def start_at(self, batch: int) -> None:
-        self._batches_read = batch
-        self._prefetcher.start_at(batch)
-
     def close(self) -> None:
-        if hasattr(self, "_prefetcher"):
-            self._prefetcher.close()
+        if self._prefetcher is not None:
+            super().close()
             self._records.source.close()
 
 
@@ -103,7 +87,7 @@ class Data(LmdbLayer):
         return [self._data_shape, self._data_shape[:1]][: self.num_tops]
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
-        data, rows = self._next()
+        data, rows = self.next_records()
         return (data, torch.from_numpy(np.concatenate(rows)).reshape(-1)) if self.num_tops == 2 else data
 
 
@@ -144,7 +128,7 @@ class AnnotatedData(LmdbLayer):
         return [self._data_shape, self._label_shape][: self.num_tops]
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
-        data, rows = self._next()
+        data, rows = self.next_records()
         if self.num_tops == 1:
             return data
         if not self._records.boxed:

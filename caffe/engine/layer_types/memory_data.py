@@ -56,5 +56,12 @@ class MemoryData(SourceLayer):
         stop = start + self.batch_size
         return self._data[start:stop].clone(), self._labels[start:stop].clone()
 
+    def record_keys(self, batches: int = 1) -> list[str]:
+        if self._data is None:
+            return []
+        stop = max(self._batch, 1)
+        places = range(max(0, stop - batches) * self.batch_size, stop * self.batch_size)
+        return [f"item {place % len(self._data)}" for place in places]
+
     def start_at(self, batch: int) -> None:
         self._batch = batch

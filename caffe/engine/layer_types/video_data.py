@@ -102,6 +102,11 @@ class VideoData(SourceLayer):
             return frame
         raise EndOfData(f"layer '{self.name}': {self._name} has ended after {self._read} frames")
 
+    def record_keys(self, batches: int = 1) -> list[str]:
+        size, step = self._data_shape[0], self._video.skip_frames + 1
+        stop = max(self._read // step, size)
+        return [f"frame {(taken + 1) * step - 1}" for taken in range(max(0, stop - batches * size), stop)]
+
     def start_at(self, batch: int) -> None:
         if self._video.video_type == _WEBCAM:
             return

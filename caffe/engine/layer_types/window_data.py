@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from caffe import log
-from caffe.data.feed.prefetch import Array, Prefetcher
+from caffe.data.feed.prefetch import Array
 from caffe.data.feed.stream import layer_seed, record_rng
 from caffe.data.feed.window_file import WindowFile, place, read_windows
 from caffe.data.images import ImageFormat, deep, read_image
 from caffe.data.mean import Mean
-from caffe.engine.layer import TRAIN, Shape, SourceLayer, register
+from caffe.engine.layer import TRAIN, Shape, register
+from caffe.engine.layer_types.prefetching import PrefetchingLayer
 from caffe.errors import DataError
 from caffe.runtime import runtime
 
@@ -45,9 +46,13 @@ class _Windows:
         windows = self.file.foreground if place_ % self.param.batch_size >= first_foreground else self.file.background
         return windows[rng.integers(len(windows))], bool(self.mirror and rng.integers(2))
 
-    def where(self, place_: int) -> str:
+    def key(self, place_: int) -> str:
+        """The image whose window comes at a place of the stream, as the window file names it."""
         window, _ = self._draw(place_)
-        return f"image '{self.param.root_folder}{self.file.images[window.image]}'"
+        return str(self.file.images[window.image])
+
+    def where(self, place_: int) -> str:
+        return f"image '{self.param.root_folder}{self.key(place_)}'"
 
     def load(self, place_: int, room: Array) -> tuple[Array, Array]:
         """Data [C, crop, crop] in `room`, and the label [1, 1]."""
@@ -80,7 +85,7 @@ class _Windows:
 
 
 @register
-class WindowData(SourceLayer):
+class WindowData(PrefetchingLayer):
     """Tops: data [N, C, crop_size, crop_size], label [N] (0 for background)."""
 
     type_name = "WindowData"
@@ -115,18 +120,11 @@ class WindowData(SourceLayer):
         shape = (file.channels, transform.crop_size, transform.crop_size)
         self._data_shape: Shape = (param.batch_size, *shape)
         log.info("window_data_layer.cpp:169", "output data size: " + ",".join(map(str, self._data_shape)))
-        self._prefetcher = Prefetcher(windows.load, shape, param.batch_size, windows.where)
+        self.prefetch(windows.load, shape, param.batch_size, windows.where, windows.key)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [self._data_shape, self._data_shape[:1]]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
-        data, labels = self._prefetcher.batch()
+        data, labels = self.next_records()
         return data, torch.from_numpy(np.concatenate(labels)).reshape(-1)
-
-    def start_at(self, batch: int) -> None:
-        self._prefetcher.start_at(batch)
-
-    def close(self) -> None:
-        if hasattr(self, "_prefetcher"):
-            self._prefetcher.close()
