@@ -53,7 +53,7 @@ def packed(net: Net) -> Net:
     """The same net as ImageDetector runs it."""
     other = Net(read_net(DEPLOY), phase=1)
     other.load_state_dict(net.state_dict())
-    prepack(other)
+    other.inference_steps = prepack(other)
     return other
 
 

@@ -75,7 +75,7 @@ def deploy_net(name: str, background_bias: float = 5.0) -> Net:
     for step in net.steps:
         if step.layer.name.endswith("_mbox_conf"):
             step.layer.blobs[1].data.view(-1, CLASSES)[:, 0] += background_bias
-    prepack(net)
+    net.inference_steps = prepack(net)
     return net
 
 

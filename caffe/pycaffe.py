@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from caffe import log
 from caffe.engine import weights as weight_files
 from caffe.engine.blob import Array, Blob, ParameterBlob
 from caffe.engine.layer import Layer as EngineLayer
+from caffe.engine.layer_types.memory_data import MemoryData
 from caffe.engine.layer_types.python import Python as PythonLayer
 from caffe.engine.net import Net as EngineNet
 from caffe.errors import CaffeError
@@ -74,13 +76,16 @@ class Net:
             self.copy_from(weights)
 
     # ---- what it consists of
+    #
+    # A net's layers and blobs are those that it was made of, so each of these is made once, as in the original. What is in
+    # them is live: blobs show new data and shapes.
 
-    @property
+    @cached_property
     def blobs(self) -> OrderedDict[str, Blob]:
         """The blobs by name, from input to output."""
         return OrderedDict(self._net.blobs)
 
-    @property
+    @cached_property
     def params(self) -> OrderedDict[str, list[ParameterBlob]]:
         """The parameters by layer name: weights, then bias, …"""
         return OrderedDict(
@@ -89,7 +94,7 @@ class Net:
             if len(step.layer.blobs)
         )
 
-    @property
+    @cached_property
     def layers(self) -> list[Any]:
         """The layers in order: a Python layer is the user's own object, any other shows its type and blobs."""
         return [
@@ -97,27 +102,27 @@ class Net:
             for step in self._net.steps
         ]
 
-    @property
+    @cached_property
     def layer_dict(self) -> OrderedDict[str, Any]:
         return OrderedDict(zip(self._net.layer_names, self.layers, strict=True))
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         return list(self._net.inputs)
 
-    @property
+    @cached_property
     def outputs(self) -> list[str]:
         return list(self._net.outputs)
 
-    @property
+    @cached_property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         return OrderedDict(self._net.blob_loss_weights)
 
-    @property
+    @cached_property
     def top_names(self) -> OrderedDict[str, list[str]]:
         return OrderedDict((s.layer.name, list(s.tops)) for s in self._net.steps)
 
-    @property
+    @cached_property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         return OrderedDict((s.layer.name, list(s.bottoms)) for s in self._net.steps)
 
@@ -130,43 +135,53 @@ class Net:
         return self._net.phase
 
     # older names that scripts reach for
-    @property
+    @cached_property
     def _layer_names(self) -> list[str]:
-        return self._net.layer_names
+        return list(self._net.layer_names)
 
-    @property
+    @cached_property
     def _blob_names(self) -> list[str]:
-        return self._net.blob_names
+        return list(self._net.blob_names)
 
-    @property
+    @cached_property
     def _blobs(self) -> list[Blob]:
         return list(self._net.blobs.values())
 
-    @property
+    @cached_property
     def _inputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.inputs]
+        return self._blob_ids(self._net.inputs)
 
-    @property
+    @cached_property
     def _outputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.outputs]
+        return self._blob_ids(self._net.outputs)
 
-    @property
+    @cached_property
     def _blob_loss_weights(self) -> list[float]:
         return list(self._net.blob_loss_weights.values())
 
     def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.steps[layer].tops]
+        return self._blob_ids(self._net.steps[layer].tops)
 
     def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.steps[layer].bottoms]
+        return self._blob_ids(self._net.steps[layer].bottoms)
+
+    def _blob_ids(self, names: Sequence[str]) -> list[int]:
+        return [self._places_of_blobs[name] for name in names]
+
+    @cached_property
+    def _places_of_blobs(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self._net.blob_names)}
+
+    @cached_property
+    def _places_of_layers(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self._net.layer_names)}
 
     # ---- running
 
     def _layer_index(self, name: str) -> int:
-        names = self._net.layer_names
-        if name not in names:
-            raise CaffeError(f"net '{self.name}' has no layer '{name}'; its layers: {', '.join(names)}")
-        return names.index(name)
+        if name not in self._places_of_layers:
+            raise CaffeError(f"net '{self.name}' has no layer '{name}'; its layers: {', '.join(self._net.layer_names)}")
+        return self._places_of_layers[name]
 
     def _feed(self, values: Arrays, wanted: Sequence[str], side: str) -> None:
         if set(values) != set(wanted):
@@ -267,8 +282,8 @@ class Net:
 
     def set_input_arrays(self, data: NDArray[Any], labels: NDArray[Any]) -> None:
         """The items that the net's MemoryData layer goes through: data N x C x H x W, labels N or N x 1 x 1 x 1."""
-        layer: Any = self._net.steps[0].layer if self._net.steps else None
-        if layer is None or layer.type_name != "MemoryData":
+        layer = self._net.steps[0].layer if self._net.steps else None
+        if not isinstance(layer, MemoryData):
             raise CaffeError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
         layer.reset(np.asarray(data, np.float32), np.asarray(labels, np.float32).reshape(len(labels), 1, 1, 1))
 

@@ -68,7 +68,7 @@ def _command(argv: Sequence[str]) -> int:
     net = build_net(flags, PHASES["TEST"])
     load_weights(net, flags.weights)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
-    evaluations = {top for step in net.steps if step.layer.type_name == "DetectionEvaluate" for top in step.tops}
+    evaluations = {top for step in net.steps if step.layer.evaluates_detections for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)
     averages = ClassificationScores([o for o in net.outputs if o not in evaluations], net.blob_loss_weights)
     total, done = 0.0, 0
@@ -80,7 +80,7 @@ def _command(argv: Sequence[str]) -> int:
                 except EndOfData as end:
                     if not done:
                         raise
-                    log.info("caffe.cpp:290", f"Finished: {end}.")
+                    log.info(log.here(), f"Finished: {end}.")
                     break
                 done += 1
                 total += float(loss)

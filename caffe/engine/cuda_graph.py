@@ -18,24 +18,15 @@ from torch import Tensor
 
 from caffe import log
 from caffe.engine import acceleration
-from caffe.engine.layer import SourceLayer
-from caffe.engine.layer_types.detection_output import DetectionOutput
-from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
+from caffe.engine.layer import Layer, SourceLayer
 from caffe.engine.wiring import Step
-from caffe.ops.multibox_loss import runs_on_gpu
+from caffe.errors import NetError
 from caffe.runtime import runtime
 
 T = TypeVar("T")
 #: shapes and types of a batch, and what else a recording is good for
 Key = tuple[object, ...]
 
-#: layer types that no graph can hold, and why
-HOST_LAYERS = {
-    "Python": "runs the user's code",
-    "DetectionEvaluate": "evaluates on the CPU",
-    "HDF5Output": "writes a file",
-    "Filter": "gives tops whose sizes depend on values",
-}
 #: the fewest rows that room is made for in a batch of labels
 LEAST_ROWS = 64
 #: how many recordings for batches of different shapes are kept
@@ -72,38 +63,35 @@ class CudaRecorder:
         return outputs, graph.replay
 
 
-def obstacle(step: Step) -> str | None:
-    """Why no CUDA graph can hold this layer; None where one can."""
-    layer = step.layer
-    reason = HOST_LAYERS.get(layer.type_name)
-    if isinstance(layer, DetectionOutput) and (layer.results is not None or layer.visualizer is not None):
-        reason = "writes result files or pictures"
-    if isinstance(layer, MultiBoxLoss) and not runs_on_gpu(layer.options):
-        reason = "with nms_param runs on the CPU"
-    return f"layer '{layer.name}' ({layer.type_name}) {reason}" if reason else None
+def _is_trimmed(layer: Layer) -> bool:
+    """Whether a graph gives the layer's tops with room for all rows, from which those in use are then cut out."""
+    return bool(layer.dynamic_axes) and not layer.static_shape
 
 
 def capturable_steps(steps: Sequence[Step]) -> tuple[int, str | None]:
-    """How many steps from the first on one graph can hold, and what keeps the next one out of it."""
+    """How many steps from the first on one graph can hold, and what keeps the next one out of it.
+
+    What reads tops whose sizes depend on values has to wait until they have been cut to size.
+    """
+    trimmed: set[str] = set()
     for i, step in enumerate(steps):
-        reason = obstacle(step)
+        reason = step.layer.graph_obstacle()
+        if reason is None:
+            reason = next((f"reads '{b}', whose size depends on values" for b in step.bottoms if b in trimmed), None)
         if reason:
-            return i, reason
+            return i, f"layer '{step.layer.name}' ({step.layer.type_name}) {reason}"
+        if _is_trimmed(step.layer):
+            trimmed.update(step.tops)
     return len(steps), None
 
 
 def compilable_steps(steps: Sequence[Step]) -> int:
     """How many steps from the first on torch.compile takes whole."""
-    for i, step in enumerate(steps):
-        layer = step.layer
-        trims = isinstance(layer, DetectionOutput) and not layer.static_shape
-        if trims or layer.type_name in HOST_LAYERS:
-            return i
-    return len(steps)
+    return next((i for i, step in enumerate(steps) if step.layer.compile_obstacle()), len(steps))
 
 
 def label_blobs(steps: Sequence[Step]) -> frozenset[str]:
-    """Source blobs that only MultiBoxLoss layers read, as labels: rows of image −1 may be added to them."""
+    """Source blobs to which rows of −1 may be added, as all layers that read them take padding: labels of boxes."""
     sources = {top for step in steps if isinstance(step.layer, SourceLayer) for top in step.tops}
     labels: set[str] = set()
     others: set[str] = set()
@@ -112,13 +100,47 @@ def label_blobs(steps: Sequence[Step]) -> frozenset[str]:
         for j, bottom in enumerate(step.bottoms):
             if bottom not in origin:
                 continue
-            if step.layer.type_name == "Split":
+            if step.layer.passes_through:
                 origin.update(dict.fromkeys(step.tops, origin[bottom]))
-            elif isinstance(step.layer, MultiBoxLoss) and j == 3:
+            elif step.layer.takes_padding(j):
                 labels.add(origin[bottom])
             else:
                 others.add(origin[bottom])
     return frozenset(labels - others)
+
+
+def record(recorder: Recorder, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+    """`recorder.record(work)`. A layer that a graph cannot hold, although it does not say so, is a NetError that names it."""
+    try:
+        return recorder.record(work)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        layer = _layer_in(error)
+        who = "a layer" if layer is None else f"layer '{layer.name}' ({layer.type_name})"
+        reason = str(_first(error)).partition("\n")[0]
+        raise NetError(
+            f"the net cannot be recorded as a CUDA graph, as {who} does what a graph cannot hold: {reason}. Run it "
+            "without -graph, or let the layer's graph_obstacle() say so: it then runs outside the graph"
+        ) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that was raised first: that a failed capture ends is an error, too, which comes after."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _layer_in(error: BaseException) -> Layer | None:
+    """The layer that was running when the error was raised."""
+    found, trace = None, _first(error).__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if isinstance(owner, Layer):
+            found = owner
+        trace = trace.tb_next
+    return found
 
 
 class StaticInputs:
@@ -185,7 +207,7 @@ class GraphedForward:
         self._recordings: dict[Key, _Recording] = {}
         if reason and runtime.rank == 0:
             log.info(
-                "net.cpp:284",
+                log.here(),
                 f"CUDA graph: holds {count} of {len(steps)} layers; {reason}, so it and what follows run one by one",
             )
 
@@ -217,8 +239,8 @@ class GraphedForward:
     def _record(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> _Recording:
         inputs = StaticInputs(batch, frozenset())
         inputs.fill(batch)
-        static = {s.layer: s.layer.static_shape for s in self._head if isinstance(s.layer, DetectionOutput)}
-        for layer in static:
+        to_trim = [step.layer for step in self._head if _is_trimmed(step.layer)]
+        for layer in to_trim:
             layer.static_shape = True
 
         def work() -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
@@ -230,10 +252,10 @@ class GraphedForward:
         try:
             for _ in range(2):
                 self._recorder.warm_up(work)
-            (loss, blobs, kept), replay = self._recorder.record(work)
+            (loss, blobs, kept), replay = record(self._recorder, work)
         finally:
-            for layer, before in static.items():
-                layer.static_shape = before
+            for layer in to_trim:
+                layer.static_shape = False
         return _Recording(inputs, loss, blobs, kept, replay)
 
     def _run_head(
@@ -244,8 +266,8 @@ class GraphedForward:
         return torch.zeros((), device=self.net.device) if loss is None else loss, blobs, kept
 
     def _trimmed(self, name: str, value: Tensor) -> Tensor:
-        """A DetectionOutput's top without the rows not in use, unless the layer is set to keep them."""
+        """A top without the rows not in use, unless its layer is set to keep them."""
         for step in self._head:
-            if name in step.tops and isinstance(step.layer, DetectionOutput) and not step.layer.static_shape:
-                return step.layer.trimmed(value)
+            if name in step.tops and _is_trimmed(step.layer):
+                value = step.layer.trimmed(step.tops.index(name), value)
         return value

@@ -6,52 +6,72 @@ PyTorch adds the bias and applies the ReLU in passes of their own over memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe.engine.layer import Layer
-from caffe.engine.layer_types.activation import ReLU
-from caffe.engine.layer_types.convolution import Convolution
+from caffe.engine.layer import ConvolutionWindow, Layer
 from caffe.engine.wiring import Step
 
 
-def convolutions(steps: Sequence[Step]) -> Iterator[tuple[int, Convolution, ReLU | None]]:
-    """The 2-D convolutions with one top: index, layer, and the ReLU that overwrites the top at the next step, if one does."""
-    for i, (step, following) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
-        layer = step.layer
-        if type(layer) is not Convolution or len(step.tops) != 1:
+@dataclass
+class FoundConvolution:
+    """A 2-D convolution with one top."""
+
+    step: Step
+    window: ConvolutionWindow
+    #: the step of the ReLU that overwrites the top at once, if there is one
+    relu: Step | None
+
+    def replaced_by(self, layer: Layer) -> Step:
+        """The step of a layer that does what the convolution does, and the ReLU after it."""
+        return replace(self.step, layer=layer, loss_weights=(self.relu or self.step).loss_weights)
+
+
+def convolutions(steps: Sequence[Step]) -> Iterator[FoundConvolution | Step]:
+    """The steps in order; a convolution, together with its ReLU, as what was found of them."""
+    rest = iter(range(len(steps)))
+    for i in rest:
+        step = steps[i]
+        window = step.layer.as_convolution() if len(step.tops) == 1 else None
+        if window is None:
+            yield step
             continue
-        if len(layer.geometry.kernel) != 2 or layer.channel_axis != 1:
-            continue
-        relu = following.layer if following is not None and following.bottoms == step.tops else None
-        if not isinstance(relu, ReLU) or not relu.in_place or relu.param.relu_param.negative_slope != 0:
-            relu = None
-        yield i, layer, relu
+        relu = steps[i + 1] if i + 1 < len(steps) else None
+        if relu is not None and relu.bottoms == step.tops and relu.layer.in_place and relu.layer.is_rectifier():
+            next(rest)
+            yield FoundConvolution(step, window, relu)
+        else:
+            yield FoundConvolution(step, window, None)
 
 
 def fuse(steps: Sequence[Step]) -> list[Step]:
-    """The steps with one ConvolutionReLU in the place of each Convolution and the ReLU that overwrites its top."""
-    pairs = {i: layer for i, layer, relu in convolutions(steps) if relu is not None and len(layer.blobs) == 2}
-    return [
-        replace(step, layer=ConvolutionReLU(pairs[i]), loss_weights=steps[i + 1].loss_weights) if i in pairs else step
-        for i, step in enumerate(steps)
-        if i - 1 not in pairs
-    ]
+    """The steps with one ConvolutionReLU in the place of each convolution with bias and the ReLU that overwrites its top."""
+    fused: list[Step] = []
+    for found in convolutions(steps):
+        if not isinstance(found, FoundConvolution):
+            fused.append(found)
+        elif found.relu is None:
+            fused.append(found.step)
+        elif len(found.step.layer.blobs) == 2:
+            fused.append(found.replaced_by(ConvolutionReLU(found.step.layer, found.window)))
+        else:
+            fused += [found.step, found.relu]
+    return fused
 
 
 class ConvolutionReLU(Layer):
-    """Stands for a Convolution with bias and the ReLU behind it; has the convolution's blobs. Has no gradient."""
+    """Stands for a convolution with bias and the ReLU behind it; has the convolution's blobs. Has no gradient."""
 
     type_name = "Convolution"
+    rounds_blobs = True
 
-    def __init__(self, convolution: Convolution) -> None:
+    def __init__(self, convolution: Layer, window: ConvolutionWindow) -> None:
         super().__init__(convolution.param, convolution.phase)
         self.blobs = convolution.blobs
-        g = convolution.geometry
-        self._window = g.stride, g.pad, g.dilation, convolution.group
+        self._window = window.stride, window.pad, window.dilation, window.group
 
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom

@@ -8,8 +8,11 @@ uses a `torch.autograd.Function` that says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn, TypeVar
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +24,24 @@ Shape = tuple[int, ...]
 TRAIN, TEST = 0, 1
 
 
+@dataclass(frozen=True)
+class ConvolutionWindow:
+    """How a plain 2-D convolution slides over N × C × H × W: (height, width) each, in pixels."""
+
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+    group: int
+
+
 class Layer(nn.Module):
     """One layer of a net.
 
     `param` is the LayerParameter, `blobs` the learned parameters in Caffe's order (weights, then bias, …). A subclass
     sets the class attributes, creates its blobs in `setup`, gives its tops' shapes in `reshape`, computes in `forward`.
+
+    What the rest of the engine has to know about a type is an attribute or a method here, with a default that is safe
+    for a layer that says nothing.
     """
 
     type_name: ClassVar[str]
@@ -38,6 +54,25 @@ class Layer(nn.Module):
     auto_tops: ClassVar[bool] = False
     #: a loss layer's first top has loss_weight 1 unless the prototxt says otherwise
     is_loss: ClassVar[bool] = False
+    #: each top has memory of its own, which no other blob shares and no backward reads: an in-place reader may
+    #: overwrite it in a pass without gradients
+    fresh_tops: ClassVar[bool] = False
+    #: each top is its only bottom, unchanged
+    passes_through: ClassVar[bool] = False
+    #: the tops depend on the bottoms' shapes alone, so export computes them once
+    constant_tops: ClassVar[bool] = False
+    #: the axes of its tops whose sizes depend on the bottoms' values, with names for them; see `static_shape`
+    dynamic_axes: ClassVar[Mapping[int, str]] = MappingProxyType({})
+    #: the blobs are learned. False: they are statistics that `forward` keeps, and never get a gradient
+    learns: ClassVar[bool] = True
+    #: at lower precision `forward` rounds all its blobs before use, so they may be rounded in advance
+    rounds_blobs: ClassVar[bool] = False
+    #: the top has the rows of a DetectionEvaluate layer, which are scored as mean average precision, not averaged
+    evaluates_detections: ClassVar[bool] = False
+
+    #: set from outside on a layer with `dynamic_axes`: `forward` then gives tops with room for all that could be found,
+    #: whose shapes follow from the bottoms' shapes, and `trimmed` cuts them. A layer that cannot has a `graph_obstacle`
+    static_shape: bool = False
 
     def __init__(self, param: Any, phase: int) -> None:
         super().__init__()
@@ -69,6 +104,38 @@ class Layer(nn.Module):
         """Whether bottom `index` can receive a gradient (labels and priors cannot), under `force_backward` too."""
         return not (self.is_loss and index == 1)
 
+    def takes_padding(self, index: int) -> bool:
+        """Whether rows of −1 at the end of bottom `index` (1 × 1 × rows × values) leave the tops as they are."""
+        return False
+
+    def trimmed(self, index: int, top: Tensor) -> Tensor:
+        """Top `index` as it is without `static_shape`, from what `forward` gave with it."""
+        return top
+
+    def graph_obstacle(self) -> str | None:
+        """Why no CUDA graph can hold the layer, in words that follow its name ("writes a file"); None where one can.
+
+        A graph replays the work that one `forward` queued on the GPU. It can hold a layer that queues the same work for
+        all values of its bottoms: one that neither looks at values on the host, nor reads or writes files, nor has tops
+        whose sizes depend on values (but see `static_shape`), nor keeps state in Python.
+        """
+        return None
+
+    def compile_obstacle(self) -> str | None:
+        """Why torch.compile cannot trace the layer, in the same words: it and what follows then run as they are."""
+        return self.graph_obstacle()
+
+    def as_convolution(self) -> ConvolutionWindow | None:
+        """The window of a layer that is a 2-D convolution of its only bottom with blobs[0] plus blobs[1], if any.
+
+        None for all others. Such a layer may be replaced by a faster convolution in passes without gradients.
+        """
+        return None
+
+    def is_rectifier(self) -> bool:
+        """Whether the top is max(0, bottom): the convolution before may do that in the same pass."""
+        return False
+
     # ---- what it is given
 
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:
@@ -85,6 +152,13 @@ class Layer(nn.Module):
             fill(blob, filler)
         except NetError as error:
             self.fail(str(error))
+
+    def with_blobs(self, blobs: Iterable[Tensor]) -> Self:
+        """A copy of the layer with these blobs, which get no gradient; the layer itself keeps its own."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.blobs = nn.ParameterList(nn.Parameter(blob, requires_grad=False) for blob in blobs)
+        return other
 
     def fail(self, message: str) -> NoReturn:
         """Raises a NetError that names this layer."""
@@ -104,9 +178,18 @@ class SourceLayer(Layer):
     """A layer with no bottoms that brings data into the net. `forward()` returns the next batch, on the CPU."""
 
     bottoms = (0, 0)
+    #: the tops are the net's inputs: what the user wrote to the blobs stays there, and `forward` is not called
+    is_input: ClassVar[bool] = False
 
     def start_at(self, batch: int) -> None:
         """Continue as if `batch` batches had been read (a resumed run sees what the uninterrupted one would)."""
+
+    def record_keys(self, batches: int = 1) -> list[str]:
+        """The names of the records of the last `batches` batches that `forward` returned, in order.
+
+        Before the first batch: the names of its records. Empty where records have no names.
+        """
+        return []
 
     def records(self) -> list[str] | None:
         """The keys of all records in the order in which they are read, over and over; None where that is not known."""

@@ -37,6 +37,10 @@ def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
+def _is_input(layer: Layer) -> bool:
+    return isinstance(layer, SourceLayer) and layer.is_input
+
+
 class Net(nn.Module):
     """A net set up for one NetState.
 
@@ -61,7 +65,14 @@ class Net(nn.Module):
         self.parameter_table = wiring.parameters
         self.layers = nn.ModuleList(step.layer for step in self.steps)
         self._records: dict[int, _Record] = {}
-        self.inputs = [top for s in self.steps if s.layer.type_name == "Input" for top in s.tops]
+        self.blob_names = list(self.blobs)
+        self.layer_names = [step.layer.name for step in self.steps]
+        self.source_layers = [step.layer for step in self.steps if isinstance(step.layer, SourceLayer)]
+        self.inputs = [top for s in self.steps if _is_input(s.layer) for top in s.tops]
+        #: each blob's weight in the loss, 0 for those that are no loss
+        self.blob_loss_weights = dict.fromkeys(self.blobs, 0.0)
+        for step in self.steps:
+            self.blob_loss_weights.update(zip(step.tops, step.loss_weights, strict=True))
         for step in self.steps:
             step.layer.check_data(self.source_layers)
         self.train(self.phase == TRAIN)
@@ -84,22 +95,6 @@ class Net(nn.Module):
     # ---- what it consists of
 
     @property
-    def layer_names(self) -> list[str]:
-        return [step.layer.name for step in self.steps]
-
-    @property
-    def blob_names(self) -> list[str]:
-        return list(self.blobs)
-
-    @property
-    def blob_loss_weights(self) -> dict[str, float]:
-        """Each blob's weight in the loss, 0 for those that are no loss."""
-        weights = dict.fromkeys(self.blobs, 0.0)
-        for step in self.steps:
-            weights.update(zip(step.tops, step.loss_weights, strict=True))
-        return weights
-
-    @property
     def learnable_params(self) -> list[nn.Parameter]:
         """The parameters in Caffe's order, a shared one once."""
         return self.parameter_table.learnable
@@ -113,12 +108,9 @@ class Net(nn.Module):
         return self.parameter_table.decay_mult
 
     @property
-    def source_layers(self) -> list[SourceLayer]:
-        return [step.layer for step in self.steps if isinstance(step.layer, SourceLayer)]
-
-    @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), runtime.device)
+        parameters = self.learnable_params
+        return parameters[0].device if parameters else runtime.device
 
     def close(self) -> None:
         """Ends the data layers' worker processes."""
@@ -136,7 +128,7 @@ class Net(nn.Module):
         return batch
 
     def _source(self, step: Step) -> list[Tensor]:
-        if step.layer.type_name == "Input":
+        if _is_input(step.layer):
             return [self.blobs[top].data_tensor() for top in step.tops]
         batch = [t.to(self.device, non_blocking=True) for t in _as_tuple(step.layer())]
         if self.device.type == "cuda":
@@ -325,7 +317,7 @@ class Net(nn.Module):
     def reshape(self) -> None:
         """Gives every blob the shape that follows from the inputs' shapes as they are now."""
         for step in self.steps:
-            if step.layer.type_name == "Input":
+            if _is_input(step.layer):
                 continue
             shapes = step.layer.reshape([self.blobs[b].shape for b in step.bottoms])
             for top, shape in zip(step.tops, shapes, strict=True):

@@ -102,7 +102,7 @@ class Parameters:
 
     def set_requires_grad(self, layer: Layer, parameter: nn.Parameter, value: bool) -> None:
         """For force_backward: parameters with lr_mult 0 get a diff too, statistics (BatchNorm's) never do."""
-        if layer.type_name != "BatchNorm":
+        if layer.learns:
             parameter.requires_grad_(value)
 
     def views(self, layer: Layer) -> list[ParameterBlob]:

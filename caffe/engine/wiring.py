@@ -16,9 +16,6 @@ from caffe.engine.parameters import Parameters
 from caffe.errors import NetError
 from caffe.runtime import runtime
 
-#: layers whose tops are memory of their own that no other blob shows, so that an in-place reader may overwrite them
-_FRESH_TOPS = {"Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Normalize"}
-
 
 @dataclass
 class Step:
@@ -50,8 +47,8 @@ class Wiring:
         self.parameters = Parameters()
         #: blobs that no layer reads yet, in the order they were written
         self._unread: dict[str, None] = {}
-        #: the type of the layer that wrote each blob last
-        self._writers: dict[str, str] = {}
+        #: the layer that wrote each blob last
+        self._writers: dict[str, Layer] = {}
         self._needs_grad: dict[str, bool] = {}
         self._add_layers()
         self._mark_backward()
@@ -124,10 +121,7 @@ class Wiring:
             # labels and priors get none, whatever the prototxt says
             bottom_grad.append(wanted and layer.takes_gradient(j))
         layer.in_place = bool(
-            param.bottom
-            and param.top
-            and param.top[0] == param.bottom[0]
-            and self._writers[param.bottom[0]] in _FRESH_TOPS
+            param.bottom and param.top and param.top[0] == param.bottom[0] and self._writers[param.bottom[0]].fresh_tops
         )
         tops = list(param.top)
         for j, top in enumerate(tops):
@@ -142,7 +136,7 @@ class Wiring:
                 log_root("net.cpp:408", f"{layer.name} -> {top}")
                 self.blobs[top] = Blob()
             self._unread[top] = None
-            self._writers[top] = layer.type_name
+            self._writers[top] = layer
         if layer.auto_tops:
             while len(tops) < layer.tops[0]:
                 # an unnamed top: it counts as a loss, but no other layer can read it

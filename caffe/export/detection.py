@@ -11,20 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from caffe.engine.layer import Layer
+from caffe.engine.layer import Layer, Shape
 from caffe.export.graph import Array, Graph
-from caffe.export.layers import fail
+from caffe.export.layers import converts, fail
 from caffe.proto import caffe_pb2
 
 _Code = caffe_pb2.PriorBoxParameter
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-def detection_output(g: Graph, layer: Layer, loc: str, conf: str, priors: Array, output: str) -> str:
-    """Adds the nodes; returns the name of the result, 1 × 1 × detections × 7.
+@converts("DetectionOutput")
+def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    """Locations N × 4·P, confidences N × classes·P, priors 1 × 2 × 4·P; the top is 1 × 1 × detections × 7.
 
-    `loc` is N × 4·P, `conf` N × classes·P, `priors` 1 × 2 × 4·P. With no detection, one row an image: its id, then −1.
+    With no detection, one row an image: its id, then −1.
     """
+    loc, conf = bottoms[:2]
+    priors = g.known_value(bottoms[2])
+    if priors is None:
+        raise fail(layer, f"its priors '{layer.param.bottom[2]}' are computed from data, not by PriorBox layers")
     p = layer.param.detection_output_param
     if not p.share_location:
         raise fail(layer, "share_location: false (boxes for each class) has no conversion")
@@ -86,7 +91,7 @@ def detection_output(g: Graph, layer: Layer, loc: str, conf: str, priors: Array,
     table = g.add("Reshape", g.add("Concat", *fields, corners, axis=2), g.constant([-1, 7]))
     valid = g.add("Reshape", g.add("Greater", score, g.constant(_LOWEST)), g.constant([-1]))
     found = g.add("Compress", table, valid, axis=0)
-    return _or_nothing(g, found, column, output)
+    return [_or_nothing(g, found, column, layer.param.top[0])]
 
 
 def _scalar(value: float) -> Any:

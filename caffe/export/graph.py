@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+Array = NDArray[Any]
 #: 17 is what runtimes of the last years read; nothing newer is needed
 OPSET = 17
 
@@ -20,6 +21,7 @@ class Graph:
         self.name = name
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self._known: dict[str, Array] = {}
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
         self._scope = ""
@@ -48,6 +50,16 @@ class Graph:
         self.constants[name] = numpy_helper.from_array(np.asarray(array, dtype=dtype, order="C"), name)
         return name
 
+    def known_value(self, name: str) -> Array | None:
+        """The array behind a name that `know` gave; None for what the graph computes."""
+        return self._known.get(name)
+
+    def know(self, value: Array, hint: str) -> str:
+        """A name for a value that is known already; it becomes a constant only if a node reads it."""
+        name = self.fresh(hint)
+        self._known[name] = value
+        return name
+
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """A node with one output."""
         return self.add_many(operator, *inputs, outputs=[output or self.fresh(operator)], **attributes)[0]
@@ -69,12 +81,16 @@ class Graph:
 
     def model(self, notes: str) -> Any:
         """The graph as a ModelProto."""
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, list(self.constants.values()))
+        read = {name for node in self.nodes for name in node.input}
+        known = [
+            numpy_helper.from_array(np.asarray(value, np.float32, order="C"), name)
+            for name, value in self._known.items()
+            if name in read
+        ]
+        constants = [*self.constants.values(), *known]
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mdssd-caffe")
         # What opset 17 came with; runtimes refuse files that say more.
         model.ir_version = 8
         model.doc_string = notes
         return model
-
-
-Array = NDArray[Any]

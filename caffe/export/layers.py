@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from caffe.engine.layer import Layer, Shape
 from caffe.errors import NetError
@@ -296,10 +295,3 @@ def _eltwise(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops
     for term in terms[1:]:
         top = g.add(operator, top, term)
     return [top]
-
-
-def prior_boxes(layer: Layer, shapes: Sequence[Shape]) -> Any:
-    """The priors of a PriorBox layer: they depend on sizes alone, so they become a constant."""
-    assert layer.type_name == "PriorBox"
-    with torch.no_grad():
-        return layer(*(torch.zeros(shape) for shape in shapes)).cpu().numpy()

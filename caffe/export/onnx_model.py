@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 
-from caffe.engine.layer import Shape
+from caffe.engine.layer import Shape, SourceLayer
 from caffe.engine.net import Net
 from caffe.engine.wiring import Step
 from caffe.errors import NetError
-from caffe.export.detection import detection_output
+from caffe.export import detection  # noqa: F401  (registers its conversion)
 from caffe.export.graph import Array, Graph
-from caffe.export.layers import converter, fail, prior_boxes
+from caffe.export.layers import converter
 from caffe.files import replacing
 
 NOTES = (
@@ -41,14 +43,15 @@ def export_onnx(net: Net, path: str | os.PathLike[str]) -> Any:
 
 
 class _Exporter:
-    """Goes through a net's steps. `values` has the ONNX name of each blob at the moment, `known` the constant ones."""
+    """Goes through a net's steps. `values` has the ONNX name of each blob at the moment."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
         self.graph = Graph(net.name or "net")
         self.values: dict[str, str] = {}
+        #: sizes of axes; those that depend on values have a name
         self.shapes: dict[str, Shape] = {}
-        self.known: dict[str, Array] = {}
+        self.dynamic: dict[str, Mapping[int, str]] = {}
 
     def model(self) -> Any:
         if not self.net.inputs:
@@ -59,60 +62,47 @@ class _Exporter:
         for step in self.net.steps:
             self.graph.enter(step.layer.name)
             self._step(step)
-        outputs = [name for name in self.net.outputs if name not in self.known]
-        for name in outputs:
-            if self.values[name] != name:
-                self.graph.add("Identity", self.values[name], output=name)
-            shape: list[int | str] = ["N", *self.shapes[name][1:]]
-            self.graph.output(name, [1, 1, "detections", 7] if name in self.detections else shape)
+        for name in self.net.outputs:
+            if self.graph.known_value(self.values[name]) is None:
+                if self.values[name] != name:
+                    self.graph.add("Identity", self.values[name], output=name)
+                self.graph.output(name, self._output_shape(name))
         model = self.graph.model(NOTES)
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    @property
-    def detections(self) -> set[str]:
-        return {top for s in self.net.steps if s.layer.type_name == "DetectionOutput" for top in s.tops}
+    def _output_shape(self, name: str) -> list[int | str]:
+        dynamic = self.dynamic[name]
+        if dynamic:
+            return [dynamic.get(axis, size) for axis, size in enumerate(self.shapes[name])]
+        return ["N", *self.shapes[name][1:]]
 
     def _step(self, step: Step) -> None:
-        layer, kind = step.layer, step.layer.type_name
-        if kind == "Input":
+        layer = step.layer
+        if isinstance(layer, SourceLayer) and layer.is_input:
             for top in step.tops:
-                self.shapes[top] = tuple(self.net.blobs[top].shape)
+                self.shapes[top], self.dynamic[top] = tuple(self.net.blobs[top].shape), {}
                 self.values[top] = top
                 self.graph.input(top, ["N", *self.shapes[top][1:]])
             return
         bottoms = [self.shapes[name] for name in step.bottoms]
         tops = [tuple(int(d) for d in shape) for shape in layer.reshape(bottoms)]
-        self.shapes.update(zip(step.tops, tops, strict=True))
-        if kind == "PriorBox":
-            self.known[step.tops[0]] = prior_boxes(layer, bottoms)
-            return
-        if step.bottoms and all(name in self.known for name in step.bottoms):
-            self._fold(step)
-            return
-        if kind == "DetectionOutput":
-            priors = step.bottoms[2]
-            if priors not in self.known:
-                raise fail(layer, f"its priors '{priors}' are computed from data, not by PriorBox layers")
-            loc, conf = (self._value(name) for name in step.bottoms[:2])
-            self.values[step.tops[0]] = detection_output(self.graph, layer, loc, conf, self.known[priors], step.tops[0])
-            return
-        names = [self._value(name) for name in step.bottoms]
-        made = converter(layer)(self.graph, layer, names, bottoms, tops)
+        names = [self.values[name] for name in step.bottoms]
+        known = [self.graph.known_value(name) for name in names]
+        constants = [value for value in known if value is not None]
+        if layer.constant_tops:
+            made = self._computed(step, [np.zeros(shape, np.float32) for shape in bottoms])
+        elif names and len(constants) == len(names) and layer.graph_obstacle() is None:
+            made = self._computed(step, constants)
+        else:
+            made = converter(layer)(self.graph, layer, names, bottoms, tops)
         self.values.update(zip(step.tops, made, strict=True))
+        self.shapes.update(zip(step.tops, tops, strict=True))
+        self.dynamic.update((top, layer.dynamic_axes) for top in step.tops)
 
-    def _fold(self, step: Step) -> None:
-        """A layer of constants gives constants."""
-        if step.layer.type_name not in ("Concat", "Split", "Silence"):
-            raise fail(step.layer, "between PriorBox and DetectionOutput only Concat is taken")
-        arrays = [self.known[name] for name in step.bottoms]
-        if step.layer.type_name == "Concat":
-            layer: Any = step.layer
-            axis = layer.axis_of(arrays[0].ndim)
-            arrays = [np.concatenate(arrays, axis=axis)]
-        self.known.update((top, arrays[0]) for top in step.tops)
-
-    def _value(self, name: str) -> str:
-        if name in self.known and name not in self.values:
-            self.values[name] = self.graph.constant(self.known[name], name)
-        return self.values[name]
+    def _computed(self, step: Step, bottoms: Sequence[Array]) -> list[str]:
+        """The tops of a layer whose bottoms, or all of them that matters, are known: computed here, not in the graph."""
+        with torch.no_grad():
+            tops = step.layer(*(torch.from_numpy(bottom).to(self.net.device) for bottom in bottoms))
+        arrays = [top.cpu().numpy() for top in (tops if isinstance(tops, tuple) else (tops,))]
+        return [self.graph.know(array, name) for name, array in zip(step.tops, arrays, strict=True)]

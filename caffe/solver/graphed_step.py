@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe.engine.cuda_graph import CudaRecorder, Recorder, StaticInputs, capturable_steps, label_blobs
+from caffe.engine.cuda_graph import CudaRecorder, Recorder, StaticInputs, capturable_steps, label_blobs, record
 from caffe.engine.net import Net
 from caffe.solver.updates import UpdateRule
 
@@ -21,6 +21,9 @@ def obstacle(param: Any, net: Net, world_size: int) -> str | None:
     count, reason = capturable_steps(net.steps)
     if count < len(net.steps):
         return reason
+    for layer in (step.layer for step in net.steps):
+        if layer.dynamic_axes and not layer.static_shape:
+            return f"layer '{layer.name}' ({layer.type_name}) gives tops whose sizes depend on values"
     if world_size > 1:
         return "several ranks exchange gradients while backward is going on"
     if param.lr_policy == "plateau":
@@ -110,7 +113,7 @@ class GraphedStep:
 
     def _record(self) -> None:
         self._drop_gradients()  # those of the recording get memory of its own
-        self._results, self._replay = self._recorder.record(self._work)
+        self._results, self._replay = record(self._recorder, self._work)
         self._gradients = [parameter.grad for parameter in self.net.learnable_params]
         self.recordings += 1
 

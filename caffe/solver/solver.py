@@ -169,10 +169,10 @@ class Solver:
         if graphed is not None:
             rate = self._policy.rate(self.iter, self._smoothed.value)
             loss, outputs = graphed(rate, self.iter)
+            self._check_loss(loss, batches=self.param.iter_size, updated=True)
         else:
             loss, outputs = self._gradients(debug)
         loss /= self.param.iter_size
-        self._check_loss(loss, updated=graphed is not None)
         self._smoothed.add(loss)
         self._exchange.finish()
         if display and self.is_root:
@@ -195,6 +195,7 @@ class Solver:
         for i in range(self.param.iter_size):
             self._exchange.accumulating(i < self.param.iter_size - 1)
             value, outputs = self._forward_backward(debug)
+            self._check_loss(value)
             loss += value
         return loss, outputs
 
@@ -206,7 +207,7 @@ class Solver:
             reason = graph_obstacle(self.param, self.net, runtime.world_size)
             if reason:
                 self._cannot_graph = True
-                self._info("solver.cpp:221", f"CUDA graph: iterations run without one, as {reason}")
+                self._info(log.here(), f"CUDA graph: iterations run without one, as {reason}")
             else:
                 self._graphed = GraphedStep(
                     self.net, self._rule, self.param.iter_size, keep_updates=self.param.snapshot_diff
@@ -261,16 +262,20 @@ class Solver:
         self._smoothed.add(loss)
         self._info("solver.cpp:332", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
 
-    def _check_loss(self, loss: float, updated: bool) -> None:
-        """`updated`: the weights have been moved already, a graph's update being part of it."""
+    def _check_loss(self, loss: float, batches: int = 1, updated: bool = False) -> None:
+        """Ends training at a loss, of the last `batches` batches, that is not finite.
+
+        `updated`: the weights have been moved already, a graph's update being part of it.
+        """
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
         kept = (
             f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
         )
-        records = [key for layer in self.net.source_layers for key in getattr(layer, "batch_keys", list)()]
-        seen = f"; records of the batch: {', '.join(records)}" if records else ""
+        records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
+        whose = "the batch" if batches == 1 else f"its {batches} batches"
+        seen = f"; records of {whose}: {', '.join(records)}" if records else ""
         weights = "weights were updated with it" if updated else "weights were not updated with it"
         raise CaffeError(
             f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
@@ -349,7 +354,7 @@ class Solver:
             if shape:
                 batch, steps, ranks = shape[0], self.param.iter_size, runtime.world_size
                 self._info(
-                    "solver.cpp:296",
+                    log.here(),
                     f"Effective batch size: {batch * steps * ranks} "
                     f"(batch_size {batch} x iter_size {steps} x {ranks} device{'s' if ranks > 1 else ''})",
                 )
@@ -359,11 +364,11 @@ class Solver:
         done = self.iter - first
         pace = f", {ostream_number(done / seconds)} a second" if seconds > 0 else ""
         minutes, rest = divmod(round(seconds), 60)
-        self._info("solver.cpp:338", f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
+        self._info(log.here(), f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
         if self.is_root:
             self._testing.log_best()
         if self._last_snapshot:
-            self._info("solver.cpp:340", f"Weights: {self._last_snapshot[1]}")
+            self._info(log.here(), f"Weights: {self._last_snapshot[1]}")
 
     # ---- checks
 
@@ -372,7 +377,7 @@ class Solver:
             set_random_seed(self.param.random_seed)
         elif runtime.seed is None:
             set_random_seed(runtime.data_seed())
-            self._info("solver.cpp:65", f"Random seed {runtime.seed}: random_seed in the solver repeats this run.")
+            self._info(log.here(), f"Random seed {runtime.seed}: random_seed in the solver repeats this run.")
 
     def _check(self) -> None:
         p = self.param

@@ -119,7 +119,10 @@ def test_prepacked_at_bf16_on_a_gpu() -> None:
     acceleration.use("bf16")
     plain, packed = Net(narrow_deploy(), 1), Net(narrow_deploy(), 1)
     packed.load_state_dict(plain.state_dict())
-    assert prepack(packed) > 40
+    packed.inference_steps = prepack(packed)
+    rounded = [s for s in packed.inference_steps if any(b.dtype == torch.bfloat16 for b in s.layer.blobs)]
+    assert len(rounded) > 40
+    assert all(blob.dtype == torch.float32 for blob in packed.parameters()), "the net keeps its own weights"
     data = {"data": torch.randn(1, 3, 300, 300, device="cuda") * 50}
     seen = ["conv4_3", "fc7", "mbox_loc", "mbox_conf"]
     for ours, expected in zip(packed(data, seen)[1].values(), plain(data, seen)[1].values(), strict=True):

@@ -6,8 +6,14 @@ import torch
 
 from caffe.engine import acceleration
 from caffe.engine.net import Net
-from caffe.engine.prepack import prepack
+from caffe.engine.prepack import PackedConvolution, prepack
 from tests.narrow import narrow_deploy, narrow_train
+
+
+def pack(net: Net) -> int:
+    """Packs a net's weights; how many of its convolutions."""
+    net.inference_steps = prepack(net)
+    return sum(isinstance(step.layer, PackedConvolution) for step in net.inference_steps)
 
 
 def test_same_blobs_in_every_shape_and_gradients_as_before() -> None:
@@ -16,7 +22,10 @@ def test_same_blobs_in_every_shape_and_gradients_as_before() -> None:
     net, packed = Net(param, 1), Net(param, 1)
     packed.load_state_dict(net.state_dict())
     convolutions = sum(step.layer.type_name == "Convolution" for step in net.steps)
-    assert prepack(packed) == convolutions > 40
+    steps = packed.inference_steps
+    assert pack(packed) == convolutions > 40
+    assert packed.steps == steps, "the net's own layers stay as they are"
+    assert all("forward" not in vars(step.layer) for step in packed.steps)
     seen = ["conv3_3", "conv4_3", "fc7", "mbox_loc", "mbox_conf"]
     generator = torch.Generator().manual_seed(0)
     for shape in ((1, 3, 300, 300), (2, 3, 300, 300), (1, 3, 300, 300)):
@@ -34,10 +43,11 @@ def test_same_blobs_in_every_shape_and_gradients_as_before() -> None:
 
 
 def test_left_alone_where_it_does_not_apply() -> None:
-    assert prepack(Net(narrow_train(), 0)) == 0
+    net = Net(narrow_train(), 0)
+    assert prepack(net) == net.steps
     acceleration.use(compile=True)
     try:
-        assert prepack(Net(narrow_deploy(), 1)) == 0
+        assert pack(Net(narrow_deploy(), 1)) == 0
     finally:
         acceleration.use()
 
@@ -49,7 +59,7 @@ def test_at_bf16() -> None:
     try:
         net, packed = Net(narrow_deploy(), 1), Net(narrow_deploy(), 1)
         packed.load_state_dict(net.state_dict())
-        assert (prepack(packed) > 40) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        assert (pack(packed) > 40) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
         data = {"data": torch.randn(1, 3, 300, 300) * 50}
         for name in ("conv4_3", "fc7", "mbox_loc", "mbox_conf"):
             expected, found = (n(data, [name])[1][name].float() for n in (net, packed))

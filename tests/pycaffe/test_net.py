@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,50 @@ def test_what_is_written_to_default_boxes_does_not_stay(tmp_path: Path) -> None:
     net.blobs["p"].data[...] = 0
     np.testing.assert_array_equal(net.forward()["p"], boxes)
     assert boxes.any()
+
+
+def test_what_a_net_consists_of_is_made_once_and_lives(tmp_path: Path) -> None:
+    net = make(tmp_path, INPUT_NET)
+    for name in (
+        "blobs", "params", "layers", "layer_dict", "inputs", "outputs", "top_names", "bottom_names",
+        "blob_loss_weights", "_layer_names", "_blob_names", "_blobs", "_inputs", "_outputs",
+    ):  # fmt: skip
+        assert getattr(net, name) is getattr(net, name), name
+    assert [net._blob_names[i] for i in net._outputs] == net.outputs
+    assert [net._blob_names[i] for i in net._bottom_ids(2)] == net.bottom_names["relu1"]
+    params, blobs, view = net.params, net.blobs, net.layer_dict["conv1"]
+    assert view.blobs[0] is params["conv1"][0]
+    other = make(tmp_path, INPUT_NET)
+    other.params["conv1"][0].data[...] = 3
+    net.share_with(other)
+    assert (params["conv1"][0].data == 3).all(), "parameters that moved to another net's memory"
+    other.params["conv1"][0].data[...] = 4
+    assert (params["conv1"][0].data == 4).all()
+    blobs["data"].reshape(5, 3, 8, 8)
+    net.reshape()
+    assert blobs["conv1"].shape == (5, 4, 6, 6)
+    assert net.forward()["sum"].shape == (5, 4, 3, 3)
+    assert blobs["conv1"].data.shape == (5, 4, 6, 6)
+
+
+def test_a_walk_over_the_parameters_of_a_deep_net(tmp_path: Path) -> None:
+    """601 layers. Scripts ask for `net.params[name]` within loops; made anew at each access it takes 19 s."""
+    layers = ["layer { name: 'data' type: 'Input' top: 'x' input_param { shape { dim: [1, 8, 8, 8] } } }"]
+    for i in range(200):
+        layers += [
+            f"layer {{ name: 'c{i}' type: 'Convolution' bottom: 'x' top: 'c{i}' convolution_param {{ num_output: 8 "
+            "kernel_size: 1 bias_term: false } }".replace("'x'", f"'c{i - 1}'" if i else "'x'"),
+            f"layer {{ name: 'b{i}' type: 'BatchNorm' bottom: 'c{i}' top: 'c{i}' }}",
+            f"layer {{ name: 's{i}' type: 'Scale' bottom: 'c{i}' top: 'c{i}' scale_param {{ bias_term: true }} }}",
+        ]
+    net = make(tmp_path, "\n".join(layers))
+    assert len(net.layers) == 601
+    began = time.process_time()
+    for name in net.params:
+        for i in range(len(net.params[name])):
+            net.params[name][i].data[...] *= 1
+    assert time.process_time() - began < 0.2
+    began = time.process_time()
+    for i in range(601):
+        assert len(net.layers) == len(net.top_names) == len(net.bottom_names) == len(net._top_ids(i)) + 600
+    assert time.process_time() - began < 0.2

@@ -28,6 +28,9 @@ class ReLU(Neuron):
 
     type_name = "ReLU"
 
+    def is_rectifier(self) -> bool:
+        return type(self) is ReLU and self.param.relu_param.negative_slope == 0
+
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
         slope = self.param.relu_param.negative_slope

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer import ConvolutionWindow, Layer, Shape, register
 from caffe.engine.layer_types.shapes import count, text
 
 
@@ -94,6 +94,8 @@ class _Convolving(_Windowed):
     bottoms = (1, None)
     tops = (1, None)
     same_count = True
+    fresh_tops = True
+    rounds_blobs = True
     operations: tuple[Callable[..., Any], ...]
 
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
@@ -162,6 +164,13 @@ class Convolution(_Convolving):
 
     type_name = "Convolution"
     operations = (F.conv1d, F.conv2d, F.conv3d)
+
+    def as_convolution(self) -> ConvolutionWindow | None:
+        # A type derived from this one may compute something else.
+        if type(self) is not Convolution or len(self.geometry.kernel) != 2 or self.channel_axis != 1:
+            return None
+        g = self.geometry
+        return ConvolutionWindow(g.stride, g.pad, g.dilation, self.group)
 
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         return (num_output, channels // group)

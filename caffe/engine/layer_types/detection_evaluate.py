@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class DetectionEvaluate(Layer):
 
     type_name = "DetectionEvaluate"
     bottoms = (2, 2)
+    dynamic_axes = MappingProxyType({2: "rows"})
+    evaluates_detections = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.detection_evaluate_param
@@ -59,6 +62,9 @@ class DetectionEvaluate(Layer):
 
     def takes_gradient(self, index: int) -> bool:
         return False
+
+    def graph_obstacle(self) -> str:
+        return "evaluates on the CPU"
 
     def forward(self, *bottom: Tensor) -> Tensor:
         self.reshape([tuple(b.shape) for b in bottom])

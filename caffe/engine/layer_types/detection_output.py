@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,10 +28,9 @@ class DetectionOutput(Layer):
 
     type_name = "DetectionOutput"
     bottoms = (3, 4)
-
-    #: the top keeps all rows that could be in use, N·capacity; unused ones are the image's id and six −1. Its shape then
-    #: depends on the bottoms' shapes alone, as CUDA graphs and export need. Result files are not written.
-    static_shape = False
+    #: with `static_shape` the top has all rows that could be in use, N·capacity; unused ones are the image's id and six
+    #: −1. Result files are not written then.
+    dynamic_axes = MappingProxyType({2: "detections"})
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.detection_output_param
@@ -107,6 +107,12 @@ class DetectionOutput(Layer):
     def takes_gradient(self, index: int) -> bool:
         return False
 
+    def graph_obstacle(self) -> str | None:
+        return None if self.results is None and self.visualizer is None else "writes result files or pictures"
+
+    def compile_obstacle(self) -> str | None:
+        return None if self.static_shape else "gives as many rows as it finds detections"
+
     def forward(self, *bottom: Tensor) -> Tensor:
         self.reshape([tuple(b.shape) for b in bottom])
         rows, counts = detection_output_static(*bottom[:3], **self.options)
@@ -121,9 +127,8 @@ class DetectionOutput(Layer):
             self.visualizer.show(bottom[3], detections)
         return detections[None, None]
 
-    def trimmed(self, rows: Tensor) -> Tensor:
-        """The top without static_shape, from the top with it."""
-        rows = rows.reshape(-1, 7)
+    def trimmed(self, index: int, top: Tensor) -> Tensor:
+        rows = top.reshape(-1, 7)
         detections = rows[rows[:, 1] >= 0]
         if not len(detections):
             previous = torch.cat([rows.new_full((1,), -1), rows[:, 0]])[:-1]

@@ -60,6 +60,9 @@ class HDF5Output(Layer):
     def takes_gradient(self, index: int) -> bool:
         return False
 
+    def graph_obstacle(self) -> str:
+        return "writes a file"
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.path = Path(self.param.hdf5_output_param.file_name)
         if not self.param.hdf5_output_param.file_name:

@@ -16,6 +16,7 @@ class InnerProduct(Layer):
     """All from `axis` on, as a vector, times the weights (num_output × inputs; `transpose`: the other way), + bias."""
 
     type_name = "InnerProduct"
+    fresh_tops = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.inner_product_param

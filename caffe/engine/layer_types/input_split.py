@@ -16,6 +16,7 @@ class Input(SourceLayer):
 
     type_name = "Input"
     tops = (1, None)
+    is_input = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         shapes = [tuple(s.dim) for s in self.param.input_param.shape]
@@ -40,6 +41,7 @@ class Split(Layer):
 
     type_name = "Split"
     tops = (1, None)
+    passes_through = True
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [bottom[0]] * self.num_tops

@@ -10,7 +10,7 @@ from torch import Tensor
 from caffe import log
 from caffe.engine.layer import Layer, Shape, register
 from caffe.errors import NetError
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, shape_problem
+from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, runs_on_gpu, shape_problem
 from caffe.proto import caffe_pb2
 
 _LOSS = caffe_pb2.MultiBoxLossParameter
@@ -86,7 +86,7 @@ class MultiBoxLoss(Layer):
         o = self.options
         if o.conf_loss_type == _LOSS.LOGISTIC and o.mining_type == _LOSS.NONE and bottom[0][0] > 1:
             log.warning(
-                "multibox_loss_layer.cpp:112",
+                log.here(),
                 f"layer '{self.name}': conf_loss_type LOGISTIC with mining_type NONE gives the objects of every image "
                 "but the first to the wrong scores (so did the original; its numbers are kept). Use a mining_type.",
             )
@@ -103,3 +103,12 @@ class MultiBoxLoss(Layer):
 
     def takes_gradient(self, index: int) -> bool:
         return index < 2
+
+    def takes_padding(self, index: int) -> bool:
+        return index == 3
+
+    def graph_obstacle(self) -> str | None:
+        return None if runs_on_gpu(self.options) else "with nms_param runs on the CPU"
+
+    def compile_obstacle(self) -> str | None:
+        return None

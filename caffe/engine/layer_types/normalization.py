@@ -58,6 +58,8 @@ class BatchNorm(Layer):
     """
 
     type_name = "BatchNorm"
+    fresh_tops = True
+    learns = False
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.batch_norm_param

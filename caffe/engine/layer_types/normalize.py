@@ -16,6 +16,7 @@ class Normalize(Layer):
     """norm_param: across_spatial, channel_shared, scale_filler (constant 1), eps. Blob: the scale, C or no axes."""
 
     type_name = "Normalize"
+    fresh_tops = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         if len(bottom[0]) < 2:

@@ -21,6 +21,7 @@ class PriorBox(Layer):
     """
 
     type_name = "PriorBox"
+    constant_tops = True
     bottoms = (2, 2)
 
     def setup(self, bottom: Sequence[Shape]) -> None:

@@ -76,6 +76,9 @@ class Python(Layer):
     bottoms = (0, None)
     tops = (0, None)
 
+    def graph_obstacle(self) -> str:
+        return "runs the user's code"
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         settings = self.param.python_param
         try:

@@ -86,6 +86,10 @@ class _Recurrent(Layer):
     def takes_gradient(self, index: int) -> bool:
         return index == 0 or (index == 2 and self.static)
 
+    def graph_obstacle(self) -> str | None:
+        exposed = self.param.recurrent_param.expose_hidden
+        return None if exposed else "carries its state from one pass to the next"
+
     def reset(self) -> None:
         """Forgets the state that the last forward left."""
         self._carried = []

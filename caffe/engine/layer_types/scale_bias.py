@@ -49,6 +49,7 @@ class Scale(_Broadcast):
     """x · factor, then with bias_term + bias. Blobs: factor (1 at first; none with two bottoms), bias (0 at first)."""
 
     type_name = "Scale"
+    fresh_tops = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.scale_param

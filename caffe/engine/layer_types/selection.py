@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -146,6 +147,10 @@ class Filter(Layer):
     type_name = "Filter"
     bottoms = (2, None)
     tops = (1, None)
+    dynamic_axes = MappingProxyType({0: "items"})
+
+    def graph_obstacle(self) -> str:
+        return "gives tops whose sizes depend on values"
 
     def takes_gradient(self, index: int) -> bool:
         return index < len(self.param.bottom) - 1
