@@ -21,7 +21,6 @@ from typing import IO
 
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # what torch.distributed exports, with its types
 
-import caffe
 from caffe.errors import CaffeError
 from caffe.solver.ranks import LAUNCHED, describe_places
 
@@ -64,7 +63,7 @@ def launch(command: Sequence[str], world: int) -> int:
 
 def _start(command: Sequence[str], rank: int, world: int, port: int) -> subprocess.Popen[str]:
     environment = dict(os.environ)
-    package = str(Path(caffe.__file__).parent.parent)
+    package = str(Path(__file__).resolve().parents[2])  # the folder with the package caffe in it
     environment.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         TORCHELASTIC_USE_AGENT_STORE="True",  # the store is this process's; rank 0 must not open one of its own
