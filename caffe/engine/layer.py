@@ -54,8 +54,8 @@ class Layer(nn.Module):
     auto_tops: ClassVar[bool] = False
     #: a loss layer's first top has loss_weight 1 unless the prototxt says otherwise
     is_loss: ClassVar[bool] = False
-    #: each top has memory of its own, which no other blob shares and no backward reads: an in-place reader may
-    #: overwrite it in a pass without gradients
+    #: each top is memory of its own, which no other blob shares: a layer that works in place on it may really
+    #: overwrite it, in passes without gradients
     fresh_tops: ClassVar[bool] = False
     #: each top is its only bottom, unchanged
     passes_through: ClassVar[bool] = False
