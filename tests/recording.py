@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from caffe.engine.cuda_graph import Recorder
+
 T = TypeVar("T")
 _LOOKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select", "aten::equal"}
 
@@ -42,7 +44,7 @@ class _Capture(TorchDispatchMode):
         return result
 
 
-class CpuRecorder:
+class CpuRecorder(Recorder):
     """Records every operation that reaches PyTorch's dispatcher."""
 
     def __init__(self) -> None:

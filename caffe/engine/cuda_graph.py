@@ -9,9 +9,10 @@ How to record is an argument, so that tests can do it without a GPU.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,17 +34,19 @@ LEAST_ROWS = 64
 MOST_RECORDINGS = 4
 
 
-class Recorder(Protocol):
+class Recorder(ABC):
     """A way of recording device work."""
 
+    @abstractmethod
     def warm_up(self, work: Callable[[], T]) -> T:
         """Does the work as it will be recorded; libraries choose their algorithms and take their memory meanwhile."""
 
+    @abstractmethod
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         """Records the work without doing it. Returns its outputs, and the call that does it and fills them."""
 
 
-class CudaRecorder:
+class CudaRecorder(Recorder):
     """Records by stream capture."""
 
     def warm_up(self, work: Callable[[], T]) -> T:

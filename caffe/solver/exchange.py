@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from torch import Tensor
 
 from caffe.solver.requests import Action
 
 
-class Exchange(Protocol):
+class Exchange(ABC):
     """What the training loop tells the other ranks, and asks of them."""
 
+    @abstractmethod
     def watch(self, params: Sequence[Tensor]) -> None:
         """Says whose gradients are to be averaged."""
 
+    @abstractmethod
     def begin(self, iteration: int) -> None:
         """An iteration begins."""
 
+    @abstractmethod
     def accumulating(self, more: bool) -> None:
         """The next backward pass only adds to the gradients (`more`), or completes them."""
 
+    @abstractmethod
     def finish(self) -> None:
         """Returns once every gradient is the average over the ranks."""
 
+    @abstractmethod
     def agree(self, request: Action, iteration: int) -> Action:
         """What all ranks do after `iteration` iterations, given what rank 0 was asked for."""
 
+    @abstractmethod
     def wait_for_root(self, stopped: bool) -> bool:
         """Waits, without a limit while rank 0 shows life, until rank 0 comes here too. Returns rank 0's `stopped`."""
 
+    @abstractmethod
     def from_root(self, key: str, value: str) -> str:
         """Rank 0's `value`, on every rank. Each `key` is for one use."""
 
+    @abstractmethod
     def alive(self) -> None:
         """Rank 0 shows life within a long piece of work."""
 
+    @abstractmethod
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Makes rank 0's values of these tensors everybody's."""
 
 
-class Alone:
+class Alone(Exchange):
     """One rank: nothing to exchange."""
 
     def watch(self, params: Sequence[Tensor]) -> None: ...

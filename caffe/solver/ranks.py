@@ -25,6 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from caffe import log
 from caffe.errors import CaffeError
 from caffe.runtime import runtime
+from caffe.solver.exchange import Exchange
 from caffe.solver.requests import Action
 
 #: set for processes that caffe.solver.launch starts: they report errors to it instead of printing them
@@ -107,8 +108,8 @@ class _Bucket:
     work: dist.Work | None = field(default=None)
 
 
-class Ranks:
-    """The exchange of one rank with the others (see caffe.solver.exchange.Exchange)."""
+class Ranks(Exchange):
+    """The exchange of one rank with the others."""
 
     def __init__(self, store: Store, timeout: float) -> None:
         self._store = store

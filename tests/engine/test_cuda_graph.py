@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from torch import Tensor
 
 from caffe.engine import acceleration
-from caffe.engine.cuda_graph import GraphedForward, StaticInputs, capturable_steps, label_blobs
+from caffe.engine.cuda_graph import GraphedForward, StaticInputs, capturable_steps, compilable_steps, label_blobs
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from caffe.runtime import runtime
@@ -113,6 +113,48 @@ def test_what_no_graph_can_hold_runs_one_by_one_and_is_said_once(
         assert torch.equal(found["out"], expected["out"])
         sizes.add(len(found["double"]))
     assert len(sizes) > 1
+
+
+@torch.no_grad()
+def test_what_reads_detections_waits_until_those_not_in_use_are_cut_off(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+    net = small(
+        extra="""
+        layer { name: "total" type: "Reduction" bottom: "out" top: "total" }
+        layer { name: "copy" type: "Power" bottom: "out" top: "copy" power_param { shift: 1 } }"""
+    )
+    graphed = GraphedForward(net, CpuRecorder())
+    assert "'out_out_0_split' (Split) reads 'out', whose size depends on values" in capfd.readouterr().err
+    for seed in range(4):
+        expected, (_, found) = net(image(seed))[1], graphed(image(seed), frozenset({"out"}))
+        for name in ("total", "copy"):
+            assert torch.equal(found[name], expected[name])
+        assert torch.equal(found["out"] + 1, found["copy"])
+
+
+LSTM = """
+layer { name: "x" type: "Input" top: "x" top: "cont"
+  input_param { shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } } }
+layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h"
+  recurrent_param { num_output: 5 weight_filler { type: "xavier" } } }
+"""
+
+
+@torch.no_grad()
+def test_a_recurrent_layer_goes_on_from_the_pass_before() -> None:
+    nets = [Net(text_format.Parse(LSTM, caffe_pb2.NetParameter()), 1) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    graphed = GraphedForward(nets[1], CpuRecorder())
+    assert compilable_steps(nets[1].steps) == 1
+    seen = []
+    for _ in range(4):
+        batch = {"x": torch.ones(3, 2, 4), "cont": torch.ones(3, 2)}
+        expected, (_, found) = nets[0](batch)[1], graphed(batch, frozenset())
+        assert torch.equal(found["h"], expected["h"])
+        seen.append(found["h"])
+    assert not torch.equal(seen[0], seen[1]), "the state ought to have changed"
 
 
 def test_static_inputs_pad_labels_with_rows_of_no_image() -> None:

@@ -138,6 +138,10 @@ def test_reasons_to_run_one_by_one() -> None:
     param.layer.insert(1, caffe_pb2.LayerParameter(name="r", type="Reshape", bottom=["label"], top=["label_rows"]))
     param.layer[1].reshape_param.shape.dim.extend([-1, 1])
     assert "'kept' (Filter)" in str(obstacle(solver_parameter(""), Net(param, 0), 1))
+    param = text_format.Parse(NET, caffe_pb2.NetParameter())
+    out = param.layer.add(name="out", type="DetectionOutput", bottom=["loc_f", "conf_f", "priors"], top=["out"])
+    out.detection_output_param.num_classes = 3
+    assert "'out' (DetectionOutput) gives tops whose" in str(obstacle(solver_parameter(""), Net(param, 0), 1))
 
 
 def test_keeps_the_updates_where_a_snapshot_wants_them() -> None:
