@@ -49,8 +49,8 @@ class _Exporter:
         self.net = net
         self.graph = Graph(net.name or "net")
         self.values: dict[str, str] = {}
-        #: sizes of axes; those that depend on values have a name
         self.shapes: dict[str, Shape] = {}
+        #: names of those axes whose sizes depend on values
         self.dynamic: dict[str, Mapping[int, str]] = {}
 
     def model(self) -> Any:
@@ -98,7 +98,8 @@ class _Exporter:
             made = converter(layer)(self.graph, layer, names, bottoms, tops)
         self.values.update(zip(step.tops, made, strict=True))
         self.shapes.update(zip(step.tops, tops, strict=True))
-        self.dynamic.update((top, layer.dynamic_axes) for top in step.tops)
+        dynamic = self.dynamic[step.bottoms[0]] if layer.passes_through else layer.dynamic_axes
+        self.dynamic.update((top, dynamic) for top in step.tops)
 
     def _computed(self, step: Step, bottoms: Sequence[Array]) -> list[str]:
         """The tops of a layer whose bottoms, or all of them that matters, are known: computed here, not in the graph."""

@@ -232,6 +232,27 @@ def test_detection_output(options: str, batch: int) -> None:
     same_rows(found, expected)
 
 
+def test_layers_between_priors_and_detections_are_computed_beforehand() -> None:
+    """And detections that two layers read keep their number open."""
+    text = HEAD.format(
+        locs=4 * PRIORS, confs=4 * PRIORS, variance=VARIANCE, options="confidence_threshold: 0.2 code_type: CENTER_SIZE"
+    ).replace('bottom: "priors" top: "out"', 'bottom: "flat" top: "out"')
+    text = text.replace(
+        'layer { name: "out"',
+        """layer { name: "flat" type: "Reshape" bottom: "priors" top: "flat"
+             reshape_param { shape { dim: 1 dim: 2 dim: -1 } } }
+           layer { name: "out\"""",
+    )
+    text += 'layer { name: "twice" type: "Split" bottom: "out" top: "out1" top: "out2" }'
+    net, inputs = net_of(text), predictions(2)
+    model = onnx_model(net)
+    constants = {constant.name for constant in model.graph.initializer}
+    assert constants <= {name for node in model.graph.node for name in node.input}, "what no node reads is left out"
+    assert [d.dim_param or d.dim_value for d in model.graph.output[1].type.tensor_type.shape.dim] == [1, 1, "detections", 7]
+    for found in run(model, **inputs):
+        same_rows(found, engine(net, **inputs)["out1"])
+
+
 def test_nothing_found() -> None:
     """In all images: a row each, of its id and −1. In one of several: no row for it."""
     net = head("confidence_threshold: 0.9 code_type: CENTER_SIZE keep_top_k: 20")
