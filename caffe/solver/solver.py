@@ -26,6 +26,7 @@ from caffe.solver.number_format import loss_suffix, ostream_number
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
+from caffe.solver.scalar import ScalarOnItsWay
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.testing import Testing
 from caffe.solver.updates import rule_for
@@ -250,7 +251,7 @@ class Solver:
 
     def _whole_graph(self) -> tuple[float, dict[str, Tensor]]:
         loss, outputs = self.net()
-        value = _Scalar(loss.detach())
+        value = ScalarOnItsWay(loss.detach())
         if loss.requires_grad:
             loss.backward()
         return value.read(), outputs
@@ -388,21 +389,3 @@ class Solver:
         rule_for(p.type)
         if self.is_root:
             snapshots.check_writable(p)
-
-
-class _Scalar:
-    """A scalar on its way from the device: asked for before the backward pass is queued, read while that one runs."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        self._host = value
-        if value.is_cuda:
-            self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
-            self._host.copy_(value, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-
-    def read(self) -> float:
-        if self._event is not None:
-            self._event.synchronize()
-        return float(self._host)

@@ -248,7 +248,12 @@ def test_layers_between_priors_and_detections_are_computed_beforehand() -> None:
     model = onnx_model(net)
     constants = {constant.name for constant in model.graph.initializer}
     assert constants <= {name for node in model.graph.node for name in node.input}, "what no node reads is left out"
-    assert [d.dim_param or d.dim_value for d in model.graph.output[1].type.tensor_type.shape.dim] == [1, 1, "detections", 7]
+    assert [d.dim_param or d.dim_value for d in model.graph.output[1].type.tensor_type.shape.dim] == [
+        1,
+        1,
+        "detections",
+        7,
+    ]
     for found in run(model, **inputs):
         same_rows(found, engine(net, **inputs)["out1"])
 
