@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything runs in .venv, which the first target that needs it makes.
 PY := .venv/bin/python
 BIN := .venv/bin
-NATIVE := CMakeLists.txt $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
+NATIVE := CMakeLists.txt caffe/_C.pyi $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
 CLANG := $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
 JOBS ?= auto
 

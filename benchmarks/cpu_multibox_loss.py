@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from caffe.data.feed.memory import keep_freed_memory
 from caffe.engine.net import Net
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss
+from caffe.ops.multibox_loss import multibox_loss
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net
 

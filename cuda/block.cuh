@@ -1,20 +1,33 @@
-// Sums, maxima and places over the threads of a block, the same whatever order threads run in.
+// Sums, maxima and places over the threads of a warp or a block, the same whatever order threads run in.
 //
-// Every thread of a block of `threads` threads (whole warps) must call them; each may be called again right away.
+// Every thread of the warp, or of a block of `threads` threads in one dimension (whole warps), must call them; each may
+// be called again right away.
 #pragma once
 
 #include <cuda_runtime.h>
+
+#include <cstdint>
 
 namespace caffe {
 
 constexpr unsigned kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// The number of blocks that cover `count` items, `each` items per block.
+inline unsigned blocks_for(int64_t count, int64_t each) { return static_cast<unsigned>((count + each - 1) / each); }
+
+// The values of all lanes put together by `combine` (associative and commutative) in a fixed order, in every lane.
+template <typename T, typename Combine>
+__device__ T warp_reduce(T value, const Combine& combine) {
+  for (unsigned step = kWarp / 2; step > 0; step /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, step));
+  return value;
+}
+
 // The values of all threads put together by `combine` (associative and commutative) in a fixed order, in every thread.
 template <unsigned threads, typename T, typename Combine>
 __device__ T block_reduce(T value, const Combine& combine) {
   __shared__ T parts[threads / kWarp];
-  for (unsigned step = kWarp / 2; step > 0; step /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, step));
+  value = warp_reduce(value, combine);
   __syncthreads();  // a previous call's parts have been read
   if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
   __syncthreads();
@@ -32,6 +45,16 @@ template <typename T>
 struct Greater {
   __device__ T operator()(T a, T b) const { return a > b ? a : b; }
 };
+
+template <typename T>
+__device__ T warp_sum(T value) {
+  return warp_reduce(value, Plus<T>());
+}
+
+template <typename T>
+__device__ T warp_max(T value) {
+  return warp_reduce(value, Greater<T>());
+}
 
 template <unsigned threads, typename T>
 __device__ T block_sum(T value) {

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "arena.h"
+#include "block.cuh"
 #include "detection_output.h"
 #include "score_key.h"
 
@@ -15,7 +16,7 @@ namespace {
 using Key = uint64_t;
 
 constexpr int kThreads = 256;
-constexpr int kWarp = 32;
+constexpr int kWarps = kThreads / kWarp;
 constexpr int kPriorsPerBlock = 256;     // of gather
 constexpr int kClassesPerBlock = 1024;   // of gather: what its counters in shared memory allow
 constexpr int kSharedCandidates = 1024;  // up to so many candidates of a class stay in shared memory: 32 KiB
@@ -223,7 +224,7 @@ __global__ void keep_best(DetectionOutputOptions o, Workspace w, float* rows, in
   for (int c = 0; c < o.num_classes; ++c) total += num_kept[c];
   if (o.keep_top_k >= 0 && total > o.keep_top_k) {  // capacity > 0, so keep_top_k is
     const Key cut = cut_of(o.keep_top_k, [&](const auto& take) {
-      for (int c = warp; c < o.num_classes; c += kThreads / kWarp) {
+      for (int c = warp; c < o.num_classes; c += kWarps) {
         for (int i = lane; i < num_kept[c]; i += kWarp) take(w.kept_keys[(first_list + c) * room + i]);
       }
     });
@@ -256,7 +257,7 @@ __global__ void keep_best(DetectionOutputOptions o, Workspace w, float* rows, in
   __syncthreads();
   const int64_t capacity = o.capacity();
   rows += image * capacity * 7;
-  for (int c = warp; c < o.num_classes; c += kThreads / kWarp) {
+  for (int c = warp; c < o.num_classes; c += kWarps) {
     for (int i = lane; i < num_kept[c]; i += kWarp) {
       float* row = rows + static_cast<int64_t>(begin[c] + i) * 7;
       row[0] = static_cast<float>(image);
@@ -272,24 +273,23 @@ __global__ void keep_best(DetectionOutputOptions o, Workspace w, float* rows, in
 
 }  // namespace
 
-size_t detection_output_cuda_workspace_bytes(const DetectionOutputOptions& o) {
+int64_t detection_output_workspace_bytes_cuda(const DetectionOutputOptions& o) {
   Arena measure(nullptr);
   workspace_in(o, &measure);
   return measure.used();
 }
 
 int detection_output_cuda(const DetectionOutputOptions& o, const float* loc, const float* conf, const float* prior,
-                          void* workspace, void* stream, float* rows, int32_t* counts) {
+                          float* rows, int32_t* counts, void* workspace, void* stream) {
   const auto queue = static_cast<cudaStream_t>(stream);
   if (o.num == 0) return cudaSuccess;
   if (o.capacity() == 0) return cudaMemsetAsync(counts, 0, o.num * sizeof(int32_t), queue);
   Arena arena(workspace);
   const Workspace w = workspace_in(o, &arena);
   const int lists = o.num * o.num_classes, room = o.candidates();
-  const auto parts = [](int whole, int part) { return static_cast<unsigned>((whole + part - 1) / part); };
   cudaError_t error = cudaMemsetAsync(w.count, 0, lists * sizeof(int), queue);
   if (error != cudaSuccess) return error;
-  const dim3 grid(parts(o.num_priors, kPriorsPerBlock), o.num, parts(o.num_classes, kClassesPerBlock));
+  const dim3 grid(blocks_for(o.num_priors, kPriorsPerBlock), o.num, blocks_for(o.num_classes, kClassesPerBlock));
   gather<<<grid, kThreads, 0, queue>>>(o, conf, w);
   if ((error = cudaGetLastError()) != cudaSuccess) return error;
   const size_t shared =

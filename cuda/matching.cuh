@@ -94,8 +94,8 @@ __global__ void meet_truths(DeviceBatch b) {
       }
       if (!__any_sync(kAllLanes, counts)) continue;
       unsigned long long bid = counts ? first_largest(value, static_cast<int32_t>(p)) : 0;
-      for (int step = 16; step > 0; step /= 2) bid = max(bid, __shfl_xor_sync(kAllLanes, bid, step));
-      if (threadIdx.x % 32 == 0) atomicMax(&b.truth_best[base + i], bid);
+      bid = warp_max(bid);
+      if (threadIdx.x % kWarp == 0) atomicMax(&b.truth_best[base + i], bid);
     }
   }
   if (!exists) return;
@@ -115,7 +115,7 @@ __global__ void match_bipartite(DeviceBatch b) {
     unsigned long long key = 0;
     for (int32_t t = first + threadIdx.x; t < last; t += kWideThreads) {
       const unsigned long long best = b.truth_best[t];
-      if (best != 0 && b.belongs(t, unit)) key = max(key, (best >> 32 << 32) | static_cast<uint32_t>(~t));
+      if (best != 0 && b.belongs(t, unit)) key = max(key, with_index(best, t));
     }
     key = block_max<kWideThreads>(key);
     if (key == 0) return;

@@ -23,18 +23,14 @@ __global__ void finish_matches(DeviceBatch b) {
     if (m == kUnmatched && o.match_type == MatchType::PER_PREDICTION && best >= o.overlap_threshold)
       m = b.best_truth[at];
     row = m >= 0 ? b.truth_row[m] : m;
-    if (row >= 0 && !o.share_location) {  // a class without location predictions
-      const float label_class = b.label_row(row)[1];
-      if (!(label_class >= 0.0f && label_class < static_cast<float>(o.num_classes))) row = kNotChosen;
-    }
+    if (row >= 0 && !b.has_location(row)) row = kNotChosen;
     uint32_t rank = 0;
     if (b.first[image + 1] > b.first[image]) {
       const float* scores = b.scores(image, p);
       if (o.mining_type == MiningType::MAX_NEGATIVE && row == kUnmatched && best < o.neg_overlap) {
         rank = rank_of(confidence_loss(o.conf_loss_type, scores, o.num_classes, o.background_label_id));
       } else if (o.mining_type == MiningType::HARD_EXAMPLE) {
-        const int target = row >= 0 ? target_class(o, b.label_row(row)) : o.background_label_id;
-        float loss = confidence_loss(o.conf_loss_type, scores, o.num_classes, target);
+        float loss = confidence_loss(o.conf_loss_type, scores, o.num_classes, b.target(row));
         if (row >= 0) loss += location_loss(o.loc_loss_type, b.error(image, p, 0, row));
         rank = rank_of(loss);
       }
@@ -53,9 +49,7 @@ __global__ void finish_matches(DeviceBatch b) {
 // The boxes that mining wants of an image.
 __device__ inline int64_t wanted_of(const DeviceBatch& b, int64_t image) {
   if (b.options.mining_type == MiningType::HARD_EXAMPLE) return min(int64_t{b.options.sample_size}, b.sizes.priors);
-  const float ratio = static_cast<float>(b.positives[image]) * b.options.neg_pos_ratio;
-  if (ratio < 1.0f) return 0;
-  return ratio < static_cast<float>(b.sizes.priors) ? static_cast<int64_t>(ratio) : b.sizes.priors;
+  return negatives_wanted(b.options, b.positives[image], b.sizes.priors);
 }
 
 // A block an image: finds the least rank that is chosen, a byte at a time from the top; of the boxes of that rank the

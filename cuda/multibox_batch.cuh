@@ -3,7 +3,8 @@
 
 #include "arena.h"
 #include "matching.h"
-#include "multibox_terms.h"
+#include "multibox_batch.h"
+#include "score_key.h"
 
 namespace caffe {
 
@@ -13,11 +14,15 @@ struct PartialLoss {
   int32_t positives, negatives;
 };
 
-// A number that orders as (value, then the lower index) do; 0 stands for none. Values are not negative.
+// A key (score_key.h) of the type that atomicMax takes; 0 stands for none. The value is not negative, so its bits rank it.
 __device__ inline unsigned long long first_largest(float value, int32_t index) {
-  return static_cast<unsigned long long>(float_bits(value)) << 32 | static_cast<uint32_t>(~index);
+  return ranked_key(static_cast<uint32_t>(float_bits(value)), static_cast<uint32_t>(index));
 }
-__device__ inline int32_t index_of(unsigned long long key) { return ~static_cast<int32_t>(key); }
+// The key of the same value with another index.
+__device__ inline unsigned long long with_index(unsigned long long key, int32_t index) {
+  return ranked_key(static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(index));
+}
+__device__ inline int32_t index_of(unsigned long long key) { return static_cast<int32_t>(place_of(key)); }
 
 // A unit is what is matched as a whole: an image, or an image's predictions of one class.
 struct DeviceBatch : MultiBoxBatch {

@@ -7,7 +7,7 @@
 namespace caffe {
 namespace {
 
-int64_t blocks_of(int64_t priors) { return (priors + kThreads - 1) / kThreads; }
+unsigned blocks_of(int64_t priors) { return blocks_for(priors, kThreads); }
 
 // Arrays that must start as zeros come first, so that one call clears them; returns how many bytes those are.
 int64_t take_workspace(Arena& arena, DeviceBatch& b) {
@@ -29,17 +29,6 @@ int64_t take_workspace(Arena& arena, DeviceBatch& b) {
   if (b.options.mining_type != MiningType::NONE) b.rank = arena.take<uint32_t>(boxes);
   b.partials = arena.take<PartialLoss>(b.sizes.images * blocks_of(b.sizes.priors));
   return cleared;
-}
-
-// The class that prior `p` is to be given without mining: of several matches that of the last class.
-__device__ int target_of(const MultiBoxBatch& b, const int32_t* match, int64_t image, int64_t p) {
-  int target = b.options.background_label_id;
-  const int classes = match_classes(b.options);
-  for (int k = 0; k < classes; ++k) {
-    const int32_t row = match[(image * classes + k) * b.sizes.priors + p];
-    if (row >= 0) target = target_class(b.options, b.label_row(row));
-  }
-  return target;
 }
 
 __global__ void mark_targets(DeviceBatch b) {
@@ -73,15 +62,14 @@ __global__ void add_losses(DeviceBatch b) {
         ++sum.negatives;
       }
       if (o.mining_type != MiningType::NONE) {
-        const int target = row >= 0 ? target_class(o, b.label_row(row)) : o.background_label_id;
-        sum.conf += confidence_loss(o.conf_loss_type, scores, o.num_classes, target);
+        sum.conf += confidence_loss(o.conf_loss_type, scores, o.num_classes, b.target(row));
       }
     }
     if (targets_by_score(o)) {
       const uint8_t* targets = b.targets + b.at(image, p) * o.num_classes;
       for (int c = 0; c < o.num_classes; ++c) sum.conf += logistic_loss(scores[c], targets[c] != 0);
     } else if (o.mining_type == MiningType::NONE) {
-      sum.conf += softmax_loss(scores, o.num_classes, target_of(b, b.match, image, p));
+      sum.conf += softmax_loss(scores, o.num_classes, b.target(b.match + b.at(image * b.classes(), 0), p));
     }
   }
   const PartialLoss total = sum_over_block(sum);
@@ -101,9 +89,7 @@ __global__ void finish_loss(DeviceBatch b, int64_t partials, float* loss, int32_
   if (threadIdx.x != 0) return;
   const MultiBoxLossOptions& o = b.options;
   const double by = normalizer(o, b.sizes.images, b.sizes.priors, total.positives);
-  const float value =
-      static_cast<float>((o.with_loc ? o.loc_weight * total.loc / by : 0.0) + (o.with_conf ? total.conf / by : 0.0));
-  *loss = *b.bad_label ? float_from_bits(0x7fc00000) : value;
+  *loss = *b.bad_label ? float_from_bits(0x7fc00000) : total_loss(o, total.loc, total.conf, by);
   counts[0] = total.positives;
   counts[1] = total.negatives;
 }
@@ -134,25 +120,21 @@ __global__ void write_gradients(Gradients g) {
   float* conf_diff = g.conf_diff + (scores - b.conf);
   const bool mined = o.mining_type != MiningType::NONE;
   const int classes = match_classes(o);
+  const int32_t* match = g.match + image * classes * b.sizes.priors;
   for (int k = 0; k < classes; ++k) {
-    const int32_t row = g.match[(image * classes + k) * b.sizes.priors + p];
+    const int32_t row = match[k * b.sizes.priors + p];
     if (row >= 0 && o.with_loc) {
       const int64_t c = b.loc_class(k, row);
-      const Box error = b.error(image, p, c, row);
-      store_box({location_gradient(o.loc_loss_type, error.xmin) * loc_scale,
-                 location_gradient(o.loc_loss_type, error.ymin) * loc_scale,
-                 location_gradient(o.loc_loss_type, error.xmax) * loc_scale,
-                 location_gradient(o.loc_loss_type, error.ymax) * loc_scale},
+      store_box(location_gradient(o.loc_loss_type, b.error(image, p, c, row), loc_scale),
                 g.loc_diff + b.loc_offset(image, p, c));
     }
     if (mined && o.with_conf && row != kNotChosen) {
-      const int target = row >= 0 ? target_class(o, b.label_row(row)) : o.background_label_id;
-      confidence_gradient(o.conf_loss_type, scores, o.num_classes, target, conf_scale, conf_diff);
+      confidence_gradient(o.conf_loss_type, scores, o.num_classes, b.target(row), conf_scale, conf_diff);
     }
   }
   if (mined || !o.with_conf) return;
   if (o.conf_loss_type == ConfLossType::SOFTMAX) {
-    softmax_gradient(scores, o.num_classes, target_of(b, g.match, image, p), conf_scale, conf_diff);
+    softmax_gradient(scores, o.num_classes, b.target(match, p), conf_scale, conf_diff);
   } else {
     for (int c = 0; c < o.num_classes; ++c) conf_diff[c] = sigmoid(scores[c]) * conf_scale;
   }
@@ -182,8 +164,8 @@ int64_t multibox_loss_workspace_bytes_cuda(const MultiBoxLossSizes& sizes, const
 }
 
 int multibox_loss_forward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                               const float* conf, const float* prior, const float* label, void* workspace, float* loss,
-                               int32_t* match, int32_t* counts, void* stream) {
+                               const float* conf, const float* prior, const float* label, float* loss, int32_t* match,
+                               int32_t* counts, void* workspace, void* stream) {
   if (!multibox_loss_on_gpu(options)) return cudaErrorNotSupported;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   DeviceBatch b = {};
@@ -199,7 +181,7 @@ int multibox_loss_forward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLos
   if (const cudaError_t error = cudaMemsetAsync(workspace, 0, cleared, s)) return error;
   const unsigned images = static_cast<unsigned>(sizes.images);
   const unsigned units = images * match_classes(options);
-  const unsigned columns = static_cast<unsigned>(blocks_of(sizes.priors));
+  const unsigned columns = blocks_of(sizes.priors);
   const bool any = images > 0 && columns > 0;
   if (any) {
     const dim3 by_unit(columns, units), by_image(columns, images);
@@ -231,7 +213,7 @@ int multibox_loss_backward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLo
     return error;
   }
   const unsigned images = static_cast<unsigned>(sizes.images);
-  const unsigned columns = static_cast<unsigned>(blocks_of(sizes.priors));
+  const unsigned columns = blocks_of(sizes.priors);
   write_gradients<<<dim3(columns, images), kThreads, 0, s>>>(g);
   if (targets_by_score(options) && options.with_conf) {
     write_target_gradients<<<dim3(columns, images * match_classes(options)), kThreads, 0, s>>>(g);

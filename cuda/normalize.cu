@@ -2,16 +2,15 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "block.cuh"
 #include "normalize.h"
 
 namespace caffe {
 namespace {
 
-constexpr unsigned kWarp = 32;
 constexpr unsigned kRows = 8;                 // of a block of kWarp x kRows threads
 constexpr unsigned kThreads = kWarp * kRows;  // of a block in one dimension
 constexpr unsigned kItemThreads = 1024;       // of a block that sums a whole item
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The hardware's conversions, beside those of layers/scalar.h.
 using caffe::narrow;
@@ -20,26 +19,6 @@ __device__ float widen(__half x) { return __half2float(x); }
 __device__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ void narrow(float x, __half* to) { *to = __float2half_rn(x); }
 __device__ void narrow(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
-
-// Sum over a warp, in every lane, in a fixed order.
-template <typename A>
-__device__ A warp_sum(A x) {
-  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
-  return x;
-}
-
-// Sum over a block of `threads`, in every thread, in a fixed order. Every thread must call it.
-template <unsigned threads, typename A>
-__device__ A block_sum(A x) {
-  __shared__ A parts[threads / kWarp];
-  x = warp_sum(x);
-  __syncthreads();  // a previous call's parts have been read
-  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  A sum = 0;
-  for (unsigned i = 0; i < threads / kWarp; ++i) sum += parts[i];
-  return sum;
-}
 
 template <typename T>
 struct Arguments {
@@ -180,8 +159,6 @@ __global__ void scale_total_kernel(const double* sums, int64_t channels, int64_t
   total = block_sum<kThreads>(total);
   if (shared && threadIdx.x == 0) dscale[0] = static_cast<A>(total);
 }
-
-unsigned blocks_for(int64_t count, int64_t each) { return static_cast<unsigned>((count + each - 1) / each); }
 
 // y from x, or dx from x and dy.
 template <typename T>

@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include "block.cuh"
 #include "prior_box.h"
 
 namespace caffe {
@@ -23,8 +24,8 @@ __global__ void prior_box_kernel(PriorBoxGrid grid, const float* __restrict__ si
 int prior_box_cuda(const PriorBoxGrid& grid, const float* sizes, int num_sizes, float* priors, void* stream) {
   const int64_t boxes = static_cast<int64_t>(grid.layer_height) * grid.layer_width * num_sizes;
   if (boxes == 0) return cudaSuccess;
-  const unsigned blocks = static_cast<unsigned>((boxes + kThreads - 1) / kThreads);
-  prior_box_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(grid, sizes, num_sizes, boxes, priors);
+  prior_box_kernel<<<blocks_for(boxes, kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      grid, sizes, num_sizes, boxes, priors);
   return cudaGetLastError();
 }
 

@@ -1,7 +1,6 @@
 // Cutting a caller's workspace into typed arrays.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace caffe {

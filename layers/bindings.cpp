@@ -1,5 +1,6 @@
-// The one file that knows nanobind: each native function by name, pointers as integers.
+// The one file that knows nanobind. caffe/_C.pyi says the same to Python's type checkers; a test compares them.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 
 #include "cuda_error.h"
 #include "detection_output.h"
@@ -10,205 +11,189 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+// ---- How arguments come: enumerations as their numbers in caffe.proto, pointers as addresses
+
+namespace nanobind::detail {
+
+template <typename Enum>
+struct AsNumber {
+  NB_TYPE_CASTER(Enum, const_name("int"))
+
+  bool from_python(handle number, uint8_t flags, cleanup_list* cleanup) noexcept {
+    make_caster<int> caster;
+    if (!caster.from_python(number, flags, cleanup)) return false;
+    value = static_cast<Enum>(caster.value);
+    return true;
+  }
+  static handle from_cpp(Enum number, rv_policy policy, cleanup_list* cleanup) noexcept {
+    return make_caster<int>::from_cpp(static_cast<int>(number), policy, cleanup);
+  }
+};
+
+template <>
+struct type_caster<caffe::CodeType> : AsNumber<caffe::CodeType> {};
+template <>
+struct type_caster<caffe::LocLossType> : AsNumber<caffe::LocLossType> {};
+template <>
+struct type_caster<caffe::ConfLossType> : AsNumber<caffe::ConfLossType> {};
+template <>
+struct type_caster<caffe::MatchType> : AsNumber<caffe::MatchType> {};
+template <>
+struct type_caster<caffe::MiningType> : AsNumber<caffe::MiningType> {};
+template <>
+struct type_caster<caffe::Normalization> : AsNumber<caffe::Normalization> {};
+template <>
+struct type_caster<caffe::Scalar> : AsNumber<caffe::Scalar> {};
+
+}  // namespace nanobind::detail
+
 namespace {
 
-// A tensor's data_ptr(), a stream: an address as an integer.
+using namespace caffe;
+
+// What Python passes for a T: itself, or for a pointer (a tensor's data_ptr(), a stream) an address.
 template <typename T>
-T* at(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
+struct Passed {
+  using type = T;
+  static T taken(T value) { return value; }
+};
+template <typename T>
+struct Passed<T*> {
+  using type = uintptr_t;
+  static T* taken(uintptr_t address) { return reinterpret_cast<T*>(address); }
+};
+
+// Binds a function under its own name; `extra`: the names of its arguments in their order.
+template <typename Result, typename... Arguments, typename... Extra>
+void def(nb::module_& m, const char* name, Result (*function)(Arguments...), const Extra&... extra) {
+  m.def(
+      name,
+      [function](typename Passed<Arguments>::type... arguments) {
+        return function(Passed<Arguments>::taken(arguments)...);
+      },
+      extra...);
+}
+
+// For what computes on the CPU. CUDA functions only queue work, and keep Python's lock while they do.
+const nb::call_guard<nb::gil_scoped_release> without_lock;
+
+void bind_detection_output(nb::module_& m) {
+  using Options = DetectionOutputOptions;
+  nb::class_<Options>(m, "DetectionOutputOptions")
+      .def(nb::init<>())
+      .def_rw("num", &Options::num)
+      .def_rw("num_priors", &Options::num_priors)
+      .def_rw("num_classes", &Options::num_classes)
+      .def_rw("share_location", &Options::share_location)
+      .def_rw("background_label_id", &Options::background_label_id)
+      .def_rw("code_type", &Options::code_type)
+      .def_rw("variance_encoded_in_target", &Options::variance_encoded_in_target)
+      .def_rw("confidence_threshold", &Options::confidence_threshold)
+      .def_rw("nms_threshold", &Options::nms_threshold)
+      .def_rw("eta", &Options::eta)
+      .def_rw("top_k", &Options::top_k)
+      .def_rw("keep_top_k", &Options::keep_top_k)
+      .def("capacity", &Options::capacity);
+  def(m, "detection_output_workspace_bytes_cpu", &detection_output_workspace_bytes_cpu, "options"_a, "threads"_a);
+  def(m, "detection_output_cpu", &detection_output_cpu, without_lock, "options"_a, "loc"_a, "conf"_a, "prior"_a,
+      "rows"_a, "counts"_a, "workspace"_a, "threads"_a);
+#ifdef CAFFE_WITH_CUDA
+  def(m, "detection_output_workspace_bytes_cuda", &detection_output_workspace_bytes_cuda, "options"_a);
+  def(m, "detection_output_cuda", &detection_output_cuda, "options"_a, "loc"_a, "conf"_a, "prior"_a, "rows"_a,
+      "counts"_a, "workspace"_a, "stream"_a);
+#endif
 }
 
 void bind_multibox_loss(nb::module_& m) {
-  using namespace caffe;
+  using Options = MultiBoxLossOptions;
   nb::class_<MultiBoxLossSizes>(m, "MultiBoxLossSizes")
-      .def("__init__", [](MultiBoxLossSizes* self, int64_t images, int64_t priors, int64_t labels) {
-        new (self) MultiBoxLossSizes{images, priors, labels};
-      });
-  // In the order of the struct; enumerations as the numbers of caffe.proto.
-  nb::class_<MultiBoxLossOptions>(m, "MultiBoxLossOptions")
-      .def("__init__",
-           [](MultiBoxLossOptions* self, int num_classes, bool share_location, int loc_loss_type, int conf_loss_type,
-              float loc_weight, bool with_loc, bool with_conf, int match_type, float overlap_threshold,
-              bool use_prior_for_matching, int background_label_id, bool use_difficult_gt, float neg_pos_ratio,
-              float neg_overlap, int code_type, bool variance_in_target, bool map_object_to_agnostic,
-              bool ignore_cross_boundary_bbox, bool bp_inside, int mining_type, float nms_threshold, int nms_top_k,
-              bool use_prior_for_nms, int sample_size, int normalization) {
-             new (self) MultiBoxLossOptions{num_classes,
-                                            share_location,
-                                            LocLossType(loc_loss_type),
-                                            ConfLossType(conf_loss_type),
-                                            loc_weight,
-                                            with_loc,
-                                            with_conf,
-                                            MatchType(match_type),
-                                            overlap_threshold,
-                                            use_prior_for_matching,
-                                            background_label_id,
-                                            use_difficult_gt,
-                                            neg_pos_ratio,
-                                            neg_overlap,
-                                            CodeType(code_type),
-                                            variance_in_target,
-                                            map_object_to_agnostic,
-                                            ignore_cross_boundary_bbox,
-                                            bp_inside,
-                                            MiningType(mining_type),
-                                            nms_threshold,
-                                            nms_top_k,
-                                            use_prior_for_nms,
-                                            sample_size,
-                                            Normalization(normalization)};
-           });
-  m.def("multibox_loss_workspace_bytes_cpu", &multibox_loss_workspace_bytes_cpu);
-  m.def("multibox_loss_forward_cpu", [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
-                                        uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t label,
-                                        uintptr_t workspace, int threads, uintptr_t loss, uintptr_t match,
-                                        uintptr_t counts) {
-    nb::gil_scoped_release release;
-    multibox_loss_forward_cpu(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior), at<float>(label),
-                              at<void>(workspace), threads, at<float>(loss), at<int32_t>(match), at<int32_t>(counts));
-  });
-  m.def("multibox_loss_backward_cpu",
-        [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, uintptr_t loc, uintptr_t conf,
-           uintptr_t prior, uintptr_t label, uintptr_t match, uintptr_t counts, uintptr_t top_diff, int threads,
-           uintptr_t loc_diff, uintptr_t conf_diff) {
-          nb::gil_scoped_release release;
-          multibox_loss_backward_cpu(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
-                                     at<float>(label), at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff),
-                                     threads, at<float>(loc_diff), at<float>(conf_diff));
-        });
-  m.def("multibox_loss_on_gpu", &multibox_loss_on_gpu);
+      .def(nb::init<>())
+      .def_rw("images", &MultiBoxLossSizes::images)
+      .def_rw("priors", &MultiBoxLossSizes::priors)
+      .def_rw("labels", &MultiBoxLossSizes::labels);
+  nb::class_<Options>(m, "MultiBoxLossOptions")
+      .def(nb::init<>())
+      .def_rw("num_classes", &Options::num_classes)
+      .def_rw("share_location", &Options::share_location)
+      .def_rw("loc_loss_type", &Options::loc_loss_type)
+      .def_rw("conf_loss_type", &Options::conf_loss_type)
+      .def_rw("loc_weight", &Options::loc_weight)
+      .def_rw("with_loc", &Options::with_loc)
+      .def_rw("with_conf", &Options::with_conf)
+      .def_rw("match_type", &Options::match_type)
+      .def_rw("overlap_threshold", &Options::overlap_threshold)
+      .def_rw("use_prior_for_matching", &Options::use_prior_for_matching)
+      .def_rw("background_label_id", &Options::background_label_id)
+      .def_rw("use_difficult_gt", &Options::use_difficult_gt)
+      .def_rw("neg_pos_ratio", &Options::neg_pos_ratio)
+      .def_rw("neg_overlap", &Options::neg_overlap)
+      .def_rw("code_type", &Options::code_type)
+      .def_rw("encode_variance_in_target", &Options::encode_variance_in_target)
+      .def_rw("map_object_to_agnostic", &Options::map_object_to_agnostic)
+      .def_rw("ignore_cross_boundary_bbox", &Options::ignore_cross_boundary_bbox)
+      .def_rw("bp_inside", &Options::bp_inside)
+      .def_rw("mining_type", &Options::mining_type)
+      .def_rw("nms_threshold", &Options::nms_threshold)
+      .def_rw("nms_top_k", &Options::nms_top_k)
+      .def_rw("use_prior_for_nms", &Options::use_prior_for_nms)
+      .def_rw("sample_size", &Options::sample_size)
+      .def_rw("normalization", &Options::normalization);
+  def(m, "multibox_loss_workspace_bytes_cpu", &multibox_loss_workspace_bytes_cpu, "sizes"_a, "options"_a, "threads"_a);
+  def(m, "multibox_loss_forward_cpu", &multibox_loss_forward_cpu, without_lock, "sizes"_a, "options"_a, "loc"_a,
+      "conf"_a, "prior"_a, "label"_a, "loss"_a, "match"_a, "counts"_a, "workspace"_a, "threads"_a);
+  def(m, "multibox_loss_backward_cpu", &multibox_loss_backward_cpu, without_lock, "sizes"_a, "options"_a, "loc"_a,
+      "conf"_a, "prior"_a, "label"_a, "match"_a, "counts"_a, "top_diff"_a, "loc_diff"_a, "conf_diff"_a, "threads"_a);
+  def(m, "multibox_loss_on_gpu", &multibox_loss_on_gpu, "options"_a);
 #ifdef CAFFE_WITH_CUDA
-  m.def("multibox_loss_workspace_bytes_cuda", &multibox_loss_workspace_bytes_cuda);
-  m.def("multibox_loss_forward_cuda",
-        [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, uintptr_t loc, uintptr_t conf,
-           uintptr_t prior, uintptr_t label, uintptr_t workspace, uintptr_t loss, uintptr_t match, uintptr_t counts,
-           uintptr_t stream) {
-          return multibox_loss_forward_cuda(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
-                                            at<float>(label), at<void>(workspace), at<float>(loss), at<int32_t>(match),
-                                            at<int32_t>(counts), at<void>(stream));
-        });
-  m.def("multibox_loss_backward_cuda", [](const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options,
-                                          uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t label,
-                                          uintptr_t match, uintptr_t counts, uintptr_t top_diff, uintptr_t loc_diff,
-                                          uintptr_t conf_diff, uintptr_t stream) {
-    return multibox_loss_backward_cuda(sizes, options, at<float>(loc), at<float>(conf), at<float>(prior),
-                                       at<float>(label), at<int32_t>(match), at<int32_t>(counts), at<float>(top_diff),
-                                       at<float>(loc_diff), at<float>(conf_diff), at<void>(stream));
-  });
+  def(m, "multibox_loss_workspace_bytes_cuda", &multibox_loss_workspace_bytes_cuda, "sizes"_a, "options"_a);
+  def(m, "multibox_loss_forward_cuda", &multibox_loss_forward_cuda, "sizes"_a, "options"_a, "loc"_a, "conf"_a,
+      "prior"_a, "label"_a, "loss"_a, "match"_a, "counts"_a, "workspace"_a, "stream"_a);
+  def(m, "multibox_loss_backward_cuda", &multibox_loss_backward_cuda, "sizes"_a, "options"_a, "loc"_a, "conf"_a,
+      "prior"_a, "label"_a, "match"_a, "counts"_a, "top_diff"_a, "loc_diff"_a, "conf_diff"_a, "stream"_a);
 #endif
 }
 
 void bind_normalize(nb::module_& m) {
-  using namespace caffe;
   nb::class_<NormalizeShape>(m, "NormalizeShape")
-      .def(
-          "__init__",
-          [](NormalizeShape* self, int64_t items, int64_t channels, int64_t positions, bool channels_last,
-             bool across_spatial, bool channel_shared, double eps) {
-            new (self) NormalizeShape{items, channels, positions, channels_last, across_spatial, channel_shared, eps};
-          },
-          "items"_a, "channels"_a, "positions"_a, "channels_last"_a, "across_spatial"_a, "channel_shared"_a, "eps"_a)
+      .def(nb::init<>())
+      .def_rw("items", &NormalizeShape::items)
+      .def_rw("channels", &NormalizeShape::channels)
+      .def_rw("positions", &NormalizeShape::positions)
+      .def_rw("channels_last", &NormalizeShape::channels_last)
+      .def_rw("across_spatial", &NormalizeShape::across_spatial)
+      .def_rw("channel_shared", &NormalizeShape::channel_shared)
+      .def_rw("eps", &NormalizeShape::eps)
       .def("norms", &NormalizeShape::norms);
-  m.def("normalize_backward_workspace_bytes", &normalize_backward_workspace_bytes);
-  m.def(
-      "normalize_forward_cpu",
-      [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t scale, uintptr_t y, uintptr_t norm,
-         int threads) {
-        normalize_forward_cpu(Scalar(type), shape, at<void>(x), at<void>(scale), at<void>(y), at<void>(norm), threads);
-      },
-      nb::call_guard<nb::gil_scoped_release>());
-  m.def(
-      "normalize_backward_cpu",
-      [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t dy, uintptr_t scale, uintptr_t norm,
-         uintptr_t dx, uintptr_t dscale, uintptr_t workspace, int threads) {
-        normalize_backward_cpu(Scalar(type), shape, at<void>(x), at<void>(dy), at<void>(scale), at<void>(norm),
-                               at<void>(dx), at<void>(dscale), at<void>(workspace), threads);
-      },
-      nb::call_guard<nb::gil_scoped_release>());
+  def(m, "normalize_backward_workspace_bytes", &normalize_backward_workspace_bytes, "shape"_a);
+  def(m, "normalize_forward_cpu", &normalize_forward_cpu, without_lock, "type"_a, "shape"_a, "x"_a, "scale"_a, "y"_a,
+      "norm"_a, "threads"_a);
+  def(m, "normalize_backward_cpu", &normalize_backward_cpu, without_lock, "type"_a, "shape"_a, "x"_a, "dy"_a, "scale"_a,
+      "norm"_a, "dx"_a, "dscale"_a, "workspace"_a, "threads"_a);
 #ifdef CAFFE_WITH_CUDA
-  m.def("normalize_forward_cuda", [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t scale, uintptr_t y,
-                                     uintptr_t norm, uintptr_t stream) {
-    return normalize_forward_cuda(Scalar(type), shape, at<void>(x), at<void>(scale), at<void>(y), at<void>(norm),
-                                  at<void>(stream));
-  });
-  m.def("normalize_backward_cuda", [](int type, const NormalizeShape& shape, uintptr_t x, uintptr_t dy, uintptr_t scale,
-                                      uintptr_t norm, uintptr_t dx, uintptr_t dscale, uintptr_t workspace,
-                                      uintptr_t stream) {
-    return normalize_backward_cuda(Scalar(type), shape, at<void>(x), at<void>(dy), at<void>(scale), at<void>(norm),
-                                   at<void>(dx), at<void>(dscale), at<void>(workspace), at<void>(stream));
-  });
+  def(m, "normalize_forward_cuda", &normalize_forward_cuda, "type"_a, "shape"_a, "x"_a, "scale"_a, "y"_a, "norm"_a,
+      "stream"_a);
+  def(m, "normalize_backward_cuda", &normalize_backward_cuda, "type"_a, "shape"_a, "x"_a, "dy"_a, "scale"_a, "norm"_a,
+      "dx"_a, "dscale"_a, "workspace"_a, "stream"_a);
 #endif
 }
 
 void bind_prior_box(nb::module_& m) {
-  using namespace caffe;
   nb::class_<PriorBoxGrid>(m, "PriorBoxGrid")
-      .def(
-          "__init__",
-          [](PriorBoxGrid* self, int layer_height, int layer_width, int image_height, int image_width, float step_h,
-             float step_w, float offset, bool clip, float v0, float v1, float v2, float v3) {
-            new (self) PriorBoxGrid{layer_height, layer_width, image_height, image_width,     step_h,
-                                    step_w,       offset,      clip,         {v0, v1, v2, v3}};
-          },
-          "layer_height"_a, "layer_width"_a, "image_height"_a, "image_width"_a, "step_h"_a, "step_w"_a, "offset"_a,
-          "clip"_a, "v0"_a, "v1"_a, "v2"_a, "v3"_a);
-  m.def("prior_box_sizes", [](uintptr_t min_sizes, uintptr_t max_sizes, int num_sizes, uintptr_t ratios, int num_ratios,
-                              bool flip, uintptr_t sizes) {
-    return prior_box_sizes(at<float>(min_sizes), at<float>(max_sizes), num_sizes, at<float>(ratios), num_ratios, flip,
-                           at<float>(sizes));
-  });
-  m.def(
-      "prior_box_cpu",
-      [](const PriorBoxGrid& grid, uintptr_t sizes, int num_sizes, uintptr_t priors) {
-        prior_box_cpu(grid, at<float>(sizes), num_sizes, at<float>(priors));
-      },
-      nb::call_guard<nb::gil_scoped_release>());
+      .def(nb::init<>())
+      .def_rw("layer_height", &PriorBoxGrid::layer_height)
+      .def_rw("layer_width", &PriorBoxGrid::layer_width)
+      .def_rw("image_height", &PriorBoxGrid::image_height)
+      .def_rw("image_width", &PriorBoxGrid::image_width)
+      .def_rw("step_h", &PriorBoxGrid::step_h)
+      .def_rw("step_w", &PriorBoxGrid::step_w)
+      .def_rw("offset", &PriorBoxGrid::offset)
+      .def_rw("clip", &PriorBoxGrid::clip)
+      .def_rw("variance", &PriorBoxGrid::variance);
+  def(m, "prior_box_sizes", &prior_box_sizes, "min_sizes"_a, "max_sizes"_a, "num_sizes"_a, "ratios"_a, "num_ratios"_a,
+      "flip"_a, "sizes"_a);
+  def(m, "prior_box_cpu", &prior_box_cpu, without_lock, "grid"_a, "sizes"_a, "num_sizes"_a, "priors"_a);
 #ifdef CAFFE_WITH_CUDA
-  m.def("prior_box_cuda",
-        [](const PriorBoxGrid& grid, uintptr_t sizes, int num_sizes, uintptr_t priors, uintptr_t stream) {
-          return prior_box_cuda(grid, at<float>(sizes), num_sizes, at<float>(priors), at<void>(stream));
-        });
-#endif
-}
-
-void bind_detection_output(nb::module_& m) {
-  using Options = caffe::DetectionOutputOptions;
-  nb::class_<Options>(m, "DetectionOutputOptions")
-      .def("__init__",
-           [](Options* self, int num, int num_priors, int num_classes, bool share_location, int background_label_id,
-              int code_type, bool variance_encoded_in_target, float confidence_threshold, float nms_threshold,
-              float eta, int top_k, int keep_top_k) {
-             new (self) Options{num,
-                                num_priors,
-                                num_classes,
-                                share_location,
-                                background_label_id,
-                                static_cast<caffe::CodeType>(code_type),
-                                variance_encoded_in_target,
-                                confidence_threshold,
-                                nms_threshold,
-                                eta,
-                                top_k,
-                                keep_top_k};
-           })
-      .def_prop_ro("capacity", &Options::capacity);
-  m.def("detection_output_workspace_bytes", &caffe::detection_output_workspace_bytes);
-  m.def(
-      "detection_output",
-      [](const Options& options, uintptr_t loc, uintptr_t conf, uintptr_t prior, uintptr_t workspace, int threads,
-         uintptr_t rows, uintptr_t counts) {
-        caffe::detection_output(options, at<float>(loc), at<float>(conf), at<float>(prior), at<void>(workspace),
-                                threads, at<float>(rows), at<int32_t>(counts));
-      },
-      nb::call_guard<nb::gil_scoped_release>());
-#ifdef CAFFE_WITH_CUDA
-  m.def("detection_output_cuda_workspace_bytes", &caffe::detection_output_cuda_workspace_bytes);
-  m.def("detection_output_cuda", [](const Options& options, uintptr_t loc, uintptr_t conf, uintptr_t prior,
-                                    uintptr_t workspace, uintptr_t stream, uintptr_t rows, uintptr_t counts) {
-    return caffe::detection_output_cuda(options, at<float>(loc), at<float>(conf), at<float>(prior), at<void>(workspace),
-                                        at<void>(stream), at<float>(rows), at<int32_t>(counts));
-  });
+  def(m, "prior_box_cuda", &prior_box_cuda, "grid"_a, "sizes"_a, "num_sizes"_a, "priors"_a, "stream"_a);
 #endif
 }
 
@@ -216,9 +201,10 @@ void bind_detection_output(nb::module_& m) {
 
 NB_MODULE(_C, m) {
   m.doc() = "Native layers of the SSD branch: box matching, losses, detection.";
+  m.attr("stub_sha256") = CAFFE_STUB_SHA256;  // of the caffe/_C.pyi that it was built with
 #ifdef CAFFE_WITH_CUDA
   m.attr("has_cuda") = true;
-  m.def("cuda_error_string", &caffe::cuda_error_string);
+  m.def("cuda_error_string", &cuda_error_string, "code"_a);
 #else
   m.attr("has_cuda") = false;
 #endif

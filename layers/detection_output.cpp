@@ -1,7 +1,6 @@
 #include "detection_output.h"
 
 #include <algorithm>
-#include <atomic>
 #include <functional>
 #include <limits>
 
@@ -62,6 +61,8 @@ int64_t scratch_bytes(const DetectionOutputOptions& o) {
   scratch_in(o, &measure);
   return (measure.used() + 255) / 256 * 256;
 }
+
+int useful_threads(const DetectionOutputOptions& o, int threads) { return std::clamp(threads, 1, std::max(1, o.num)); }
 
 // Bit i set where a[i] > b[i], for eight numbers.
 inline unsigned greater_mask8(const float* a, const float* b) {
@@ -183,7 +184,7 @@ void suppress(const DetectionOutputOptions& o, const float* loc, const float* pr
   }
 }
 
-int32_t write(const DetectionOutputOptions& o, int image, const Scratch& s, float* rows) {
+int32_t write(const DetectionOutputOptions& o, int64_t image, const Scratch& s, float* rows) {
   const int64_t room = room_of(o), capacity = o.capacity();
   float* row = rows + image * capacity * 7;
   int32_t count = 0;
@@ -204,28 +205,24 @@ int32_t write(const DetectionOutputOptions& o, int image, const Scratch& s, floa
 
 }  // namespace
 
-size_t detection_output_workspace_bytes(const DetectionOutputOptions& o, int threads) {
-  return scratch_bytes(o) * std::clamp(threads, 1, std::max(1, o.num));
+int64_t detection_output_workspace_bytes_cpu(const DetectionOutputOptions& o, int threads) {
+  return scratch_bytes(o) * useful_threads(o, threads);
 }
 
-void detection_output(const DetectionOutputOptions& o, const float* loc, const float* conf, const float* prior,
-                      void* workspace, int threads, float* rows, int32_t* counts) {
+void detection_output_cpu(const DetectionOutputOptions& o, const float* loc, const float* conf, const float* prior,
+                          float* rows, int32_t* counts, void* workspace, int threads) {
   const int64_t scores = static_cast<int64_t>(o.num_priors) * o.num_classes;
   const int64_t codes = static_cast<int64_t>(o.num_priors) * (o.share_location ? 1 : o.num_classes) * 4;
-  // Each thread takes the next image as it becomes free: images differ in how many boxes they hold.
-  const int workers = std::clamp(threads, 1, std::max(1, o.num));
-  std::atomic<int> next{0};
-  parallel_for(workers, workers, 1, [&](int64_t thread, int64_t) {
-    Arena arena(static_cast<char*>(workspace) + thread * scratch_bytes(o));
+  // Images differ in how many boxes they hold.
+  for_each_in_turn(o.num, useful_threads(o, threads), [&](int64_t image, int slot) {
+    Arena arena(static_cast<char*>(workspace) + slot * scratch_bytes(o));
     const Scratch s = scratch_in(o, &arena);
-    for (int image = next++; image < o.num; image = next++) {
-      std::fill_n(s.num_kept, o.num_classes, 0);
-      if (o.capacity() > 0) {
-        gather(o, conf + image * scores, s);
-        suppress(o, loc + image * codes, prior, s);
-      }
-      counts[image] = write(o, image, s, rows);
+    std::fill_n(s.num_kept, o.num_classes, 0);
+    if (o.capacity() > 0) {
+      gather(o, conf + image * scores, s);
+      suppress(o, loc + image * codes, prior, s);
     }
+    counts[image] = write(o, image, s, rows);
   });
 }
 

@@ -14,7 +14,6 @@
 // All pointers are to distinct, contiguous memory; boxes are corners in units of the image. Nothing is allocated.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "box.h"
@@ -51,18 +50,16 @@ struct DetectionOutputOptions {
 // Scores of up to this many boxes and classes together rank as 64-bit keys: num_priors · num_classes has to be less.
 constexpr int64_t kDetectionOutputMaxScores = INT64_C(1) << 32;
 
-size_t detection_output_workspace_bytes(const DetectionOutputOptions& options, int threads);
+int64_t detection_output_workspace_bytes_cpu(const DetectionOutputOptions& options, int threads);
 
-void detection_output(const DetectionOutputOptions& options, const float* loc, const float* conf, const float* prior,
-                      void* workspace, int threads, float* rows, int32_t* counts);
+void detection_output_cpu(const DetectionOutputOptions& options, const float* loc, const float* conf,
+                          const float* prior, float* rows, int32_t* counts, void* workspace, int threads);
 
-#ifdef CAFFE_WITH_CUDA
-size_t detection_output_cuda_workspace_bytes(const DetectionOutputOptions& options);
+int64_t detection_output_workspace_bytes_cuda(const DetectionOutputOptions& options);
 
 // The same decisions on the GPU, queued on `stream` (a cudaStream_t); the memory is the device's. Returns a
 // cudaError_t. The workspace may be used again by what is queued on the stream afterwards.
 int detection_output_cuda(const DetectionOutputOptions& options, const float* loc, const float* conf,
-                          const float* prior, void* workspace, void* stream, float* rows, int32_t* counts);
-#endif
+                          const float* prior, float* rows, int32_t* counts, void* workspace, void* stream);
 
 }  // namespace caffe

@@ -4,25 +4,14 @@
 
 #include <cstdint>
 
-#include "multibox_loss.h"
+#include "score_key.h"
 
 namespace caffe {
-
-// Confidence losses of `count` boxes, [count, num_classes] scores. targets: the class of each box, or null where
-// `target` is that of all.
-void confidence_losses(ConfLossType type, const float* scores, int64_t count, int num_classes, const int32_t* targets,
-                       int32_t target, float* losses);
-
-// The same for the boxes of `index` (ascending) among the scores; targets[i] is the class of box index[i]. `rows` is
-// scratch of kGathered * num_classes floats.
-constexpr int kGathered = 32;
-void confidence_losses_at(ConfLossType type, const float* scores, const int32_t* index, int64_t count, int num_classes,
-                          const int32_t* targets, float* rows, float* losses);
 
 // A box that may be chosen: its loss and index in one number, that of a greater loss (then of a lower index) greater.
 struct Candidate {
   uint64_t key;
-  int32_t index() const { return static_cast<int32_t>(~static_cast<uint32_t>(key)); }
+  int32_t index() const { return static_cast<int32_t>(place_of(key)); }
 };
 Candidate candidate(float loss, int32_t index);
 

@@ -1,5 +1,6 @@
 // The gradients of MultiBoxLoss: zero but for the boxes that were chosen.
 #include "multibox_batch.h"
+#include "parallel.h"
 #include "vectorize.h"
 
 namespace caffe {
@@ -42,11 +43,7 @@ void location_gradients(const MultiBoxBatch& in, int64_t image, const int32_t* m
       const int32_t row = match[k * in.sizes.priors + p];
       if (row < 0) continue;
       const int64_t c = in.loc_class(k, row);
-      const Box error = in.error(image, p, c, row);
-      store_box({location_gradient(o.loc_loss_type, error.xmin) * scale,
-                 location_gradient(o.loc_loss_type, error.ymin) * scale,
-                 location_gradient(o.loc_loss_type, error.xmax) * scale,
-                 location_gradient(o.loc_loss_type, error.ymax) * scale},
+      store_box(location_gradient(o.loc_loss_type, in.error(image, p, c, row), scale),
                 loc_diff + in.loc_offset(image, p, c));
     }
   }
@@ -64,11 +61,7 @@ void confidence_gradients(const MultiBoxBatch& in, int64_t image, const int32_t*
   }
   for (int64_t p = 0; p < priors && o.with_conf; ++p) {
     if (mined && match[p] == kNotChosen) continue;
-    int target = o.background_label_id;
-    for (int k = 0; k < match_classes(o); ++k) {  // of several classes the last, as in write_targets
-      const int32_t row = match[k * priors + p];
-      if (row >= 0) target = target_class(o, in.label_row(row));
-    }
+    const int target = in.target(match, p);
     std::fill(diff + written * classes, diff + p * classes, 0.0f);
     if (o.conf_loss_type == ConfLossType::SOFTMAX) {
       softmax_gradient_row(in.scores(image, p), o.num_classes, target, scale, diff + p * classes);
@@ -84,13 +77,13 @@ void confidence_gradients(const MultiBoxBatch& in, int64_t image, const int32_t*
 
 void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
                                 const float* conf, const float* prior, const float* label, const int32_t* match,
-                                const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
-                                float* conf_diff) {
+                                const int32_t* counts, const float* top_diff, float* loc_diff, float* conf_diff,
+                                int threads) {
   const MultiBoxBatch in = {sizes, options, loc, conf, prior, label};
   const int64_t matches = match_classes(options) * sizes.priors;
   const float conf_scale = *top_diff / normalizer(options, sizes.images, sizes.priors, counts[0]);
   const float loc_scale = options.loc_weight * conf_scale;
-  for_each_image(sizes.images, useful_threads(sizes, options, threads), [&](int64_t image, int) {
+  for_each_in_turn(sizes.images, useful_threads(sizes, options, threads), [&](int64_t image, int) {
     location_gradients(in, image, match + image * matches, loc_scale, loc_diff);
     confidence_gradients(in, image, match + image * matches, conf_scale,
                          conf_diff + image * sizes.priors * options.num_classes);

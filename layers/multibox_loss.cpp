@@ -4,6 +4,7 @@
 
 #include "multibox_batch.h"
 #include "multibox_workspace.h"
+#include "parallel.h"
 #include "vectorize.h"
 
 namespace caffe {
@@ -87,8 +88,7 @@ void mine_negatives(const MultiBoxBatch& in, const Scratch& s, int64_t image) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
   const int64_t positives = std::count_if(s.match, s.match + priors, [](int32_t m) { return m >= 0; });
-  const float ratio = static_cast<float>(positives) * o.neg_pos_ratio;
-  const int64_t wanted = ratio < 1.0f ? 0 : (ratio < static_cast<float>(priors) ? static_cast<int64_t>(ratio) : priors);
+  const int64_t wanted = negatives_wanted(o, positives, priors);
   if (wanted == 0) return;
   confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, nullptr, o.background_label_id,
                     s.losses);
@@ -106,7 +106,7 @@ void mine_hard_examples(const MultiBoxBatch& in, const Scratch& s, int64_t image
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
   for (int64_t p = 0; p < priors; ++p) {
-    s.targets[p] = s.match[p] >= 0 ? target_class(o, in.label_row(truths.row[s.match[p]])) : o.background_label_id;
+    s.targets[p] = in.target(s.match[p] >= 0 ? truths.row[s.match[p]] : kNotChosen);
   }
   confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, s.targets, 0, s.losses);
   for (int64_t p = 0; p < priors; ++p) {
@@ -129,28 +129,10 @@ void mine_hard_examples(const MultiBoxBatch& in, const Scratch& s, int64_t image
 
 // From indices of ground truths to label rows; a match to a class that has no location predictions is none.
 void write_match(const MultiBoxBatch& in, const Scratch& s, const Truths& truths, int32_t* match) {
-  const MultiBoxLossOptions& o = in.options;
   for (int64_t p = 0; p < in.sizes.priors; ++p) {
     int32_t m = s.match[p] == kNegative ? kNegative : kNotChosen;
-    if (s.match[p] >= 0) {
-      m = truths.row[s.match[p]];
-      const float label_class = in.label_row(m)[1];
-      if (!o.share_location && !(label_class >= 0.0f && label_class < static_cast<float>(o.num_classes)))
-        m = kNotChosen;
-    }
+    if (s.match[p] >= 0 && in.has_location(truths.row[s.match[p]])) m = truths.row[s.match[p]];
     match[p] = m;
-  }
-}
-
-// The class that each prior of an image is to be given, without mining.
-void write_targets(const MultiBoxBatch& in, const int32_t* match, int32_t* targets) {
-  const int64_t priors = in.sizes.priors;
-  std::fill(targets, targets + priors, in.options.background_label_id);
-  for (int k = 0; k < match_classes(in.options); ++k) {
-    for (int64_t p = 0; p < priors; ++p) {
-      const int32_t row = match[k * priors + p];
-      if (row >= 0) targets[p] = target_class(in.options, in.label_row(row));
-    }
   }
 }
 
@@ -176,12 +158,12 @@ ImageResult image_loss(const MultiBoxBatch& in, const Scratch& s, int64_t image,
   int64_t count = 0;
   if (mined) {
     count = result.positives;
-    for (int64_t i = 0; i < count; ++i) s.targets[i] = target_class(o, in.label_row(match[s.positives[i]]));
+    for (int64_t i = 0; i < count; ++i) s.targets[i] = in.target(match[s.positives[i]]);
     confidence_losses_at(o.conf_loss_type, in.scores(image), s.positives, count, o.num_classes, s.targets, s.rows,
                          s.losses);
   } else if (o.conf_loss_type == ConfLossType::SOFTMAX) {
     count = priors;
-    write_targets(in, match, s.targets);
+    for (int64_t p = 0; p < priors; ++p) s.targets[p] = in.target(match, p);
     confidence_losses(o.conf_loss_type, in.scores(image), count, o.num_classes, s.targets, 0, s.losses);
   }
   for (int64_t i = 0; i < count; ++i) result.conf_loss += s.losses[i];
@@ -224,8 +206,8 @@ int64_t multibox_loss_workspace_bytes_cpu(const MultiBoxLossSizes& sizes, const 
 }
 
 void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                               const float* conf, const float* prior, const float* label, void* workspace, int threads,
-                               float* loss, int32_t* match, int32_t* counts) {
+                               const float* conf, const float* prior, const float* label, float* loss, int32_t* match,
+                               int32_t* counts, void* workspace, int threads) {
   threads = useful_threads(sizes, options, threads);
   Arena arena(workspace);
   const Workspace w = take_workspace(arena, sizes, options, threads);
@@ -235,7 +217,7 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
   if (options.use_prior_for_matching) {
     fill_columns(prior, sizes.priors, options.ignore_cross_boundary_bbox, w.priors);
   }
-  for_each_image(sizes.images, threads, [&](int64_t image, int slot) {
+  for_each_in_turn(sizes.images, threads, [&](int64_t image, int slot) {
     w.results[image] = forward_image(in, w, w.threads[slot], image, match + image * matches);
   });
   if (targets_by_score(options)) {
@@ -244,7 +226,7 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
     for (int64_t n = 0; n < sizes.images; ++n) {
       for_each_target(in, n, match + n * matches, [&](int64_t index) { w.targets[index] = 1; });
     }
-    for_each_image(sizes.images, threads, [&](int64_t image, int) {
+    for_each_in_turn(sizes.images, threads, [&](int64_t image, int) {
       w.results[image].conf_loss = logistic_sum(in.scores(image), w.targets + image * scores, scores);
     });
   }
@@ -256,8 +238,7 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
     total.negatives += w.results[n].negatives;
   }
   const double by = normalizer(options, sizes.images, sizes.priors, total.positives);
-  *loss = static_cast<float>((options.with_loc ? options.loc_weight * total.loc_loss / by : 0.0) +
-                             (options.with_conf ? total.conf_loss / by : 0.0));
+  *loss = total_loss(options, total.loc_loss, total.conf_loss, by);
   counts[0] = static_cast<int32_t>(total.positives);
   counts[1] = static_cast<int32_t>(total.negatives);
 }

@@ -8,8 +8,7 @@
 //   conf    [N, P, C]     class scores before softmax or sigmoid
 //   prior   [2, P, 4]     boxes (units of the image), then the variances of their codes
 //   label   [M, 8]        image, class, instance, xmin, ymin, xmax, ymax, difficult; rows of image -1, or of an image
-//   that
-//                         is not in the batch, are passed over
+//                         that is not in the batch, are passed over
 //   match   int32 [N, K, P], K = match_classes(options): what forward decided and backward needs. The label row that
 //                         the prior was matched to, or one of the codes below
 //   counts  int32 [2]     positives and negatives chosen in the whole batch
@@ -24,10 +23,9 @@
 // score ranks first in mining, so that it shows in the loss; a box with a NaN coordinate overlaps nothing.
 //
 // Kept from the original, since its users' numbers hold them:
-//   * with variance_in_target the location gradient is not divided by the variance;
+//   * with encode_variance_in_target the location gradient is not divided by the variance;
 //   * LOGISTIC with mining NONE sets the target of image n, prior p, class c at [n * P + p * C + c] of the batch's
-//   scores,
-//     which is right for the first image only.
+//     scores, which is right for the first image only.
 #pragma once
 
 #include <cstdint>
@@ -62,7 +60,7 @@ struct MultiBoxLossOptions {
   float neg_pos_ratio;
   float neg_overlap;
   CodeType code_type;
-  bool variance_in_target;
+  bool encode_variance_in_target;
   bool map_object_to_agnostic;
   bool ignore_cross_boundary_bbox;
   bool bp_inside;
@@ -87,14 +85,14 @@ int64_t multibox_loss_workspace_bytes_cpu(const MultiBoxLossSizes& sizes, const 
                                           int threads);
 
 void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                               const float* conf, const float* prior, const float* label, void* workspace, int threads,
-                               float* loss, int32_t* match, int32_t* counts);
+                               const float* conf, const float* prior, const float* label, float* loss, int32_t* match,
+                               int32_t* counts, void* workspace, int threads);
 
 // top_diff [1]: the gradient of what is minimised by the loss.
 void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
                                 const float* conf, const float* prior, const float* label, const int32_t* match,
-                                const int32_t* counts, const float* top_diff, int threads, float* loc_diff,
-                                float* conf_diff);
+                                const int32_t* counts, const float* top_diff, float* loc_diff, float* conf_diff,
+                                int threads);
 
 // The same on a GPU: pointers are device memory, the workspace aligned to 256, all of it ordered on `stream` (a
 // cudaStream_t), nothing waited for; fit for capture in a CUDA graph. Decisions are those of the CPU to the bit, sums
@@ -107,8 +105,8 @@ inline bool multibox_loss_on_gpu(const MultiBoxLossOptions& options) {
 int64_t multibox_loss_workspace_bytes_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options);
 
 int multibox_loss_forward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
-                               const float* conf, const float* prior, const float* label, void* workspace, float* loss,
-                               int32_t* match, int32_t* counts, void* stream);
+                               const float* conf, const float* prior, const float* label, float* loss, int32_t* match,
+                               int32_t* counts, void* workspace, void* stream);
 
 int multibox_loss_backward_cuda(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
                                 const float* conf, const float* prior, const float* label, const int32_t* match,

@@ -1,4 +1,4 @@
-// A batch of MultiBoxLoss, what one box adds to the loss, and the gradient of it: shared by CPU and GPU.
+// What one box adds to MultiBoxLoss, the gradient of it, and how terms make a loss: shared by CPU and GPU.
 #pragma once
 
 #include "multibox_loss.h"
@@ -16,6 +16,17 @@ CAFFE_HOST_DEVICE float normalizer(const MultiBoxLossOptions& o, int64_t images,
   return max_of(1.0f, n);
 }
 
+// The loss of a batch from the sums of its terms; `by` is the normalizer.
+CAFFE_HOST_DEVICE float total_loss(const MultiBoxLossOptions& o, double loc_loss, double conf_loss, double by) {
+  return static_cast<float>((o.with_loc ? o.loc_weight * loc_loss / by : 0.0) + (o.with_conf ? conf_loss / by : 0.0));
+}
+
+// How many negatives MAX_NEGATIVE wants of an image with so many positives.
+CAFFE_HOST_DEVICE int64_t negatives_wanted(const MultiBoxLossOptions& o, int64_t positives, int64_t priors) {
+  const float ratio = static_cast<float>(positives) * o.neg_pos_ratio;
+  return ratio < 1.0f ? 0 : (ratio < static_cast<float>(priors) ? static_cast<int64_t>(ratio) : priors);
+}
+
 // The class that a box matched to label row `row` (8 numbers) is to be given.
 CAFFE_HOST_DEVICE int target_class(const MultiBoxLossOptions& o, const float* row) {
   return o.map_object_to_agnostic ? o.background_label_id + 1 : static_cast<int>(row[1]);
@@ -28,17 +39,18 @@ CAFFE_HOST_DEVICE bool outside(float x) { return x < 0.0f || x > 1.0f; }
 // Prediction less target, in units of the variances.
 CAFFE_HOST_DEVICE Box location_error(const MultiBoxLossOptions& o, const Box& prior, const Box& variance,
                                      const Box& truth, const Box& prediction) {
-  Box target = encode(o.code_type, o.variance_in_target, prior, variance, truth);
+  Box target = encode(o.code_type, o.encode_variance_in_target, prior, variance, truth);
   Box p = prediction;
   if (o.bp_inside) {  // a coordinate outside the image is not learned from
-    const Box place =
-        o.use_prior_for_matching ? prior : decode(o.code_type, o.variance_in_target, prior, variance, prediction);
+    const Box place = o.use_prior_for_matching
+                          ? prior
+                          : decode(o.code_type, o.encode_variance_in_target, prior, variance, prediction);
     if (outside(place.xmin)) p.xmin = target.xmin;
     if (outside(place.ymin)) p.ymin = target.ymin;
     if (outside(place.xmax)) p.xmax = target.xmax;
     if (outside(place.ymax)) p.ymax = target.ymax;
   }
-  if (o.variance_in_target) {
+  if (o.encode_variance_in_target) {
     p = {p.xmin / variance.xmin, p.ymin / variance.ymin, p.xmax / variance.xmax, p.ymax / variance.ymax};
     target = {target.xmin / variance.xmin, target.ymin / variance.ymin, target.xmax / variance.xmax,
               target.ymax / variance.ymax};
@@ -60,6 +72,11 @@ CAFFE_HOST_DEVICE float location_gradient(LocLossType type, float error) {
   if (type == LocLossType::SMOOTH_L1 && error >= 1.0f) return 1.0f;
   if (type == LocLossType::SMOOTH_L1 && error <= -1.0f) return -1.0f;
   return error;
+}
+
+CAFFE_HOST_DEVICE Box location_gradient(LocLossType type, const Box& error, float scale) {
+  return {location_gradient(type, error.xmin) * scale, location_gradient(type, error.ymin) * scale,
+          location_gradient(type, error.xmax) * scale, location_gradient(type, error.ymax) * scale};
 }
 
 // ---- Confidence. `x`: the scores of one box.
@@ -116,60 +133,6 @@ CAFFE_HOST_DEVICE void confidence_gradient(ConfLossType type, const float* x, in
   } else {
     logistic_gradient(x, num_classes, target, scale, gradient);
   }
-}
-
-// ---- The batch
-
-// LOGISTIC without mining gives each score of the batch a target of its own.
-CAFFE_HOST_DEVICE bool targets_by_score(const MultiBoxLossOptions& o) {
-  return o.conf_loss_type == ConfLossType::LOGISTIC && o.mining_type == MiningType::NONE;
-}
-
-// Where things are.
-struct MultiBoxBatch {
-  MultiBoxLossSizes sizes;
-  MultiBoxLossOptions options;
-  const float *loc, *conf, *prior, *label;
-
-  CAFFE_HOST_DEVICE int64_t loc_classes() const { return options.share_location ? 1 : options.num_classes; }
-  CAFFE_HOST_DEVICE const float* scores(int64_t image, int64_t p = 0) const {
-    return conf + (image * sizes.priors + p) * options.num_classes;
-  }
-  CAFFE_HOST_DEVICE const float* variance() const { return prior + 4 * sizes.priors; }
-  CAFFE_HOST_DEVICE const float* label_row(int32_t row) const { return label + 8 * static_cast<int64_t>(row); }
-
-  // Where the location of prior `p` for location class `c` is in loc and its gradient.
-  CAFFE_HOST_DEVICE int64_t loc_offset(int64_t image, int64_t p, int64_t c) const {
-    return ((image * sizes.priors + p) * loc_classes() + c) * 4;
-  }
-  // The location class that a match is about: of match class k, to label row `row`.
-  CAFFE_HOST_DEVICE int64_t loc_class(int k, int32_t row) const {
-    if (options.share_location) return 0;
-    return options.use_prior_for_matching ? static_cast<int64_t>(label_row(row)[1]) : k;
-  }
-  // The score whose target a match sets to 1, where targets go by score.
-  CAFFE_HOST_DEVICE int64_t target_offset(int64_t image, int64_t p, int32_t row) const {
-    return image * sizes.priors + p * options.num_classes + target_class(options, label_row(row));
-  }
-  // The prediction of location class `c` as a box.
-  CAFFE_HOST_DEVICE Box predicted_box(int64_t image, int64_t p, int64_t c) const {
-    return decode(options.code_type, options.variance_in_target, load_box(prior + 4 * p), load_box(variance() + 4 * p),
-                  load_box(loc + loc_offset(image, p, c)));
-  }
-  // location_error of prior `p`'s prediction of location class `c`, matched to label row `row`.
-  CAFFE_HOST_DEVICE Box error(int64_t image, int64_t p, int64_t c, int32_t row) const {
-    return location_error(options, load_box(prior + 4 * p), load_box(variance() + 4 * p), load_box(label_row(row) + 3),
-                          load_box(loc + loc_offset(image, p, c)));
-  }
-};
-
-// ---- Mining
-
-// A loss as an integer that orders as losses do, NaN above all others.
-CAFFE_HOST_DEVICE uint32_t rank_of(float loss) {
-  if (!(loss == loss)) return 0xffffffffu;
-  const uint32_t bits = static_cast<uint32_t>(float_bits(loss + 0.0f));  // one zero, not two
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
 }  // namespace caffe

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "arena.h"
+#include "confidence_loss.h"
 #include "matching.h"
 #include "mining.h"
-#include "multibox_terms.h"
+#include "multibox_batch.h"
 
 namespace caffe {
 

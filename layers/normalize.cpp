@@ -259,8 +259,8 @@ void normalize_backward_cpu(Scalar type, const NormalizeShape& shape, const void
   run(shape, x, dy, scale, norm, dx, dscale, workspace, threads);
 }
 
-size_t normalize_backward_workspace_bytes(const NormalizeShape& shape) {
-  return sizeof(double) * static_cast<size_t>(shape.channels * normalize_scale_slices(shape));
+int64_t normalize_backward_workspace_bytes(const NormalizeShape& shape) {
+  return static_cast<int64_t>(sizeof(double)) * shape.channels * normalize_scale_slices(shape);
 }
 
 }  // namespace caffe

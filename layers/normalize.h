@@ -15,7 +15,6 @@
 // double where x is, float otherwise. Outputs must not overlap inputs. Any of the sizes may be 0.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "scalar.h"
@@ -41,7 +40,7 @@ void normalize_backward_cpu(Scalar type, const NormalizeShape& shape, const void
                             const void* norm, void* dx, void* dscale, void* workspace, int threads);
 
 // For either device.
-size_t normalize_backward_workspace_bytes(const NormalizeShape& shape);
+int64_t normalize_backward_workspace_bytes(const NormalizeShape& shape);
 
 // As above on device memory, ordered on `stream` (a cudaStream_t). Return a cudaError_t.
 int normalize_forward_cuda(Scalar type, const NormalizeShape& shape, const void* x, const void* scale, void* y,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 namespace caffe {
@@ -22,6 +23,19 @@ void parallel_for(int64_t count, int threads, int64_t grain, const Body& body) {
   }
 #pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(shares))
   for (int64_t i = 0; i < shares; ++i) body(count * i / shares, count * (i + 1) / shares);
+}
+
+// Calls body(index, slot) for every index in [0, count). Each of the `threads` threads takes the next index as it
+// becomes free, for work that differs from one to the next. Slots are numbered from 0 to threads - 1; one thread at a
+// time uses a slot.
+template <typename Body>
+void for_each_in_turn(int64_t count, int threads, const Body& body) {
+  std::atomic<int64_t> next{0};
+  parallel_for(threads, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t slot = begin; slot < end; ++slot) {
+      for (int64_t index = next++; index < count; index = next++) body(index, static_cast<int>(slot));
+    }
+  });
 }
 
 }  // namespace caffe

@@ -5,7 +5,7 @@
 // and sizes in single precision, corners in double, rounded once.
 #pragma once
 
-#include <cstddef>
+#include <array>
 #include <cstdint>
 
 #include "box.h"
@@ -18,7 +18,7 @@ struct PriorBoxGrid {
   float step_h, step_w;           // pixels
   float offset;                   // in steps
   bool clip;                      // limit the boxes to the image
-  float variance[4];
+  std::array<float, 4> variance;
 };
 
 // Width and height in pixels of the boxes at each position, in order: for each min_size the square of that size, with

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe import _C
+from caffe.ops.cuda import cuda_function, launch
 
 #: PriorBoxParameter.CodeType: how a location prediction is written relative to its prior
 CORNER, CENTER_SIZE, CORNER_SIZE = 1, 2, 3
@@ -79,33 +80,29 @@ def detection_output_static(
     Raises ValueError where shapes, devices or settings do not fit each other.
     """
     num_priors = _check(loc, conf, prior, num_classes, share_location, nms_threshold, eta, code_type)
-    options = _C.DetectionOutputOptions(
-        loc.shape[0], num_priors, num_classes, share_location, background_label_id, code_type,
-        variance_encoded_in_target, confidence_threshold, nms_threshold, eta, top_k, keep_top_k,
-    )  # fmt: skip
+    options = _C.DetectionOutputOptions()
+    options.num, options.num_priors, options.num_classes = loc.shape[0], num_priors, num_classes
+    options.share_location, options.background_label_id = share_location, background_label_id
+    options.code_type, options.variance_encoded_in_target = code_type, variance_encoded_in_target
+    options.confidence_threshold, options.nms_threshold, options.eta = confidence_threshold, nms_threshold, eta
+    options.top_k, options.keep_top_k = top_k, keep_top_k
     loc, conf, prior = (t.detach().to(torch.float32).contiguous() for t in (loc, conf, prior))
-    rows = loc.new_empty((loc.shape[0], options.capacity, 7))
-    counts = torch.empty(loc.shape[0], dtype=torch.int32, device=loc.device)
-    pointers = loc.data_ptr(), conf.data_ptr(), prior.data_ptr()
+    rows = loc.new_empty((loc.shape[0], options.capacity(), 7))
+    counts = loc.new_empty((loc.shape[0],), dtype=torch.int32)
+    threads = torch.get_num_threads()
     if loc.is_cuda:
-        if not _C.has_cuda:
-            raise RuntimeError(
-                "this build of caffe has no CUDA layers: install it where nvcc is on PATH (CMake option WITH_CUDA=ON "
-                "says what is missing), or run on the CPU"
-            )
-        with torch.cuda.device(loc.device):
-            size = _C.detection_output_cuda_workspace_bytes(options)
-            workspace = torch.empty(size, dtype=torch.uint8, device=loc.device)
-            stream = torch.cuda.current_stream().cuda_stream
-            code = _C.detection_output_cuda(
-                options, *pointers, workspace.data_ptr(), stream, rows.data_ptr(), counts.data_ptr()
-            )
-        if code:
-            raise RuntimeError(f"detection_output on {loc.device}: {_C.cuda_error_string(code)}")
+        size = cuda_function("detection_output_workspace_bytes_cuda")(options)
     else:
-        threads = torch.get_num_threads()
-        workspace = torch.empty(_C.detection_output_workspace_bytes(options, threads), dtype=torch.uint8)
-        _C.detection_output(options, *pointers, workspace.data_ptr(), threads, rows.data_ptr(), counts.data_ptr())
+        size = _C.detection_output_workspace_bytes_cpu(options, threads)
+    workspace = loc.new_empty(size, dtype=torch.uint8)
+    arguments = (
+        options, loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), rows.data_ptr(), counts.data_ptr(),
+        workspace.data_ptr(),
+    )  # fmt: skip
+    if loc.is_cuda:
+        launch("detection_output_cuda", loc.device, *arguments)
+    else:
+        _C.detection_output_cpu(*arguments, threads)
     return rows, counts
 
 

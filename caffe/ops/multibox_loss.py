@@ -6,99 +6,16 @@ CUDA graphs understand: nothing in it waits for a GPU.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from caffe import _C, log
 from caffe.errors import DataError, NetError
-from caffe.ops.cuda import launch
-from caffe.proto import caffe_pb2
-
-_LOSS = caffe_pb2.MultiBoxLossParameter
-_CODE = caffe_pb2.PriorBoxParameter
-_NORMALIZATION = caffe_pb2.LossParameter
-
-
-@dataclass(frozen=True)
-class MultiBoxLossOptions:
-    """MultiBoxLossParameter's fields, `normalization` of LossParameter, and what propagate_down says.
-
-    The enumerations are numbers of caffe.proto. with_loc, with_conf: whether a part takes part in the loss.
-    background_label_id −1: no background (LOGISTIC). nms_threshold 0: no suppression before samples are taken.
-    """
-
-    num_classes: int
-    share_location: bool = True
-    loc_loss_type: int = _LOSS.SMOOTH_L1
-    conf_loss_type: int = _LOSS.SOFTMAX
-    loc_weight: float = 1.0
-    with_loc: bool = True
-    with_conf: bool = True
-    match_type: int = _LOSS.PER_PREDICTION
-    overlap_threshold: float = 0.5
-    use_prior_for_matching: bool = True
-    background_label_id: int = 0
-    use_difficult_gt: bool = True
-    neg_pos_ratio: float = 3.0
-    neg_overlap: float = 0.5
-    code_type: int = _CODE.CORNER
-    variance_in_target: bool = False
-    map_object_to_agnostic: bool = False
-    ignore_cross_boundary_bbox: bool = False
-    bp_inside: bool = False
-    mining_type: int = _LOSS.MAX_NEGATIVE
-    nms_threshold: float = 0.0
-    nms_top_k: int = -1
-    use_prior_for_nms: bool = False
-    sample_size: int = 64
-    normalization: int = _NORMALIZATION.VALID
-
-    def __post_init__(self) -> None:
-        if self.num_classes < 1:
-            raise NetError(f"num_classes is {self.num_classes}; it must be at least 1 (the background counts as one)")
-        has_background = 0 <= self.background_label_id < self.num_classes
-        if self.conf_loss_type == _LOSS.SOFTMAX and not has_background:
-            raise NetError(
-                f"background_label_id is {self.background_label_id}; with conf_loss_type SOFTMAX the background is one "
-                f"of the num_classes: {self.num_classes} classes, 0 to {self.num_classes - 1}"
-            )
-        if self.mining_type != _LOSS.NONE and not self.share_location:
-            raise NetError(
-                f"mining_type {_LOSS.MiningType.Name(self.mining_type)} needs share_location: true; with locations by "
-                "class use mining_type: NONE"
-            )
-        if self.mining_type == _LOSS.HARD_EXAMPLE and self.sample_size < 1:
-            raise NetError(f"sample_size is {self.sample_size}; mining_type HARD_EXAMPLE needs at least 1")
-        if self.map_object_to_agnostic and self.num_classes != self.background_label_id + 2:
-            raise NetError(
-                f"map_object_to_agnostic makes every object class {self.background_label_id + 1}, so num_classes must "
-                f"be {self.background_label_id + 2}, not {self.num_classes}"
-            )
-
-    @property
-    def loc_classes(self) -> int:
-        """Locations predicted for each prior."""
-        return 1 if self.share_location else self.num_classes
-
-    @property
-    def match_classes(self) -> int:
-        """Classes that are matched one by one: those that match their own predictions."""
-        return 1 if self.share_location or self.use_prior_for_matching else self.num_classes
-
-    def numbers(self) -> list[float]:
-        """The fields in order, as an operator takes them."""
-        return [float(v) for v in dataclasses.astuple(self)]
-
-    @staticmethod
-    def of_numbers(numbers: Sequence[float]) -> MultiBoxLossOptions:
-        kinds = {"int": int, "bool": bool, "float": float}
-        fields = dataclasses.fields(MultiBoxLossOptions)
-        return MultiBoxLossOptions(*(kinds[str(f.type)](v) for f, v in zip(fields, numbers, strict=True)))
+from caffe.ops.cuda import cuda_function, launch
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 
 
 def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> Tensor:
@@ -114,7 +31,7 @@ def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, optio
     if problem:
         raise NetError(problem)
     inputs = [t.to(loc.device, torch.float32).contiguous() for t in (loc, conf, prior.detach(), label.detach())]
-    outputs: tuple[Tensor, Tensor, Tensor] = multibox_loss_forward(*inputs, options.numbers())
+    outputs: tuple[Tensor, Tensor, Tensor] = multibox_loss_forward(*inputs, options.text)
     return outputs[0]
 
 
@@ -205,35 +122,46 @@ def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLos
 
 def runs_on_gpu(options: MultiBoxLossOptions) -> bool:
     """Whether a GPU's tensors are worked on by the GPU; otherwise they are copied to the CPU and back."""
-    return bool(_C.multibox_loss_on_gpu(_C.MultiBoxLossOptions(*dataclasses.astuple(options))))
+    return _C.multibox_loss_on_gpu(_native_options(options))
 
 
-def _native(loc: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> tuple[object, object]:
-    sizes = _C.MultiBoxLossSizes(loc.shape[0], prior.numel() // 8, label.numel() // 8)
-    return sizes, _C.MultiBoxLossOptions(*dataclasses.astuple(options))
+def _native_options(options: MultiBoxLossOptions) -> _C.MultiBoxLossOptions:
+    native = _C.MultiBoxLossOptions()
+    for name, value in options.values():
+        setattr(native, name, value)
+    return native
+
+
+def _sizes(loc: Tensor, prior: Tensor, label: Tensor) -> _C.MultiBoxLossSizes:
+    sizes = _C.MultiBoxLossSizes()
+    sizes.images, sizes.priors, sizes.labels = loc.shape[0], prior.numel() // 8, label.numel() // 8
+    return sizes
 
 
 @torch.library.custom_op("caffe::multibox_loss", mutates_args=())
 def multibox_loss_forward(
-    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: Sequence[float]
+    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss (scalar), each prior's match (int32, N×match_classes×P) and the numbers of positives and negatives (int32).
 
-    Takes what `multibox_loss` takes, as contiguous float32, and `MultiBoxLossOptions.numbers()`. A match is the label row
-    that the prior was given, −1 for none, −3 for a prior chosen as negative.
+    Takes what `multibox_loss` takes, as contiguous float32, and `MultiBoxLossOptions.text`. A match is the label row that
+    the prior was given, −1 for none, −3 for a prior chosen as negative.
     """
-    o = MultiBoxLossOptions.of_numbers(options)
-    sizes, native = _native(loc, prior, label, o)
+    o = MultiBoxLossOptions.of_text(options)
     if not loc.is_cuda:
         return _forward_on_cpu(loc, conf, prior, label, o)
+    sizes, native = _sizes(loc, prior, label), _native_options(o)
     if not _C.multibox_loss_on_gpu(native):
         _say_that_the_cpu_computes()
         loss, match, counts = _forward_on_cpu(loc.cpu(), conf.cpu(), prior.cpu(), label.cpu(), o)
         return loss.to(loc.device), match.to(loc.device), counts.to(loc.device)
     loss, match, counts = _outputs(loc, prior, o)
-    workspace = loc.new_empty(_cuda_workspace_bytes(sizes, native), dtype=torch.uint8)
-    pointers = [t.data_ptr() for t in (loc, conf, prior, label, workspace, loss, match, counts)]
-    launch("multibox_loss_forward_cuda", loc.device, sizes, native, *pointers)
+    size = cuda_function("multibox_loss_workspace_bytes_cuda")(sizes, native)
+    workspace = loc.new_empty(size, dtype=torch.uint8)
+    launch(
+        "multibox_loss_forward_cuda", loc.device, sizes, native, loc.data_ptr(), conf.data_ptr(), prior.data_ptr(),
+        label.data_ptr(), loss.data_ptr(), match.data_ptr(), counts.data_ptr(), workspace.data_ptr(),
+    )  # fmt: skip
     return loss, match, counts
 
 
@@ -241,19 +169,14 @@ def _forward_on_cpu(
     loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_values(prior, label, loc.shape[0], options)
-    sizes, native = _native(loc, prior, label, options)
+    sizes, native, threads = _sizes(loc, prior, label), _native_options(options), torch.get_num_threads()
     loss, match, counts = _outputs(loc, prior, options)
-    threads = torch.get_num_threads()
     workspace = loc.new_empty(_C.multibox_loss_workspace_bytes_cpu(sizes, native, threads), dtype=torch.uint8)
-    inputs = [t.data_ptr() for t in (loc, conf, prior, label, workspace)]
-    outputs = [t.data_ptr() for t in (loss, match, counts)]
-    _C.multibox_loss_forward_cpu(sizes, native, *inputs, threads, *outputs)
+    _C.multibox_loss_forward_cpu(
+        sizes, native, loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), label.data_ptr(), loss.data_ptr(),
+        match.data_ptr(), counts.data_ptr(), workspace.data_ptr(), threads,
+    )  # fmt: skip
     return loss, match, counts
-
-
-def _cuda_workspace_bytes(sizes: object, native: object) -> int:
-    # A build without CUDA code lacks the function; `launch` then says what to do.
-    return int(_C.multibox_loss_workspace_bytes_cuda(sizes, native)) if _C.has_cuda else 0
 
 
 @functools.cache
@@ -271,10 +194,8 @@ def _outputs(loc: Tensor, prior: Tensor, options: MultiBoxLossOptions) -> tuple[
 
 
 @multibox_loss_forward.register_fake
-def _(
-    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _outputs(loc, prior, MultiBoxLossOptions.of_numbers(options))
+def _(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: str) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(loc, prior, MultiBoxLossOptions.of_text(options))
 
 
 @torch.library.custom_op("caffe::multibox_loss_backward", mutates_args=())
@@ -286,18 +207,19 @@ def multibox_loss_backward(
     label: Tensor,
     match: Tensor,
     counts: Tensor,
-    options: Sequence[float],
+    options: str,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `loc` and `conf`, given that of the loss (scalar) and what forward decided."""
-    o = MultiBoxLossOptions.of_numbers(options)
-    sizes, native = _native(loc, prior, label, o)
+    sizes, native = _sizes(loc, prior, label), _native_options(MultiBoxLossOptions.of_text(options))
     loc_diff, conf_diff = torch.empty_like(loc), torch.empty_like(conf)
-    pointers = [t.data_ptr() for t in (loc, conf, prior, label, match, counts, top_diff)]
-    outputs = loc_diff.data_ptr(), conf_diff.data_ptr()
+    arguments = (
+        sizes, native, loc.data_ptr(), conf.data_ptr(), prior.data_ptr(), label.data_ptr(), match.data_ptr(),
+        counts.data_ptr(), top_diff.data_ptr(), loc_diff.data_ptr(), conf_diff.data_ptr(),
+    )  # fmt: skip
     if loc.is_cuda:
-        launch("multibox_loss_backward_cuda", loc.device, sizes, native, *pointers, *outputs)
+        launch("multibox_loss_backward_cuda", loc.device, *arguments)
     else:
-        _C.multibox_loss_backward_cpu(sizes, native, *pointers, torch.get_num_threads(), *outputs)
+        _C.multibox_loss_backward_cpu(*arguments, torch.get_num_threads())
     return loc_diff, conf_diff
 
 
@@ -310,7 +232,7 @@ def _(
     label: Tensor,
     match: Tensor,
     counts: Tensor,
-    options: Sequence[float],
+    options: str,
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(loc), torch.empty_like(conf)
 

@@ -42,7 +42,7 @@ def normalize_with_norm(x: Tensor, scale: Tensor, across_spatial: bool, eps: flo
     shape = _shape(x, scale, across_spatial, eps)
     y, norm = torch.empty_like(x), x.new_empty(shape.norms(), dtype=scale.dtype)
     scale = scale.contiguous()
-    arguments = _SCALAR[x.dtype], shape, *(t.data_ptr() for t in (x, scale, y, norm))
+    arguments = _SCALAR[x.dtype], shape, x.data_ptr(), scale.data_ptr(), y.data_ptr(), norm.data_ptr()
     if x.is_cuda:
         launch("normalize_forward_cuda", x.device, *arguments)
     else:
@@ -61,7 +61,10 @@ def normalize_backward(
     scale = scale.contiguous()
     dx, dscale = torch.empty_like(x), torch.empty_like(scale)
     workspace = x.new_empty(_C.normalize_backward_workspace_bytes(shape), dtype=torch.uint8)
-    arguments = _SCALAR[x.dtype], shape, *(t.data_ptr() for t in (x, grad, scale, norm, dx, dscale, workspace))
+    arguments = (
+        _SCALAR[x.dtype], shape, x.data_ptr(), grad.data_ptr(), scale.data_ptr(), norm.data_ptr(), dx.data_ptr(),
+        dscale.data_ptr(), workspace.data_ptr(),
+    )  # fmt: skip
     if x.is_cuda:
         launch("normalize_backward_cuda", x.device, *arguments)
     else:
@@ -102,10 +105,11 @@ def _channels_last(x: Tensor) -> bool:
 
 
 def _shape(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> _C.NormalizeShape:
-    return _C.NormalizeShape(
-        items=x.shape[0], channels=x.shape[1], positions=x.shape[2:].numel(), channels_last=not x.is_contiguous(),
-        across_spatial=across_spatial, channel_shared=scale.dim() == 0, eps=eps,
-    )  # fmt: skip
+    shape = _C.NormalizeShape()
+    shape.items, shape.channels, shape.positions = x.shape[0], x.shape[1], x.shape[2:].numel()
+    shape.channels_last, shape.across_spatial = not x.is_contiguous(), across_spatial
+    shape.channel_shared, shape.eps = scale.dim() == 0, eps
+    return shape
 
 
 @normalize_with_norm.register_fake

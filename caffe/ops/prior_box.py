@@ -59,10 +59,11 @@ def prior_box(
     if image_height < 1 or image_width < 1:
         raise ValueError(f"the image is {image_height} x {image_width} pixels")
     sizes = sizes.contiguous()
-    four = list(variances) if len(variances) == 4 else [variances[0]] * 4
-    grid = _C.PriorBoxGrid(
-        layer_height, layer_width, image_height, image_width, step_h, step_w, offset, clip, *four
-    )  # fmt: skip
+    grid = _C.PriorBoxGrid()
+    grid.layer_height, grid.layer_width = layer_height, layer_width
+    grid.image_height, grid.image_width = image_height, image_width
+    grid.step_h, grid.step_w, grid.offset, grid.clip = step_h, step_w, offset, clip
+    grid.variance = list(variances) if len(variances) == 4 else [variances[0]] * 4
     priors = sizes.new_empty((1, 2, layer_height * layer_width * sizes.shape[0] * 4))
     arguments = grid, sizes.data_ptr(), sizes.shape[0], priors.data_ptr()
     if sizes.is_cuda:

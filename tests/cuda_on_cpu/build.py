@@ -104,7 +104,13 @@ def _build(folder: Path, target: Path) -> None:
 
     def compile_one(source: Path) -> Path:
         result = folder / f"{source.stem}.o"
-        flags = [*FLAGS, "-DCAFFE_WITH_CUDA", "-DNB_DOMAIN=emulated", *(f"-I{i}" for i in include)]
+        flags = [
+            *FLAGS,
+            "-DCAFFE_WITH_CUDA",
+            "-DNB_DOMAIN=emulated",
+            '-DCAFFE_STUB_SHA256=""',
+            *(f"-I{i}" for i in include),
+        ]
         command = [*compiler, *flags, "-c", str(source), "-o", str(result)]
         subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return result

@@ -6,8 +6,9 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from caffe.engine.layer_types.multibox_loss import MultiBoxLoss, options_of
+from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
 from caffe.errors import NetError
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 
 LOSS, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.LossParameter
@@ -33,11 +34,11 @@ def test_only_predictions_take_gradients_whatever_propagate_down_says() -> None:
 
 
 def test_propagate_down_leaves_parts_out() -> None:
-    options = options_of(
+    options = MultiBoxLossOptions.of_layer(
         param("propagate_down: false propagate_down: true propagate_down: false propagate_down: false")
     )
     assert (options.with_loc, options.with_conf) == (False, True)
-    plain = options_of(param())
+    plain = MultiBoxLossOptions.of_layer(param())
     assert (plain.with_loc, plain.with_conf) == (True, True)
 
 
@@ -52,17 +53,19 @@ def test_propagate_down_leaves_parts_out() -> None:
     ],
 )
 def test_normalization(text: str, expected: int) -> None:
-    assert options_of(param(text)).normalization == expected
+    assert MultiBoxLossOptions.of_layer(param(text)).normalization == expected
 
 
 def test_no_background() -> None:
-    options = options_of(param(loss="num_classes: 2 conf_loss_type: LOGISTIC background_label_id: 4294967295"))
+    options = MultiBoxLossOptions.of_layer(
+        param(loss="num_classes: 2 conf_loss_type: LOGISTIC background_label_id: 4294967295")
+    )
     assert options.background_label_id == -1
 
 
 def test_suppression_only_where_nms_param_is() -> None:
-    assert options_of(param()).nms_threshold == 0
-    options = options_of(param(loss="num_classes: 3 nms_param { nms_threshold: 0.5 top_k: 7 }"))
+    assert MultiBoxLossOptions.of_layer(param()).nms_threshold == 0
+    options = MultiBoxLossOptions.of_layer(param(loss="num_classes: 3 nms_param { nms_threshold: 0.5 top_k: 7 }"))
     assert (options.nms_threshold, options.nms_top_k) == (0.5, 7)
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss
+from caffe.ops.multibox_loss import multibox_loss
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 from tests.reference import multibox_loss as reference
 
@@ -93,7 +94,7 @@ def options_strategy() -> st.SearchStrategy[MultiBoxLossOptions]:
             neg_pos_ratio=draw(st.sampled_from([3.0, 0.3, 1.5, 100.0])),
             neg_overlap=draw(st.sampled_from([0.5, 0.3, 0.0])),
             code_type=draw(st.sampled_from([CODE.CORNER, CODE.CENTER_SIZE, CODE.CORNER_SIZE])),
-            variance_in_target=draw(st.booleans()),
+            encode_variance_in_target=draw(st.booleans()),
             map_object_to_agnostic=agnostic,
             ignore_cross_boundary_bbox=draw(st.booleans()),
             bp_inside=draw(st.booleans()),

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe.errors import DataError, NetError
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, multibox_loss_forward
+from caffe.ops.multibox_loss import multibox_loss, multibox_loss_forward
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from tests.ops.multibox_scenes import (
     CODE,
     LOSS,
@@ -33,7 +34,7 @@ from tests.ops.multibox_scenes import (
 @pytest.mark.parametrize("use_prior", [False, True])
 def test_codes(device: str, code_type: int, in_target: bool, use_prior: bool) -> None:
     options = MultiBoxLossOptions(
-        4, code_type=code_type, variance_in_target=in_target, use_prior_for_matching=use_prior, bp_inside=True
+        4, code_type=code_type, encode_variance_in_target=in_target, use_prior_for_matching=use_prior, bp_inside=True
     )
     assert check(batch(options), options, device).positives
 
@@ -78,7 +79,7 @@ def test_gradients_by_finite_differences(loc_loss: int, conf_loss: int, mining: 
     options = MultiBoxLossOptions(3, loc_loss_type=loc_loss, conf_loss_type=conf_loss, mining_type=mining)
     loc, conf, prior, label = batch(options, seed=5, images=2, side=3, each=2)
     _, *gradients = run((loc, conf, prior, label), options)
-    chosen = multibox_loss_forward(loc, conf, prior, label, options.numbers())[1]
+    chosen = multibox_loss_forward(loc, conf, prior, label, options.text)[1]
     step = 2e-2
     for which, gradient in enumerate(gradients):
         compared = 0
@@ -87,7 +88,7 @@ def test_gradients_by_finite_differences(loc_loss: int, conf_loss: int, mining: 
             for sign in (1, -1):
                 moved = [loc.clone(), conf.clone()]
                 moved[which].view(-1)[at] += sign * step
-                loss, match, _ = multibox_loss_forward(*moved, prior, label, options.numbers())
+                loss, match, _ = multibox_loss_forward(*moved, prior, label, options.text)
                 values.append(float(loss) if torch.equal(match, chosen) else math.nan)
             slope = (values[0] - values[1]) / (2 * step)
             if not math.isnan(slope):
@@ -108,7 +109,7 @@ def one_class_scene(boxes: list[list[float]], truths: list[list[float]], conf: A
 
 def matches(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> list[int]:
     moved = [t.to(device) for t in inputs]
-    return multibox_loss_forward(*moved, options.numbers())[1].cpu().flatten().tolist()
+    return multibox_loss_forward(*moved, options.text)[1].cpu().flatten().tolist()
 
 
 A, B, FAR = [0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9], [0.45, 0.0, 0.55, 0.05]
@@ -287,7 +288,7 @@ def test_operator_contract() -> None:
     """Schema, fake tensors and autograd as torch.library checks them."""
     options = MultiBoxLossOptions(3)
     loc, conf, prior, label = batch(options)
-    arguments = (loc.requires_grad_(), conf.requires_grad_(), prior, label, options.numbers())
+    arguments = (loc.requires_grad_(), conf.requires_grad_(), prior, label, options.text)
     torch.library.opcheck(
         multibox_loss_forward, arguments, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
     )

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, multibox_loss_forward
+from caffe.ops.multibox_loss import multibox_loss, multibox_loss_forward
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from tests.cuda_on_cpu import device as emulator
 from tests.ops.multibox_scenes import (
     CODE,
@@ -58,10 +59,10 @@ def test_emulated_gpu_decides_as_the_cpu(monkeypatch: pytest.MonkeyPatch, scene:
     inputs = tied_batch() if scene == "ties" else batch(options, seed, images=3, side=9, each=10)
     if scene == "NaN":
         inputs[1][:, ::31] = math.nan
-    decided = multibox_loss_forward(*inputs, options.numbers())
+    decided = multibox_loss_forward(*inputs, options.text)
     loss, *gradients = run(inputs, options)
     emulator.use(monkeypatch, seed=seed + 7)
-    for ours, theirs in zip(multibox_loss_forward(*inputs, options.numbers())[1:], decided[1:], strict=True):
+    for ours, theirs in zip(multibox_loss_forward(*inputs, options.text)[1:], decided[1:], strict=True):
         assert torch.equal(ours, theirs)
     emulated, *emulated_gradients = run(inputs, options)
     torch.testing.assert_close(emulated, loss, rtol=1e-6, atol=0, equal_nan=True)
@@ -80,8 +81,8 @@ def test_emulated_gpu_answers_a_label_that_is_no_class_with_nan(monkeypatch: pyt
 
 def both(inputs: Batch, options: MultiBoxLossOptions) -> None:
     """The GPU decides as the CPU does, to the box, and its sums differ by rounding alone."""
-    decided = multibox_loss_forward(*inputs, options.numbers())
-    on_gpu = multibox_loss_forward(*(t.cuda() for t in inputs), options.numbers())
+    decided = multibox_loss_forward(*inputs, options.text)
+    on_gpu = multibox_loss_forward(*(t.cuda() for t in inputs), options.text)
     for ours, theirs in zip(on_gpu[1:], decided[1:], strict=True):
         assert torch.equal(ours.cpu(), theirs)
     for ours, theirs in zip(run(inputs, options, "cuda"), run(inputs, options), strict=True):

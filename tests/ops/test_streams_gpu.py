@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from caffe.ops.detection_output import CENTER_SIZE, detection_output_static
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss_backward, multibox_loss_forward
+from caffe.ops.multibox_loss import multibox_loss_backward, multibox_loss_forward
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.ops.normalize import normalize_backward, normalize_with_norm
 from caffe.ops.prior_box import prior_box, prior_box_sizes
 from tests.ops.multibox_scenes import batch
@@ -28,7 +29,7 @@ class Work:
         self.x, self.dy = (torch.randn(4, 64, 38, 38, generator=generator).to(device) for _ in range(2))
         self.scale = torch.full((64,), 20.0, device=device)
         self.sizes = prior_box_sizes([30.0], [60.0 + seed], [2.0], True).to(device)
-        self.options = MultiBoxLossOptions(5).numbers()
+        self.options = MultiBoxLossOptions(5).text
         self.boxes = [t.to(device) for t in batch(MultiBoxLossOptions(5), seed, images=4, side=40, each=10)]
         self.one = torch.ones((), device=device)
         self.predictions = [t.to(device) for t in scene(seed, 4, 5000, 5)]

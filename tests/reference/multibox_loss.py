@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe.ops.multibox_loss import MultiBoxLossOptions
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 
 LOSS, CODE, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.PriorBoxParameter, caffe_pb2.LossParameter
@@ -57,11 +57,11 @@ def encode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, box:
         code = box - prior
         if o.code_type == CODE.CORNER_SIZE:
             code = code / np.tile(size, 2)
-    return code if o.variance_in_target else code / variance
+    return code if o.encode_variance_in_target else code / variance
 
 
 def decode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, code: np.ndarray) -> np.ndarray:
-    if not o.variance_in_target:
+    if not o.encode_variance_in_target:
         code = variance * code
     size = prior[2:] - prior[:2]
     if o.code_type == CODE.CORNER:
@@ -137,7 +137,7 @@ def location_error(
         place = prior if o.use_prior_for_matching else decode(o, prior, variance, code)
         prediction = np.where((place < 0) | (place > 1), target, prediction)
     error = prediction - target
-    return error / variance if o.variance_in_target else error
+    return error / variance if o.encode_variance_in_target else error
 
 
 def location_loss(o: MultiBoxLossOptions, error: np.ndarray) -> float:

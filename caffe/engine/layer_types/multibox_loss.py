@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from caffe import log
 from caffe.engine.layer import Layer, Shape, register
 from caffe.errors import NetError
-from caffe.ops.multibox_loss import MultiBoxLossOptions, multibox_loss, runs_on_gpu, shape_problem
+from caffe.ops.multibox_loss import multibox_loss, runs_on_gpu, shape_problem
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 
 _LOSS = caffe_pb2.MultiBoxLossParameter
-_NORMALIZATION = caffe_pb2.LossParameter
-
-
-def options_of(param: Any) -> MultiBoxLossOptions:
-    """A LayerParameter's options; raises NetError where they contradict each other."""
-    p, loss = param.multibox_loss_param, param.loss_param
-    if not p.HasField("num_classes"):
-        raise NetError("multibox_loss_param needs num_classes: the classes of the label map, background included")
-    if p.HasField("do_neg_mining") and p.do_neg_mining != (p.mining_type != _LOSS.NONE):
-        raise NetError(
-            f"do_neg_mining: {str(p.do_neg_mining).lower()} contradicts mining_type: "
-            f"{_LOSS.MiningType.Name(p.mining_type)}; do_neg_mining is the old form, leave it out"
-        )
-    normalization = loss.normalization
-    if not loss.HasField("normalization") and loss.HasField("normalize"):
-        normalization = _NORMALIZATION.VALID if loss.normalize else _NORMALIZATION.BATCH_SIZE
-    down = list(param.propagate_down) or [True, True]
-    background = p.background_label_id
-    return MultiBoxLossOptions(
-        num_classes=p.num_classes,
-        share_location=p.share_location,
-        loc_loss_type=p.loc_loss_type,
-        conf_loss_type=p.conf_loss_type,
-        loc_weight=p.loc_weight,
-        with_loc=down[0],
-        with_conf=down[1],
-        match_type=p.match_type,
-        overlap_threshold=p.overlap_threshold,
-        use_prior_for_matching=p.use_prior_for_matching,
-        # The field is unsigned; −1, "no background", is written as 2³² − 1.
-        background_label_id=background - (1 << 32) if background >= 1 << 31 else background,
-        use_difficult_gt=p.use_difficult_gt,
-        neg_pos_ratio=p.neg_pos_ratio,
-        neg_overlap=p.neg_overlap,
-        code_type=p.code_type,
-        variance_in_target=p.encode_variance_in_target,
-        map_object_to_agnostic=p.map_object_to_agnostic,
-        ignore_cross_boundary_bbox=p.ignore_cross_boundary_bbox,
-        bp_inside=p.bp_inside,
-        mining_type=p.mining_type,
-        nms_threshold=p.nms_param.nms_threshold if p.HasField("nms_param") else 0.0,
-        nms_top_k=p.nms_param.top_k if p.HasField("nms_param") else -1,
-        use_prior_for_nms=p.use_prior_for_nms,
-        sample_size=p.sample_size,
-        normalization=normalization,
-    )
 
 
 @register
@@ -78,7 +32,7 @@ class MultiBoxLoss(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         try:
-            self.options = options_of(self.param)
+            self.options = MultiBoxLossOptions.of_layer(self.param)
         except NetError as error:
             self.fail(str(error))
         if self.param.multibox_loss_param.HasField("do_neg_mining"):
