@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from caffe.errors import NetError
@@ -50,8 +50,11 @@ class MultiBoxLossOptions:
     use_prior_for_nms: bool = False
     sample_size: int = 64
     normalization: int = _NORMALIZATION.VALID
+    #: all of it as JSON, which is how an operator takes it: the arguments of one are tensors, numbers or text
+    text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "text", json.dumps(dict(self.values())))
         if self.num_classes < 1:
             raise NetError(f"num_classes is {self.num_classes}; it must be at least 1 (the background counts as one)")
         has_background = 0 <= self.background_label_id < self.num_classes
@@ -88,11 +91,6 @@ class MultiBoxLossOptions:
         for name in _NAMES:
             yield name, getattr(self, name)
 
-    @functools.cached_property
-    def text(self) -> str:
-        """The options as JSON, which is how an operator takes them: its arguments are tensors, numbers or text."""
-        return json.dumps(dict(self.values()))
-
     @staticmethod
     @functools.lru_cache
     def of_text(text: str) -> MultiBoxLossOptions:
@@ -126,4 +124,4 @@ class MultiBoxLossOptions:
         return MultiBoxLossOptions(**options)
 
 
-_NAMES = [field.name for field in dataclasses.fields(MultiBoxLossOptions)]
+_NAMES = [option.name for option in dataclasses.fields(MultiBoxLossOptions) if option.init]

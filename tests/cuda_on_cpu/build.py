@@ -70,7 +70,7 @@ BINDING = """
 #include <nanobind/nanobind.h>
 #include "cuda_runtime.h"
 namespace emulated {
-void bind(nanobind::module_& m) { m.def("set_seed", [](uint64_t to) { seed = to; }); }
+void bind(nanobind::module_& m) { m.def("set_seed", [](uint64_t to) { seed = to; }, nanobind::arg("to")); }
 }
 """
 
