@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 stub_sha256: str
 
-# ---- CUDA: whether the build has what ends in _cuda, and what their non-zero answers mean
+# ---- CUDA: whether this build has the functions that end in _cuda, and what their error codes mean
 
 has_cuda: bool
 

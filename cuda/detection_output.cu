@@ -1,5 +1,5 @@
-// DetectionOutput on the GPU. Three kernels: gather (scores over the threshold, as keys, class by class), suppress (a
-// block for an image and class: selection, sort, decoding, non-maximum suppression), keep_best (a block an image).
+// DetectionOutput on the GPU. Three kernels: gather (scores over the threshold, as keys, class by class), suppress (one
+// block per image and class: selection, sort, decoding, non-maximum suppression), keep_best (one block per image).
 //
 // Where candidates land within their lists depends on the order in which blocks run. That order does not matter: keys
 // are distinct, and everything that is read off a list goes by key.

@@ -6,10 +6,10 @@
 
 namespace caffe {
 
-constexpr int kThreads = 256;      // of a block that has a prior a thread
-constexpr int kWideThreads = 512;  // of a block that has a whole unit
+constexpr int kThreads = 256;      // of a block with one prior per thread
+constexpr int kWideThreads = 512;  // of a block that works on a whole unit
 
-// A block an image: gathers the label rows that count, in their order.
+// One block per image: gathers the label rows that count, in their order.
 __global__ void group_truths(DeviceBatch b) {
   const int image = blockIdx.x;
   const int rows = static_cast<int>(b.sizes.labels);
@@ -56,7 +56,7 @@ __global__ void decode_predictions(DeviceBatch b) {
   if (p < b.sizes.priors) b.decoded[b.at(unit, p)] = b.predicted_box(unit / b.classes(), p, unit % b.classes());
 }
 
-// A thread a box: its best ground truth, and its bid to be each ground truth's best box.
+// One thread per box: its best ground truth, and its bid to be each ground truth's best box.
 __global__ void meet_truths(DeviceBatch b) {
   constexpr int kTile = 128;
   __shared__ Box truth[kTile];
@@ -104,8 +104,8 @@ __global__ void meet_truths(DeviceBatch b) {
   b.match[b.at(unit, p)] = ignored ? kIgnored : kUnmatched;
 }
 
-// A block a unit: the pair of largest overlap becomes a match, again and again. As on the CPU, a ground truth's best
-// box is looked for again only when it comes to the front with a box that was taken meanwhile.
+// One block per unit: the pair of largest overlap becomes a match, again and again. As on the CPU, a ground truth's
+// best box is looked for again only when it comes to the front with a box that was taken meanwhile.
 __global__ void match_bipartite(DeviceBatch b) {
   const int64_t unit = blockIdx.x;
   const int64_t image = unit / b.classes();

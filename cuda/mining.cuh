@@ -7,8 +7,8 @@ namespace caffe {
 
 constexpr int kSelectThreads = 1024;
 
-// A thread a box of a unit: gives free boxes their best ground truth, turns matches into label rows, counts them, and
-// ranks the box for mining. Boxes left out for crossing the boundary stay marked until mining has gone over them.
+// One thread per box of a unit: gives free boxes their best ground truth, turns matches into label rows, counts them,
+// and ranks the box for mining. Boxes left out for crossing the boundary stay marked until mining has gone over them.
 __global__ void finish_matches(DeviceBatch b) {
   const MultiBoxLossOptions& o = b.options;
   const int64_t unit = blockIdx.y;
@@ -52,8 +52,8 @@ __device__ inline int64_t wanted_of(const DeviceBatch& b, int64_t image) {
   return negatives_wanted(b.options, b.positives[image], b.sizes.priors);
 }
 
-// A block an image: finds the least rank that is chosen, a byte at a time from the top; of the boxes of that rank the
-// lower ones are chosen.
+// One block per image: finds the least rank that is chosen, a byte at a time from the top; of the boxes of that rank
+// the lower ones are chosen.
 __global__ void choose_examples(DeviceBatch b) {
   __shared__ int histogram[256];
   __shared__ uint32_t least;

@@ -14,7 +14,8 @@ struct PartialLoss {
   int32_t positives, negatives;
 };
 
-// A key (score_key.h) of the type that atomicMax takes; 0 stands for none. The value is not negative, so its bits rank it.
+// A key (score_key.h) of the type that atomicMax takes; 0 stands for none. The value is not negative, so its bits rank
+// it.
 __device__ inline unsigned long long first_largest(float value, int32_t index) {
   return ranked_key(static_cast<uint32_t>(float_bits(value)), static_cast<uint32_t>(index));
 }
@@ -43,7 +44,7 @@ struct DeviceBatch : MultiBoxBatch {
   int32_t* positives;     // [units] before mining
   uint32_t* rank;         // [N, P] 0: not to be chosen
   uint8_t* targets;       // [N, P, C], for LOGISTIC without mining
-  PartialLoss* partials;  // one a block of add_losses
+  PartialLoss* partials;  // one per block of add_losses
 
   __device__ int classes() const { return match_classes(options); }
   __device__ int64_t at(int64_t unit, int64_t p) const { return unit * sizes.priors + p; }

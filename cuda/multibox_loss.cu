@@ -44,7 +44,7 @@ __device__ PartialLoss sum_over_block(const PartialLoss& x) {
           block_sum<kThreads>(x.negatives)};
 }
 
-// A thread a prior of an image.
+// One thread per prior of an image.
 __global__ void add_losses(DeviceBatch b) {
   const MultiBoxLossOptions& o = b.options;
   const int64_t image = blockIdx.y;
@@ -107,7 +107,7 @@ struct Gradients {
   }
 };
 
-// A thread a prior of an image. What is not written here is zero already.
+// One thread per prior of an image. What is not written here is zero already.
 __global__ void write_gradients(Gradients g) {
   const MultiBoxBatch& b = g.batch;
   const MultiBoxLossOptions& o = b.options;

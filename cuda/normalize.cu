@@ -55,7 +55,7 @@ struct Arguments {
   }
 };
 
-// across_spatial: a block an item.
+// across_spatial: one block per item.
 template <typename T>
 __global__ void item_kernel(Arguments<T> a) {
   using A = typename Wide<T>::type;
@@ -69,7 +69,7 @@ __global__ void item_kernel(Arguments<T> a) {
   }
 }
 
-// Channels of a position adjacent: a warp a position.
+// Channels of a position adjacent: one warp per position.
 template <typename T>
 __global__ void position_kernel(Arguments<T> a) {
   using A = typename Wide<T>::type;
@@ -114,7 +114,7 @@ struct Slices {
   __device__ int64_t begin(int64_t slice) const { return positions_of_all * slice / count; }
 };
 
-// Positions of a channel adjacent: a block a channel and slice.
+// Positions of a channel adjacent: one block per channel and slice.
 template <typename T>
 __global__ void scale_column_kernel(Arguments<T> a, Slices slices, double* sums) {
   const int64_t channel = blockIdx.x, slice = blockIdx.y;
@@ -146,7 +146,7 @@ __global__ void scale_position_kernel(Arguments<T> a, Slices slices, double* sum
   sums[slice * a.channels + channel] = sum;
 }
 
-// One block: a thread a channel, or all of them for the one scale.
+// One block: one thread per channel, or all of them for the one scale.
 template <typename A>
 __global__ void scale_total_kernel(const double* sums, int64_t channels, int64_t slices, bool shared, A* dscale) {
   double total = 0;

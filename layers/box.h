@@ -1,6 +1,6 @@
 // Arithmetic on boxes that every native layer shares, on CPU and GPU: overlap, coding against a prior, clipping.
 //
-// Boxes are corners in units of the image (0 to 1 inside it). All is single precision with one rounding an operation,
+// Boxes are corners in units of the image (0 to 1 inside it). All is single precision with one rounding per operation,
 // so a box meets a threshold on both devices or on neither; compile with -ffp-contract=off and -fmad=false.
 // Comparisons are written so that a NaN coordinate gives an overlap of 0.
 #pragma once
@@ -35,7 +35,7 @@ CAFFE_HOST_DEVICE float area(const Box& box) {
   return box.xmax < box.xmin || box.ymax < box.ymin ? 0.0f : size;
 }
 
-// Intersection over union, with the areas given (they are wanted once a box, overlaps once a pair).
+// Intersection over union, with the areas given (they are needed once per box, overlaps once per pair).
 // 0 where the boxes share no area: boxes that touch, empty or inside-out boxes, NaN coordinates.
 CAFFE_HOST_DEVICE float overlap(const Box& a, float area_a, const Box& b, float area_b) {
   const float width = min_of(a.xmax, b.xmax) - max_of(a.xmin, b.xmin);

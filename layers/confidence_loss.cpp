@@ -8,9 +8,9 @@
 namespace caffe {
 namespace {
 
-// Softmax goes over boxes in blocks of this many, one a vector lane, so that each box's sum keeps its own order.
+// Softmax goes over boxes in blocks of this many, one per vector lane, so that each box's sum keeps its own order.
 constexpr int kLanes = kGathered;  // not 16: loops that short are unrolled instead of vectorised
-// As many classes of a block as are turned at a time.
+// The number of classes of a block that are transposed at a time.
 constexpr int kClasses = 64;
 
 using Turned = float[kClasses][kLanes];

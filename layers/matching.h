@@ -27,7 +27,7 @@ struct BoxColumns {
   float* ymax;
   float* area;
   int32_t* state;  // kUnmatched or kIgnored
-  Box* bounds;     // one a block
+  Box* bounds;     // one per block
 };
 
 // Fills the columns with `count` boxes (4 floats each). Ignored boxes and padding overlap nothing.
@@ -40,7 +40,8 @@ struct GroundTruths {
   int count;
 };
 
-// Scratch for match_boxes: `best_overlap` and `best_truth` one a padded box, the others one a ground truth.
+// Scratch for match_boxes: `best_overlap` and `best_truth` have one entry per padded box, the others one per ground
+// truth.
 struct MatchScratch {
   float* best_overlap;
   int32_t* best_truth;
@@ -55,7 +56,7 @@ struct MatchScratch {
 // truth. Then, with `per_prediction`, each free box takes the ground truth that it overlaps most (the earlier of
 // equals) if that overlap is at least `threshold`.
 //
-// match: one a padded box; the index of the ground truth, kUnmatched or kIgnored.
+// match: one per padded box; the index of the ground truth, kUnmatched or kIgnored.
 // scratch.best_overlap: left holding each box's largest overlap with any ground truth (0: none).
 void match_boxes(const BoxColumns& boxes, int64_t count, const GroundTruths& truths, bool per_prediction,
                  float threshold, const MatchScratch& scratch, int32_t* match);

@@ -96,8 +96,8 @@ void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLo
 
 // The same on a GPU: pointers are device memory, the workspace aligned to 256, all of it ordered on `stream` (a
 // cudaStream_t), nothing waited for; fit for capture in a CUDA graph. Decisions are those of the CPU to the bit, sums
-// are taken in a fixed order. A label that is no class cannot be refused in time: its row is passed over and the loss
-// is NaN. Options that multibox_loss_on_gpu denies are not covered. Returns a cudaError_t.
+// are taken in a fixed order. A label that is not a class cannot be refused in time: its row is passed over, and the
+// loss is NaN. Options that multibox_loss_on_gpu denies are not covered. Returns a cudaError_t.
 inline bool multibox_loss_on_gpu(const MultiBoxLossOptions& options) {
   return options.mining_type == MiningType::NONE || !(options.nms_threshold > 0.0f);
 }

@@ -27,7 +27,7 @@ struct Scratch {
   float* decoded;  // [P, 4] predictions as boxes
   BoxColumns columns;
   MatchScratch matching;
-  int32_t* match;  // one a padded prior, in the terms of match_boxes
+  int32_t* match;  // one per padded prior, in the terms of match_boxes
   Truths chosen;   // the ground truths of one class
   float* losses;
   int32_t* targets;

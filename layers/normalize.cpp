@@ -148,7 +148,7 @@ struct Normalizer {
     }
   }
 
-  // ---- gradient with respect to the scale, one sum a channel
+  // ---- gradient with respect to the scale, one sum per channel
 
   void scale_sums(int64_t begin, int64_t end, const T* dy, const A* norm, double* sums) const {
     std::fill(sums + begin, sums + end, 0.0);

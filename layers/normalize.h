@@ -25,7 +25,7 @@ struct NormalizeShape {
   int64_t items, channels, positions;
   bool channels_last;
   bool across_spatial;
-  bool channel_shared;  // one scale in all, not one a channel
+  bool channel_shared;  // one scale in all, not one per channel
   double eps;
 
   int64_t norms() const { return across_spatial ? items : items * positions; }
