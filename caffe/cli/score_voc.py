@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
-from caffe.detection import report, size_classes, voc
+from caffe.detection import hoiem, report, voc
 from caffe.detection.average_precision import mean
 from caffe.errors import DataError
 from caffe.files import replacing
@@ -25,6 +25,9 @@ either a folder of the VOC layout and the name of a list in its ImageSets/Main:
 or a folder of XML annotations and a list of image names:
 
     score_voc results --annotations BCCD/Annotations --list BCCD/ImageSets/Main/test.txt --area
+
+--sizes and --diagnose are the analysis of Hoiem et al. (ECCV 2012), for classes with ten objects or more. --similar
+names a file of sets of classes that are easily confused: a set on each line, with commas, as `cat, dog, horse`.
 """
 
 
@@ -43,15 +46,26 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("label_map_file", help="score the classes of this LabelMap (else: those with a result file)")
     parser.flag("overlap", type=float, default=0.5, help="overlap from which an object counts as found")
     parser.flag("area", type=boolean, default=False, help="AP as the area under the curve (VOC 2010 on), not 11 points")
-    parser.flag("sizes", type=boolean, default=False, help="also AP by object size, XS to XL (MDSSD, Table IV)")
+    parser.flag("sizes", type=boolean, default=False, help="also AP_N by object size, XS to XL (MDSSD, Table IV)")
     parser.flag(
-        "objects_per_image", type=float, default=size_classes.OBJECTS_PER_IMAGE,
-        help="with --sizes: objects that a size counts as holding, for each image",
+        "diagnose", type=boolean, default=False,
+        help="also kinds of false positives and their impact; with --out also diagnosis.json, which has all figures",
+    )  # fmt: skip
+    parser.flag(
+        "similar", help="file of sets of similar classes, for --diagnose (else: VOC's if all classes are VOC's)"
+    )
+    parser.flag(
+        "objects_per_image", type=float, default=hoiem.OBJECTS_PER_IMAGE,
+        help="with --sizes and --diagnose: objects that precision is normalised to, for each image",
     )  # fmt: skip
     parser.flag("out", help="folder to write score.txt, score.json and precision-recall curves to")
     flags = parser.parse_args(argv)
     if bool(flags.voc) == bool(flags.annotations and flags.list):
         parser.error("give either --voc, or --annotations and --list")
+    if flags.similar and not flags.diagnose:
+        parser.error("--similar is for --diagnose")
+    if not 0 < flags.objects_per_image < math.inf:
+        parser.error(f"--objects_per_image takes a number over 0, not {flags.objects_per_image}")
 
     files = voc.find_result_files(flags.results, flags.prefix)
     if flags.label_map_file:
@@ -72,36 +86,58 @@ def _main(argv: Sequence[str]) -> None:
             f"none of the classes with results ({', '.join(files)}) is in the annotations, which have "
             f"{', '.join(truth.classes) or 'no object'}"
         )
+    known = {*truth.classes, *files}
+    similar = hoiem.SimilarClasses.read(flags.similar, known) if flags.similar else None
     found = {name: voc.read_detections(path) for name, path in files.items()}
     scores = [
         voc.score_class(name, detections, truth, eleven_points=not flags.area, threshold=flags.overlap)
         for name, detections in tqdm(found.items(), desc="scoring", unit="class", disable=None, leave=False)
     ]
     text = report.voc_table(scores)
-    sizes = size_classes.by_size(truth, found, flags.objects_per_image, flags.overlap) if flags.sizes else {}
-    if sizes:
-        text += "\n" + report.size_table(sizes)
+    diagnoses: dict[str, hoiem.ClassDiagnosis] = {}
+    if flags.sizes or flags.diagnose:
+        diagnoses = hoiem.diagnose(
+            truth, found, similar=similar, objects_per_image=flags.objects_per_image, threshold=flags.overlap
+        )
+        text += "\n" + report.size_table(list(diagnoses.values()))
+    if flags.diagnose:
+        text += "\n" + report.diagnosis_table(list(diagnoses.values()))
     print(f"{len(truth.images)} images, {'area under the curve' if flags.area else '11-point'} AP\n\n{text}", end="")
     for name in strangers:
         print(f"\nThere is no '{name}' to find: its AP counts as 0.")
+    few = [name for name in found if name not in diagnoses and name not in strangers]
+    if few and (flags.sizes or flags.diagnose):
+        print(f"\nUnder {hoiem.LEAST_OBJECTS} objects, so not analysed by size: {', '.join(few)}.")
     if flags.out:
-        _write(Path(flags.out), text, scores, sizes)
-        print(f"\nWritten to {flags.out}: score.txt, score.json, precision_recall*.png")
+        written = _write(Path(flags.out), text, scores, diagnoses, full=flags.diagnose)
+        print(f"\nWritten to {flags.out}: {', '.join(written)}")
 
 
-def _write(folder: Path, text: str, scores: Sequence[voc.ClassScore], sizes: dict[str, dict[str, float]]) -> None:
+def _write(
+    folder: Path, text: str, scores: Sequence[voc.ClassScore], diagnoses: dict[str, hoiem.ClassDiagnosis], *, full: bool
+) -> list[str]:
+    """Writes the files of --out and returns their names; `full`: diagnosis.json among them."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "mAP": mean([s.average_precision for s in scores]),
         "AP": {s.name: s.average_precision for s in scores},
         "AP_N by size": {
-            name: {size: None if math.isnan(v) else v for size, v in by_size.items()} for name, by_size in sizes.items()
+            name: {
+                size: None if math.isnan(group.average_precision) else group.average_precision
+                for size, group in zip(hoiem.SIZES, diagnosis.size, strict=True)
+            }
+            for name, diagnosis in diagnoses.items()
         },
     }
-    for name, content in (("score.txt", text), ("score.json", json.dumps(values, indent=1) + "\n")):
+    contents = {"score.txt": text, "score.json": json.dumps(values, indent=1) + "\n"}
+    if full:
+        analysis = {name: hoiem.as_json(diagnosis) for name, diagnosis in diagnoses.items()}
+        contents["diagnosis.json"] = json.dumps(analysis, indent=1) + "\n"
+    for name, content in contents.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     report.plot_curves(scores, folder)
+    return [*contents, "precision_recall*.png"]
 
 
 if __name__ == "__main__":

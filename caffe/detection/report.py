@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.detection.average_precision import mean
 from caffe.detection.coco import CocoScore
-from caffe.detection.size_classes import SIZES
+from caffe.detection.hoiem import SIZES, ClassDiagnosis, impact
+from caffe.detection.hoiem.false_positives import KINDS
 from caffe.detection.voc import ClassScore
 from caffe.files import replacing
 
@@ -49,14 +50,51 @@ def voc_table(scores: Sequence[ClassScore]) -> str:
     )
 
 
-def size_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Normalised AP in percent by class and size."""
+def size_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
+    """Normalised AP in percent with its standard error, by class and size."""
     means = []
-    for size in SIZES:
-        known = [s[size] for s in scores.values() if not math.isnan(s[size])]
+    for place in range(len(SIZES)):
+        values = [d.size[place].average_precision for d in diagnoses]
+        known = [value for value in values if not math.isnan(value)]
         means.append(mean(known) if known else math.nan)
-    rows = [[name, *(percent(by_size[size]) for size in SIZES)] for name, by_size in scores.items()]
+    rows = [[d.name, *(with_error(g.average_precision, g.error) for g in d.size)] for d in diagnoses]
     return table(["AP_N % by object size", *SIZES], rows, ["mean", *map(percent, means)])
+
+
+def with_error(value: float, error: float) -> str:
+    """A share in percent with its standard error; a dash where there is none."""
+    return percent(value) if math.isnan(value) else f"{percent(value)} ± {percent(error)}"
+
+
+def diagnosis_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
+    """False positives by kind, with what each kind costs, and how much depends on objects' size and shape."""
+    kinds = table(
+        ["class", "objects", "missed", "correct", *KINDS],
+        [
+            [d.name, str(d.objects), str(d.missed), *(str(d.first_objects[kind]) for kind in ("correct", *KINDS))]
+            for d in diagnoses
+        ],
+    )
+    without = table(
+        ["AP_N % of all, without a kind", "all", "loc", "sim", "oth, bg"],
+        [
+            [
+                d.name,
+                with_error(*d.normalized),
+                *(percent(d.without.get(kind, math.nan)) for kind in ("loc", "sim", "bg")),
+            ]
+            for d in diagnoses
+        ],
+    )
+    summary = impact(diagnoses)
+    sensitivity = table(
+        ["AP_N % of groups, mean over classes", "worst", "all", "best"],
+        [
+            [name, percent(summary[name]["least"]), percent(summary["all"]["AP_N"]), percent(summary[name]["greatest"])]
+            for name in ("size", "aspect")
+        ],
+    )
+    return f"{kinds}\n{without}\n{sensitivity}"
 
 
 def coco_table(score: CocoScore) -> str:
@@ -82,7 +120,10 @@ def plot_curves(scores: Sequence[ClassScore], folder: str | Path) -> list[Path]:
     groups.append((list(scores), "precision_recall.png"))
     paths = []
     for group, name in groups:
-        figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+        # fixed margins: a layout engine would draw every picture twice
+        figure, axes = plt.subplots(
+            figsize=(6, 5), gridspec_kw={"left": 0.1, "right": 0.98, "bottom": 0.1, "top": 0.98}
+        )
         for score in group:
             axes.plot(score.recall, score.precision, label=f"{score.name} (AP {percent(score.average_precision)} %)")
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))

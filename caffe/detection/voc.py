@@ -171,6 +171,18 @@ def find_result_files(folder: str | Path, prefix: str = "comp4_det_test_") -> di
 # ---- scoring
 
 
+def check_detections(name: str, detections: Detections, truth: GroundTruth) -> None:
+    """Raises DataError for detections in images that the ground truth does not have, and for numbers that are not finite."""
+    unknown = set(detections.images).difference(truth.images)
+    if unknown:
+        raise DataError(
+            f"class '{name}': {len(unknown)} images with detections are not in the image list, as '{min(unknown)}'. "
+            "Were the results made of another set, or names and sizes listed in another order?"
+        )
+    if not (np.isfinite(detections.scores).all() and np.isfinite(detections.boxes).all()):
+        raise DataError(f"class '{name}': a detection has a score or a corner that is not finite")
+
+
 def overlaps(box: Doubles, boxes: Doubles) -> Doubles:
     """Intersection over union of a box, 4, with boxes K×4, in pixels with both borders; 0 where they do not meet."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
@@ -223,12 +235,7 @@ def score_class(
 
     Raises DataError for detections in images that the list does not hold.
     """
-    unknown = set(detections.images) - set(truth.images)
-    if unknown:
-        raise DataError(
-            f"class '{name}': {len(unknown)} images with detections are not in the image list, as '{min(unknown)}'. "
-            "Were the results made of another set, or names and sizes listed in another order?"
-        )
+    check_detections(name, detections, truth)
     objects = truth.count(name)
     precision, recall = curve(match(detections, truth.objects.get(name, {}), threshold), objects)
     area = 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffe.cli.score_voc import main
-from caffe.detection import report, size_classes, voc
+from caffe.detection import report, voc
 from caffe.errors import DataError
 
 
@@ -119,27 +119,6 @@ def test_errors(folder: Path, path: str, content: str, message: str) -> None:
 def test_no_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folder), "--voc", str(folder)]) == 1
     assert "no result files comp4_det_test_<class>.txt" in capsys.readouterr().err
-
-
-def test_sizes_of_ten_objects() -> None:
-    """One XS, two S, four M, two L, one XL; a difficult one has none."""
-    boxes = [(0, 0, side, side) for side in range(1, 11)] + [(0, 0, 99, 99)]
-    truth = voc.GroundTruth(("a",), {"c": {"a": objects(*boxes, difficult=(10,))}})
-    sizes = size_classes.size_of_objects(truth, "c")
-    assert [sizes["a", i] for i in range(10)] == ["XS", "S", "S", "M", "M", "M", "M", "L", "L", "XL"]
-    assert ("a", 10) not in sizes
-
-
-def test_normalized_average_precision() -> None:
-    """By hand: the small object found first, then a false one, then the large one, which the small ones' AP leaves out."""
-    matches = voc.Matches(
-        np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), np.array([False, True, False]),
-        (("a", 0), None, ("a", 1)),
-    )  # fmt: skip
-    small, large = np.array([True, False, False]), np.array([False, False, True])
-    assert size_classes.normalized_average_precision(matches, small, 1, 3.0) == pytest.approx(1)
-    assert size_classes.normalized_average_precision(matches, large, 1, 3.0) == pytest.approx(3 / 4)
-    assert size_classes.normalized_average_precision(matches, large, 2, 3.0) == pytest.approx(0.5 * 1.5 / 2.5)
 
 
 def test_tables_align() -> None:

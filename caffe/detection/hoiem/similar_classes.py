@@ -1,0 +1,59 @@
+"""Sets of classes that are easily taken for each other. Confusion with one of them is a kind of false positive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from caffe.data.image_list import read_lines
+from caffe.errors import DataError
+
+#: Hoiem's sets for PASCAL VOC
+VOC_SETS = (
+    ("bird", "cat", "cow", "dog", "horse", "person", "sheep"),
+    ("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"),
+    ("chair", "diningtable", "sofa"),
+    ("aeroplane", "bird"),
+)
+#: VOC's classes; three of them are in no set
+VOC_CLASSES = frozenset(name for names in VOC_SETS for name in names) | {"bottle", "pottedplant", "tvmonitor"}
+
+
+class SimilarClasses:
+    """Which classes are similar to which: two classes are, if a set holds both. Not transitive over sets."""
+
+    def __init__(self, sets: Iterable[Iterable[str]] = ()) -> None:
+        self.sets = tuple(frozenset(names) for names in sets)
+
+    def to(self, name: str) -> frozenset[str]:
+        """The classes that are similar to a class, without itself."""
+        return frozenset().union(*(names for names in self.sets if name in names)) - {name}
+
+    @staticmethod
+    def for_classes(names: Collection[str]) -> SimilarClasses:
+        """VOC's sets if all classes are VOC's, else none."""
+        return SimilarClasses(VOC_SETS if names and VOC_CLASSES.issuperset(names) else ())
+
+    @staticmethod
+    def read(path: str | Path, known: Collection[str]) -> SimilarClasses:
+        """Reads a set from each line: class names with commas between them; # begins a comment.
+
+        Raises DataError for sets of fewer than two classes and for names that are not `known`; all are listed at once.
+        """
+        sets, faults = [], []
+        for number, line in read_lines(path):
+            names = [name.strip() for name in line.partition("#")[0].split(",") if name.strip()]
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                faults.append(f"line {number}: no class is called {', '.join(map(repr, unknown))}")
+            elif len(set(names)) == 1:
+                faults.append(f"line {number}: '{names[0]}' alone is not a set; write `cat, dog`, with commas")
+            elif names:
+                sets.append(names)
+        if faults:
+            raise DataError(
+                f"sets of similar classes '{path}':\n  "
+                + "\n  ".join(faults)
+                + f"\nClasses: {', '.join(sorted(known))}"
+            )
+        return SimilarClasses(sets)
