@@ -1,0 +1,204 @@
+"""What all trainings of a data set need: label map, lists, LMDBs, default boxes, weights to start from, costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from caffe.data.image_list import read_lines
+from caffe.data.label_map import LabelMap
+from caffe.detection.voc import GroundTruth, read_ground_truth
+from caffe.errors import CaffeError, DataError
+from caffe.files import replacing, write_text
+from caffe.proto import caffe_pb2
+from experiments.small_objects.commands import ROOT, Commands
+from experiments.small_objects.plan import NETWORKS, Arm, Plan
+
+#: iterations after which the learning rate falls to a tenth, as a share of all
+_STEP = 0.75
+
+
+class Folder:
+    """The files of one experiment: what is shared by its runs."""
+
+    def __init__(self, out: Path, plan: Plan) -> None:
+        self.out, self.plan = out, plan
+        self.data = Path(plan.folder)
+        self.labels = out / "labelmap.prototxt"
+        self.lists = out / "lists"
+        self.instances = out / "instances_test.json"
+        self.trunk = out / "start" / "trunk.caffemodel"
+        self.costs = out / "costs.json"
+
+    def lmdb(self, name: str) -> Path:
+        """The LMDB of a list."""
+        return self.out / "lmdb" / name
+
+    def model(self, network: str, boxes: str) -> Path:
+        """The prototxts of a network that no run trains: for its boxes and its cost."""
+        return self.out / "models" / f"{network}-{boxes}"
+
+    def boxes(self, network: str) -> Path:
+        """The default boxes that design_boxes finds for a network."""
+        return self.out / "boxes" / network / "boxes.json"
+
+    def truth(self) -> GroundTruth:
+        """What there is to find in the test images."""
+        return read_ground_truth(self.data / "Annotations", self.data / "ImageSets" / "Main" / "test.txt")
+
+    def cost(self, arm: Arm) -> dict[str, float]:
+        """What an arm's network costs; see cost.py."""
+        values = json.loads(self.costs.read_text(encoding="utf-8"))
+        return dict(values[f"{arm.network}-{arm.boxes}"])
+
+    def iterations(self, arm: Arm) -> int:
+        """How long an arm is trained: `longer` ones for as much time as MDSSD with the same kind of boxes."""
+        if not arm.longer:
+            return self.plan.iterations
+        ratio = self.cost(Arm("mdssd300", arm.boxes))["seconds_per_iteration"] / self.cost(arm)["seconds_per_iteration"]
+        return round(self.plan.iterations * max(ratio, 1.0))
+
+
+def generate(
+    commands: Commands, folder: Folder, arm: Arm, output: Path, iterations: int, seed: int, *, start: bool = False
+) -> None:
+    """Writes the prototxts of an arm; `start`: also start.caffemodel, which computes what the SSD does."""
+    plan = folder.plan
+    boxes = ["--boxes", folder.boxes(arm.network)] if arm.boxes == "designed" else []
+    commands.run(
+        output / "generate.log", ROOT / "prototxt_gen" / f"{arm.network}.py", "--width", plan.width, "--name", plan.data,
+        "--label_map", folder.labels, "--train_lmdb", folder.lmdb("trainval"), "--test_lmdb", folder.lmdb("test"),
+        "--test_name_size", folder.lists / "test_name_size.txt", "--gpus", plan.gpu, "--batch", plan.batch,
+        "--augmentation", plan.augmentation, "--solver_type", "Adam", "--base_lr", plan.base_lr,
+        "--max_iter", iterations, "--steps", max(1, round(iterations * _STEP)), "--test_interval", iterations + 1,
+        "--snapshot", plan.snapshot_interval(iterations), "--snapshot_prefix", output / "snapshots" / "net",
+        "--random_seed", seed, "--result_dir", output / "results", "--output", output, *boxes,
+        *(["--start_from", plan.weights] if start else []),
+    )  # fmt: skip
+
+
+def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
+    """Makes what is not there yet, a step at a time; each step's file appears last and whole."""
+    log = folder.out / "log"
+    if not folder.labels.exists():
+        _label_map(commands, folder)
+    if not (folder.lists / "test_name_size.txt").exists() or not (folder.lists / "trainval.txt").exists():
+        commands.run(
+            log / "create_list.log", "-m", "caffe.cli.create_list", "-datasets", folder.data.name, folder.data.parent,
+            folder.lists,
+        )  # fmt: skip
+    for name in ("trainval", "test"):
+        if not (folder.lmdb(name) / "data.mdb").exists():
+            commands.run(
+                log / "convert_annoset.log", "-m", "caffe.cli.convert_annoset", "-anno_type=detection",
+                f"-label_map_file={folder.labels}", "-check_label", "-encode_type=jpg", "-encoded", "-redo",
+                folder.data.parent, folder.lists / f"{name}.txt", folder.lmdb(name),
+            )  # fmt: skip
+    if not folder.instances.exists():
+        write_text(folder.instances, json.dumps(instances(folder.truth())) + "\n")
+    if not folder.trunk.exists():
+        _trunk(folder)
+    kinds = {
+        (network, boxes)
+        for arm in arms
+        for network in (NETWORKS if arm.longer else (arm.network,))  # how much longer depends on both
+        for boxes in ("released", arm.boxes)
+    }
+    for network, boxes in sorted(kinds, reverse=True):  # the released boxes' net is what the others are designed for
+        if boxes == "designed" and not folder.boxes(network).exists():
+            commands.run(
+                log / "design_boxes.log", "-m", "caffe.cli.design_boxes",
+                "-net", folder.model(network, "released") / "deploy.prototxt", folder.lmdb("trainval"),
+                "-out", folder.boxes(network).parent,
+            )  # fmt: skip
+        if not (folder.model(network, boxes) / "solver.prototxt").exists():
+            generate(commands, folder, Arm(network, boxes), folder.model(network, boxes), folder.plan.iterations, 1)
+
+
+def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
+    """Measures both networks with each kind of boxes, in turn, unless that has been done."""
+    known = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
+    for boxes in sorted({arm.boxes for arm in arms}):
+        names = [f"{network}-{boxes}" for network in NETWORKS]
+        models = [folder.model(network, boxes) for network in NETWORKS]
+        if set(names) <= known.keys() or not all((m / "solver.prototxt").exists() for m in models):
+            continue
+        output = folder.out / "log" / f"costs_{boxes}.json"
+        program = ROOT / "experiments" / "small_objects" / "cost.py"
+        commands.run(
+            folder.out / "log" / "cost.log", program, "--out", output, "--gpu", folder.plan.gpu,
+            "--precision", folder.plan.precision, *models,
+        )  # fmt: skip
+        measured = json.loads(output.read_text(encoding="utf-8"))
+        known.update(zip(names, measured, strict=True))
+        write_text(folder.costs, json.dumps(known, indent=1) + "\n")
+
+
+def _label_map(commands: Commands, folder: Folder) -> None:
+    lists = folder.data / "ImageSets" / "Main"
+    missing = [name for name in ("trainval", "test") if not (lists / f"{name}.txt").is_file()]
+    if missing:
+        raise DataError(f"{folder.data} is not a data set in VOC's layout: it has no ImageSets/Main/{missing[0]}.txt")
+    both = [{line.split()[0] for _, line in read_lines(lists / f"{name}.txt")} for name in ("trainval", "test")]
+    if common := both[0] & both[1]:
+        raise DataError(
+            f"{folder.data}: {len(common)} images are in both lists, as {min(common)}: no test of what was learned"
+        )
+    classes = read_ground_truth(folder.data / "Annotations", lists / "trainval.txt").classes
+    if not classes:
+        raise DataError(f"{folder.data}: the training images have no object")
+    names = folder.out / "classes.txt"
+    write_text(names, "".join(f"{name}\n" for name in classes))
+    commands.run(
+        folder.out / "log" / "create_label_map.log", "-m", "caffe.cli.create_label_map", "-include_background",
+        "-delimiter", "\t", names, folder.labels,
+    )  # fmt: skip
+
+
+def instances(truth: GroundTruth) -> dict[str, Any]:
+    """The test set as COCO's instances; difficult objects are crowds, which need not be found."""
+    numbers = {name: i for i, name in enumerate(truth.images, 1)}
+    annotations: list[dict[str, Any]] = []
+    for category, name in enumerate(truth.classes, 1):
+        for image, objects in truth.objects[name].items():
+            for (x0, y0, x1, y1), difficult in zip(objects.boxes.tolist(), objects.difficult.tolist(), strict=True):
+                width, height = x1 - x0, y1 - y0
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": numbers[image],
+                        "category_id": category,
+                        "bbox": [x0, y0, width, height],
+                        "area": width * height,
+                        "iscrowd": int(difficult),
+                    }
+                )
+    return {
+        "images": [{"id": number, "file_name": name} for name, number in numbers.items()],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(truth.classes, 1)],
+    }
+
+
+def _trunk(folder: Folder) -> None:
+    """The trained SSD's layers without its prediction heads: these start anew in all arms, whatever their boxes."""
+    path = Path(folder.plan.weights)
+    net = caffe_pb2.NetParameter()
+    try:
+        net.ParseFromString(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"--weights {path}: cannot be read as a caffemodel: {error}") from None
+    kept = [layer for layer in net.layer if not layer.name.endswith(("_mbox_loc", "_mbox_conf"))]
+    if not any(layer.blobs for layer in kept):
+        raise CaffeError(f"--weights {path}: there is no layer with weights")
+    del net.layer[:]
+    net.layer.extend(kept)
+    folder.trunk.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder.trunk) as temporary:
+        temporary.write_bytes(net.SerializeToString())
+
+
+def classes_of(folder: Folder) -> list[str]:
+    """The classes that are trained, without the background."""
+    return [item.name for item in LabelMap.read(folder.labels).items if item.label != 0]

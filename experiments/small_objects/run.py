@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Does MDSSD help with small objects? Trains SSD300 and MDSSD300 alike on a data set and scores them by object size.
+
+    python experiments/small_objects/get_data.py bccd data
+    python experiments/small_objects/run.py --data bccd --folder data/bccd --seeds 1 2 3 --budget 10m
+    python experiments/small_objects/table.py build/small_objects/bccd
+
+Each arm of the comparison has the same start, order of images, and iterations, with the released default boxes and with
+designed ones. With --budget it ends in time, with status 75 while there is more to do; the same command goes on where it
+stood, after being killed, too. Results do not depend on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
+
+from caffe.cli.flags import run
+from caffe.errors import CaffeError
+from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, end_on_sigterm
+from experiments.small_objects.plan import ARMS, DEFAULT_ARMS, Plan, runs
+from experiments.small_objects.preparation import Folder, measure_costs, prepare
+from experiments.small_objects.training import Training
+
+#: the exit status while there is more to do (EX_TEMPFAIL)
+UNFINISHED = 75
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m` or `1.5h`; argparse reports anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 90s, 10m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def positive(text: str) -> int:
+    """A whole number over 0; argparse reports anything else."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number over 0")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", required=True, help="name of the data set in tables and folders")
+    p.add_argument("--folder", type=Path, required=True, help="the data set, in VOC's layout")
+    p.add_argument("--out", type=Path, help="folder of the experiment (default: build/small_objects/DATA)")
+    p.add_argument("--seeds", type=positive, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
+    p.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS), metavar="ARM",
+                   help=f"what is compared, of: {', '.join(ARMS)} (default: all but those with `function`)")  # fmt: skip
+    p.add_argument("--width", default="1/8", help="share of the channels (default: 1/8)")
+    p.add_argument("--weights", type=Path, default=ROOT / "demo" / "pretrain" / "ssd300_narrow.caffemodel",
+                   help="trained SSD300 of that width, which all arms start from (default: the demo's)")  # fmt: skip
+    p.add_argument("--iterations", type=positive, default=1200, help="of training (default: 1200)")
+    p.add_argument("--points", type=positive, default=4, help="times that a training is scored (default: 4)")
+    p.add_argument("--batch", type=positive, default=8, help="images of an iteration (default: 8)")
+    p.add_argument("--base_lr", type=float, default=0.0005, help="Adam's rate; a tenth after 3/4 (default: 0.0005)")
+    p.add_argument("--augmentation", default="mirror", choices=("mirror", "full"), help="default: mirror")
+    p.add_argument("--gpu", default="none", help="device number, or none (default: none)")
+    p.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="default: fp32")
+    p.add_argument("--budget", type=duration, default=math.inf, help="time for this call, as 10m (default: no limit)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return run("run.py", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    flags = parser().parse_args(argv)
+    if not re.fullmatch(r"[\w.-]+", flags.data):
+        raise CaffeError(f"--data {flags.data!r}: a name of letters, digits, '_', '-' and '.' is needed")
+    out = (flags.out or ROOT / "build" / "small_objects" / flags.data).resolve()
+    plan = Plan(
+        data=flags.data, folder=str(flags.folder.expanduser().resolve()), width=flags.width,
+        weights=str(flags.weights.expanduser().resolve()), iterations=flags.iterations, points=flags.points,
+        batch=flags.batch, base_lr=flags.base_lr, augmentation=flags.augmentation, gpu=flags.gpu,
+        precision=flags.precision,
+    )  # fmt: skip
+    if not Path(plan.weights).is_file():
+        raise CaffeError(f"--weights {plan.weights}: there is no such file")
+    if not Path(plan.folder, "Annotations").is_dir():
+        raise CaffeError(f"--folder {plan.folder} is not a data set in VOC's layout: it has no Annotations")
+    out.mkdir(parents=True, exist_ok=True)
+    plan.save(out / "plan.json")
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CaffeError(f"{out}: another run, or a training that it left behind, is at work there") from None
+        end_on_sigterm()
+        folder = Folder(out, plan)
+        arms = [ARMS[name] for name in dict.fromkeys(flags.arms)]
+        trainings = [Training(folder, each) for each in runs(out, arms, sorted(set(flags.seeds)))]
+        commands = Commands(flags.budget, lock.fileno())
+        try:
+            prepare(commands, folder, arms)
+            measure_costs(commands, folder, arms)
+            for training in trainings:
+                print(f"{training.name}: {training.iterations()} iterations", flush=True)
+                training.work(commands)
+        except OutOfTime:
+            return _tell_what_is_left(trainings)
+        except Terminated:
+            _tell_what_is_left(trainings)
+            return 143
+    print(f"All is done. python experiments/small_objects/table.py {out}")
+    return 0
+
+
+def _tell_what_is_left(trainings: Sequence[Training]) -> int:
+    print("The time has passed. Left:")
+    for training in trainings:
+        if not training.done():
+            left = training.iterations() - training.reached()
+            print(f"  {training.name}: {left} iterations, {len(training.unscored())} scores")
+    return UNFINISHED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""The tables of one or several experiments, as Markdown, and with --json as data.
+
+    python experiments/small_objects/table.py build/small_objects/*
+
+Values are in percent: the mean over seeds ± their standard deviation. A difference is paired by seed, with the 95 %
+interval of its mean; it is in bold type where the interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
+
+from caffe.cli.flags import run
+from caffe.errors import CaffeError
+from caffe.files import write_text
+from experiments.small_objects.intervals import Summary, paired, summarize
+from experiments.small_objects.plan import ARMS, Plan
+from experiments.small_objects.preparation import Folder
+
+#: the measures that the tables show
+SHOWN = ("XS", "S", "M", "L", "XL", "AP_N", "mAP", "COCO AP", "AP small", "AP medium", "AP large", "AR")
+#: those of the learning curve
+CURVE = ("XS", "S", "mAP")
+#: what is compared: first − second, by arms' names
+DIFFERENCES = (
+    ("MDSSD − SSD, released boxes, equal iterations", "mdssd300-released", "ssd300-released"),
+    ("MDSSD − SSD, designed boxes, equal iterations", "mdssd300-designed", "ssd300-designed"),
+    ("MDSSD − SSD, released boxes, equal time", "mdssd300-released", "ssd300-released-longer"),
+    ("MDSSD − SSD, designed boxes, equal time", "mdssd300-designed", "ssd300-designed-longer"),
+    ("designed − released boxes, SSD", "ssd300-designed", "ssd300-released"),
+    ("designed − released boxes, MDSSD", "mdssd300-designed", "mdssd300-released"),
+    ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),
+    ("start of SSD's function − the paper's, MDSSD, designed boxes", "mdssd300-designed-function", "mdssd300-designed"),
+)
+
+#: measure → seed → value; NaN where there is nothing to find
+Measured = Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment has measured: `final` by arm, `curve` by arm and place in the curve, and what arms cost."""
+
+    plan: Plan
+    final: dict[str, Measured]
+    curve: dict[str, list[tuple[int, Measured]]]
+    costs: dict[str, dict[str, float]]
+
+
+def read(out: Path) -> Results:
+    """Reads what is there; arms and seeds that are not finished are left out of `final`."""
+    plan = Plan.read(out / "plan.json")
+    folder = Folder(out, plan)
+    costs = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
+    final: dict[str, Measured] = {}
+    curve: dict[str, list[tuple[int, Measured]]] = {}
+    for name, arm in ARMS.items():
+        if not (out / "runs" / name).is_dir() or (arm.longer and f"mdssd300-{arm.boxes}" not in costs):
+            continue
+        points = [(i, _measured(out / "runs" / name, i)) for i in plan.checkpoints(folder.iterations(arm))]
+        curve[name] = points
+        if points[-1][1]:
+            final[name] = points[-1][1]
+    return Results(plan, final, curve, costs)
+
+
+def _measured(folder: Path, iteration: int) -> Measured:
+    values: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.glob(f"seed*/score_{iteration}.json")):
+        seed = int(path.parent.name.removeprefix("seed"))
+        for measure, value in json.loads(path.read_text(encoding="utf-8"))["measures"].items():
+            values.setdefault(measure, {})[seed] = math.nan if value is None else value
+    return values
+
+
+# ---- Markdown
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; columns but the first to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(summary: Summary) -> str:
+    """`43.1 ± 2.0` in percent; a dash for nothing."""
+    if not summary.n:
+        return "–"
+    return f"{100 * summary.mean:.1f}" + ("" if summary.n == 1 else f" ± {100 * summary.deviation:.1f}")
+
+
+def interval(summary: Summary) -> str:
+    """`+1.2 [−0.3, +2.7]` in points, in bold type where 0 is outside; without an interval for one seed."""
+    if not summary.n:
+        return "–"
+    text = _signed(summary.mean)
+    if summary.n > 1:
+        low, high = summary.mean - summary.half_width, summary.mean + summary.half_width
+        text += f" [{_signed(low)}, {_signed(high)}]"
+    return f"**{text}**" if summary.decided else text
+
+
+def _signed(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "−")  # + 0.0: no −0.0
+
+
+def differences(final: Mapping[str, Measured]) -> dict[str, dict[str, Summary]]:
+    """The paired differences of arms that are there, by what is compared, then by measure."""
+    return {
+        title: {m: paired(final[first].get(m, {}), final[second].get(m, {})) for m in SHOWN}
+        for title, first, second in DIFFERENCES
+        if first in final and second in final
+    }
+
+
+def markdown(results: Results) -> str:
+    """The tables of an experiment."""
+    plan = results.plan
+    if not results.final:
+        return f"## {plan.data}\n\nNothing is finished yet.\n"
+    seeds = {name: len(values["mAP"]) for name, values in results.final.items()}
+    parts = [
+        f"## {plan.data}\n",
+        f"Width {plan.width}, {plan.iterations} iterations of {plan.batch} images, {plan.augmentation} augmentation, "
+        f"{plan.precision} on {'the CPU' if plan.gpu == 'none' else 'a GPU'}.\n",
+        table(
+            ["%", "seeds", *SHOWN],
+            [
+                [name, str(seeds[name]), *(spread(summarize([*values.get(m, {}).values()])) for m in SHOWN)]
+                for name, values in results.final.items()
+            ],
+        ),
+        "Differences in points:\n",
+        table(
+            ["", *SHOWN],
+            [[title, *(interval(row[m]) for m in SHOWN)] for title, row in differences(results.final).items()],
+        ),
+        "The learning curve, means over seeds:\n",
+        table(["%", "iteration", *CURVE], _curve_rows(results)),
+        "Cost:\n",
+        table(
+            ["", "parameters, M", "multiply-adds, G", "default boxes", "ms per image", "ms per iteration"],
+            [
+                [name, f"{c['parameters'] / 1e6:.2f}", f"{c['multiply_adds'] / 1e9:.2f}", f"{c['default_boxes']:,.0f}",
+                 f"{c['seconds_per_image'] * 1e3:.1f}", f"{c['seconds_per_iteration'] * 1e3:.0f}"]
+                for name, c in results.costs.items()
+            ],
+        ),
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _curve_rows(results: Results) -> list[list[str]]:
+    return [
+        [name, str(iteration), *(spread(summarize([*values.get(m, {}).values()])) for m in CURVE)]
+        for name, points in results.curve.items()
+        for iteration, values in points
+        if values
+    ]
+
+
+# ---- data
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The same numbers as data, with each seed's values."""
+
+    def summary(value: Summary) -> dict[str, float | int | None]:
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value._asdict().items()}
+
+    def values(measured: Measured) -> dict[str, dict[str, float | None]]:
+        return {m: {str(s): None if math.isnan(v) else v for s, v in by.items()} for m, by in measured.items()}
+
+    return {
+        "plan": vars(results.plan),
+        "final": {name: values(measured) for name, measured in results.final.items()},
+        "curve": {
+            name: {str(iteration): values(measured) for iteration, measured in points}
+            for name, points in results.curve.items()
+        },
+        "differences": {
+            title: {m: summary(s) for m, s in row.items()} for title, row in differences(results.final).items()
+        },
+        "costs": results.costs,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return run("table.py", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders that run.py wrote")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    flags = parser.parse_args(argv)
+    missing = [folder for folder in flags.folders if not (folder / "plan.json").is_file()]
+    if missing:
+        raise CaffeError(f"{missing[0]} is not a folder of run.py: it has no plan.json")
+    everything = [read(folder) for folder in flags.folders]
+    print("\n".join(map(markdown, everything)), end="")
+    if flags.json:
+        data = {results.plan.data: as_json(results) for results in everything}
+        write_text(flags.json, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
