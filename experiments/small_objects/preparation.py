@@ -10,8 +10,9 @@ from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.voc import GroundTruth, read_ground_truth
 from caffe.errors import CaffeError, DataError
-from caffe.files import replacing, write_text
+from caffe.files import write_text
 from caffe.proto import caffe_pb2
+from caffe.proto.weights import read_weights, write_weights
 from experiments.small_objects.commands import ROOT, Commands
 from experiments.small_objects.plan import NETWORKS, Arm, Plan
 
@@ -183,20 +184,18 @@ def instances(truth: GroundTruth) -> dict[str, Any]:
 
 def _trunk(folder: Folder) -> None:
     """The trained SSD's layers without its prediction heads: these start anew in all arms, whatever their boxes."""
-    path = Path(folder.plan.weights)
-    net = caffe_pb2.NetParameter()
-    try:
-        net.ParseFromString(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CaffeError(f"--weights {path}: cannot be read as a caffemodel: {error}") from None
-    kept = [layer for layer in net.layer if not layer.name.endswith(("_mbox_loc", "_mbox_conf"))]
-    if not any(layer.blobs for layer in kept):
-        raise CaffeError(f"--weights {path}: there is no layer with weights")
-    del net.layer[:]
-    net.layer.extend(kept)
+    kept = [
+        layer
+        for layer in read_weights(folder.plan.weights)
+        if layer.blobs and not layer.name.endswith(("_mbox_loc", "_mbox_conf"))
+    ]
+    if not kept:
+        raise CaffeError(f"--weights {folder.plan.weights}: there is no layer with weights")
+    net = caffe_pb2.NetParameter(name="trunk")
+    for layer in kept:
+        net.layer.add(name=layer.name, type=layer.type)
     folder.trunk.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder.trunk) as temporary:
-        temporary.write_bytes(net.SerializeToString())
+    write_weights(folder.trunk, net, [layer.blobs for layer in kept])
 
 
 def classes_of(folder: Folder) -> list[str]:

@@ -181,7 +181,7 @@ def by_blocks(pictures: Sequence[Picture], block: int, gap: int) -> tuple[list[P
     """
 
     def is_test(i: int) -> bool:
-        return i // block % 5 == 4
+        return 0 <= i < len(pictures) and i // block % 5 == 4
 
     places = range(len(pictures))
     test = [pictures[i] for i in places if is_test(i)]
