@@ -26,13 +26,17 @@ class Terminated(Exception):
     """The program was asked to end."""
 
 
-def end_on_sigterm() -> None:
-    """Makes SIGTERM raise Terminated, so that a training is stopped with a snapshot."""
+def end_on_signals() -> None:
+    """Makes SIGTERM raise Terminated, so that a training is stopped with a snapshot, and SIGINT KeyboardInterrupt.
+
+    The latter also where it was ignored, as in a script's background job: commands would inherit that, and not stop.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Commands:
@@ -78,6 +82,7 @@ class Commands:
             process.wait(None if seconds == float("inf") else max(seconds, 0))
         except subprocess.TimeoutExpired:
             self._stop(process)
+            return time.monotonic() - begun  # whatever its status: it may not have come to begin
         except KeyboardInterrupt:  # a terminal's Ctrl-C has reached the process, too
             self._stop(process, interrupt=False)
             raise

@@ -95,7 +95,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--precision", default="fp32", help="of the engine (default: fp32)")
     flags = parser.parse_args(argv)
     devices.use_one("" if flags.gpu == "none" else flags.gpu)
-    acceleration.use(flags.precision)
+    acceleration.use(flags.precision, graph=flags.gpu != "none")  # as run.py trains
     keep_freed_memory()
     nets = [Net(read_net(model / "deploy.prototxt"), TEST) for model in flags.models]
     image = torch.randn(nets[0].blobs["data"].shape, device=nets[0].device)

@@ -59,7 +59,8 @@ class Plan:
     """The settings that decide the numbers; those of an experiment that has begun stay as they are.
 
     folder: the data set in VOC's layout; weights: the trained SSD300; points: how often a training is scored, at even
-    distances and at its end; gpu: a device number, or `none`.
+    distances and at its end; gpu: a device number, or `none`; annoset: more flags of convert_annoset for the training
+    images.
     """
 
     data: str
@@ -73,6 +74,7 @@ class Plan:
     augmentation: str
     gpu: str
     precision: str
+    annoset: str = ""
 
     def save(self, path: Path) -> None:
         """Writes the plan, or checks that it is the one at `path`. Raises CaffeError if it is not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
         )  # fmt: skip
     for name in ("trainval", "test"):
         if not (folder.lmdb(name) / "data.mdb").exists():
+            more = shlex.split(folder.plan.annoset) if name == "trainval" else []
             commands.run(
                 log / "convert_annoset.log", "-m", "caffe.cli.convert_annoset", "-anno_type=detection",
-                f"-label_map_file={folder.labels}", "-check_label", "-encode_type=jpg", "-encoded", "-redo",
+                f"-label_map_file={folder.labels}", "-check_label", "-encode_type=jpg", "-encoded", "-redo", *more,
                 folder.data.parent, folder.lists / f"{name}.txt", folder.lmdb(name),
             )  # fmt: skip
     if not folder.instances.exists():

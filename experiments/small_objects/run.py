@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
 from caffe.cli.flags import run
 from caffe.errors import CaffeError
-from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, end_on_sigterm
+from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, end_on_signals
 from experiments.small_objects.plan import ARMS, DEFAULT_ARMS, Plan, runs
 from experiments.small_objects.preparation import Folder, measure_costs, prepare
 from experiments.small_objects.training import Training
@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--augmentation", default="mirror", choices=("mirror", "full"), help="default: mirror")
     p.add_argument("--gpu", default="none", help="device number, or none (default: none)")
     p.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="default: fp32")
+    p.add_argument("--annoset", default="", metavar="FLAGS",
+                   help="more flags of convert_annoset for the training images, in one word")  # fmt: skip
     p.add_argument("--budget", type=duration, default=math.inf, help="time for this call, as 10m (default: no limit)")
     return p
 
@@ -86,7 +88,7 @@ def _main(argv: Sequence[str]) -> int:
         data=flags.data, folder=str(flags.folder.expanduser().resolve()), width=flags.width,
         weights=str(flags.weights.expanduser().resolve()), iterations=flags.iterations, points=flags.points,
         batch=flags.batch, base_lr=flags.base_lr, augmentation=flags.augmentation, gpu=flags.gpu,
-        precision=flags.precision,
+        precision=flags.precision, annoset=flags.annoset,
     )  # fmt: skip
     if not Path(plan.weights).is_file():
         raise CaffeError(f"--weights {plan.weights}: there is no such file")
@@ -99,7 +101,7 @@ def _main(argv: Sequence[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CaffeError(f"{out}: another run, or a training that it left behind, is at work there") from None
-        end_on_sigterm()
+        end_on_signals()
         folder = Folder(out, plan)
         arms = [ARMS[name] for name in dict.fromkeys(flags.arms)]
         trainings = [Training(folder, each) for each in runs(out, arms, sorted(set(flags.seeds)))]

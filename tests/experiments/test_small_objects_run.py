@@ -1,0 +1,84 @@
+"""A whole experiment in small: a killed one goes on and ends as one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.small_objects import run as program
+from experiments.small_objects import table
+from tests import processes
+
+PROGRAM = processes.ROOT / "experiments" / "small_objects" / "run.py"
+SCENES = processes.ROOT / "demo" / "scenes.py"
+ARMS = ("ssd300-released", "ssd300-released-longer", "mdssd300-released")
+
+
+def command(folder: Path, *flags: str, arms: tuple[str, ...] = ARMS) -> list[str | Path]:
+    return [
+        sys.executable, PROGRAM, "--data", "scenes", "--folder", folder / "scenes", "--out", folder / "out",
+        "--iterations", "8", "--points", "2", "--batch", "1", "--seeds", "1", *flags, "--arms", *arms,
+    ]  # fmt: skip
+
+
+def wait_for(path: Path, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} has not appeared"
+        time.sleep(0.02)
+
+
+def outcome(folder: Path, arm: str) -> tuple[bytes, object]:
+    """The last weights and measures of a run."""
+    run = folder / "out" / "runs" / arm / "seed1"
+    last = max(run.glob("score_*.json"), key=lambda p: int(p.stem.removeprefix("score_")))
+    iteration = last.stem.removeprefix("score_")
+    return (run / "snapshots" / f"net_iter_{iteration}.caffemodel").read_bytes(), json.loads(last.read_text())
+
+
+@pytest.mark.slow
+def test_killed_stopped_and_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    processes.run([sys.executable, SCENES, "--output", tmp_path / "scenes", "--train", 16, "--test", 8], check=True)
+
+    # Left alone.
+    done = processes.run(command(tmp_path), check=True, seconds=600)
+    assert "All is done." in done.stdout
+    expected = {arm: outcome(tmp_path, arm) for arm in ARMS}
+    (tmp_path / "out" / "runs").rename(tmp_path / "left_alone")
+
+    # Killed with its training after a snapshot, before the last one.
+    only = command(tmp_path, arms=ARMS[:1])
+    run = tmp_path / "out" / "runs" / ARMS[0] / "seed1"
+    with processes.running(only, seconds=600) as child:
+        wait_for(run / "snapshots" / "net_iter_4.solverstate")
+        child.kill()
+        # The training that it left behind holds the folder: a second one would write over its snapshots.
+        second = processes.run(only, seconds=300)
+        assert second.returncode in (0, 1)
+        if second.returncode:
+            assert "is at work there" in second.stderr
+    assert not (run / "score_8.json").exists() or second.returncode == 0
+
+    # Stopped by SIGTERM, then by its budget, then to the end.
+    with processes.running(command(tmp_path), seconds=600) as child:
+        wait_for(tmp_path / "out" / "runs" / ARMS[1] / "seed1" / "snapshots" / "net_iter_2.solverstate")
+        child.terminate()
+        assert child.wait(200) == 143
+    stopped = processes.run(command(tmp_path, "--budget", "1s"), seconds=600)
+    assert stopped.returncode == program.UNFINISHED
+    assert "mdssd300-released, seed 1: 8 iterations, 2 scores" in stopped.stdout
+    processes.run(command(tmp_path), check=True, seconds=600)
+    assert {arm: outcome(tmp_path, arm) for arm in ARMS} == expected
+
+    # Nothing is left to do, and the tables can be made.
+    assert "All is done." in processes.run(command(tmp_path, "--budget", "1s"), check=True).stdout
+    assert table.main([str(tmp_path / "out")]) == 0
+    assert "MDSSD − SSD, released boxes, equal time" in capsys.readouterr().out
+    # Another plan does not mix with it.
+    other = processes.run(command(tmp_path, "--batch", "2"))
+    assert other.returncode == 1
+    assert "this experiment has begun with batch 1, not 2" in other.stderr
