@@ -28,6 +28,7 @@ _WHERE = {
     "Layer": "caffe.engine.modes",
     "Classifier": "caffe.classifier",
     "Detector": "caffe.detector",
+    "ImageDetector": "caffe.image_detector",
     "NetSpec": "caffe.net_spec",
     "layers": "caffe.net_spec",
     "params": "caffe.net_spec",

@@ -1,4 +1,4 @@
-"""A trained detector on images: from pixels to boxes by way of a deploy net."""
+"""A trained detector on images: from pixels to boxes with a deploy net."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Detection(NamedTuple):
 
 @dataclass
 class _Read:
-    """A file's image, and that image as the net reads it; or why there is none."""
+    """A file's image, and that image as the net reads it; or the error."""
 
     path: Path
     image: Image | None = None
@@ -59,7 +59,7 @@ class _Read:
 
 @dataclass
 class _Pending:
-    """Detections on their way from the device, one row each, and the sizes of the images that they are in."""
+    """Detections being copied from the device, one row each, and the sizes of their images."""
 
     rows: Tensor
     sizes: list[tuple[int, int]]
@@ -71,16 +71,22 @@ class ImageDetector:
 
     Images are resized to the net's input, and its mean is subtracted. The net runs where caffe.set_mode_gpu or
     set_mode_cpu says, at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is false.
+    Building the net is not logged, unless the environment sets GLOG_minloglevel to 0.
     """
 
     def __init__(
         self, model: str | Path, weights: str | Path, *, mean: Sequence[float] = (104, 117, 123),
-        label_map: LabelMap | None = None, size: tuple[int, int] | None = None, graph: bool = True,
+        label_map: LabelMap | str | Path | None = None, size: tuple[int, int] | None = None, graph: bool = True,
     ) -> None:  # fmt: skip
-        """`mean`: one value or one a channel (BGR). `size`: height and width of the input, None: as the model says.
+        """Builds the net of the deploy prototxt `model` and loads the .caffemodel `weights`.
 
-        Raises NetError where the model is no detector on images, or the label map is of other classes.
+        `mean`: one value, or one for each channel (BGR). `label_map`: the class names, or the file that has them.
+        `size`: height and width of the input; None takes them from the model.
+
+        Raises NetError if the model is not a detector on images, or if the label map has other classes.
         """
+        if isinstance(label_map, str | Path):
+            label_map = LabelMap.read(label_map)
         param = read_net(model)
         self.net = Net(param, TEST)
         copy_trained_from(self.net, weights)
@@ -88,13 +94,13 @@ class ImageDetector:
         if len(self.net.inputs) != 1:
             raise NetError(
                 f"'{model}' has {len(self.net.inputs)} inputs ({', '.join(self.net.inputs) or 'it reads its own data'}); "
-                "a detector on images takes one: give the deploy prototxt"
+                "a detector on images has one: give the deploy prototxt"
             )
         layers = [step.layer for step in self.net.steps if isinstance(step.layer, DetectionOutput)]
         if len(layers) != 1:
             raise NetError(f"'{model}' has {len(layers)} DetectionOutput layers; a detector on images has one")
         (layer,) = layers
-        # rows in use are sorted out here, once they are on the host; trimming them on a GPU would wait for it
+        # used rows are selected here, on the host; trimming them on a GPU would wait for it
         layer.static_shape = layer.results is None and layer.visualizer is None
         self._input, self._output = self.net.inputs[0], layer.param.top[0]
         shape = self.net.blobs[self._input].shape
@@ -115,15 +121,15 @@ class ImageDetector:
             return [f"class {label}" for label in range(classes)]
         if label_map.num_classes != classes:
             raise NetError(
-                f"layer '{layer.name}' tells {classes} classes apart (num_classes, background included), label map "
-                f"'{label_map.where}' has {label_map.num_classes}: it is the label map of another net"
+                f"layer '{layer.name}' has num_classes: {classes} (background included), but label map "
+                f"'{label_map.where}' has {label_map.num_classes} classes: it belongs to another net"
             )
         return [label_map.display_name_of(c) if c in label_map else f"class {c}" for c in range(classes)]
 
     # ---- images in memory
 
     def detect(self, images: Sequence[Image], threshold: float = 0.0) -> list[list[Detection]]:
-        """The detections of each image, best score first: all that DetectionOutput lets through of score `threshold` or more."""
+        """The detections of each image, best score first: those of DetectionOutput with at least score `threshold`."""
         if not images:
             return []
         pending = self._launch([self._resized(image) for image in images], [image.shape[:2] for image in images])
@@ -144,11 +150,11 @@ class ImageDetector:
 
     @torch.no_grad()
     def _launch(self, small: Sequence[Image], sizes: Sequence[tuple[int, ...]]) -> _Pending:
-        """Starts the net on resized images. On a GPU it does not wait, for the upload, the net or the download."""
+        """Starts the net on resized images. On a GPU this does not wait for the upload, the net or the download."""
         device = self.net.device
         pixels = torch.empty((len(small), *small[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         np.stack(small, out=pixels.numpy())
-        pixels = pixels.to(device, non_blocking=True)  # bytes travel, and become numbers there
+        pixels = pixels.to(device, non_blocking=True)  # uploaded as bytes, converted on the device
         data = (pixels.to(torch.float32) - self._mean).permute(0, 3, 1, 2)
         form = acceleration.memory_format() if device.type == "cuda" else torch.contiguous_format
         batch = {self._input: data.contiguous(memory_format=form)}
@@ -163,11 +169,11 @@ class ImageDetector:
         return pending
 
     def _collect(self, pending: _Pending, threshold: float) -> list[list[Detection]]:
-        """Waits for detections and brings them to pixels."""
+        """Waits for detections and scales them to pixels."""
         if pending.done is not None:
             pending.done.synchronize()
         rows = pending.rows.numpy()
-        # rows not in use have label −1; an image that fills up a batch has no size
+        # unused rows have label −1; an image that pads the batch has no size
         used = (rows[:, 1] >= 0) & (rows[:, 0] < len(pending.sizes)) & (rows[:, 2] >= threshold)
         rows = rows[used].astype(np.float64)
         rows = rows[np.argsort(-rows[:, 2], kind="stable")]
@@ -190,12 +196,12 @@ class ImageDetector:
         workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        """Path, image and detections (as `detect` gives them) of each file, in order.
+        """Path, image and detections (as `detect` returns them) of each file, in order.
 
-        `workers` threads read, decode and resize ahead of the net (None: 2, for a GPU one a core and at most 8).
+        `workers` threads read, decode and resize ahead of the net (None: 2, or on a GPU one per core and at most 8).
 
-        On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or no image is a
-        DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
+        On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or not an image raises
+        a DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
         """
         flying: deque[tuple[list[_Read], _Pending]] = deque()
         ahead = 2 if self._graphed is not None else 1
@@ -229,7 +235,7 @@ class ImageDetector:
 
     def _launch_read(self, batch: list[_Read], batch_size: int) -> _Pending:
         small = [read.small for read in batch if read.small is not None]
-        if self._graphed is not None:  # the last batch is filled up, rather than recorded anew
+        if self._graphed is not None:  # the last batch is padded, instead of recording a new graph
             small += [small[-1]] * (batch_size - len(small))
         return self._launch(small, [read.image.shape[:2] for read in batch if read.image is not None])
 
@@ -242,7 +248,7 @@ class ImageDetector:
 
 
 def load(path: Path) -> tuple[Path, Image]:
-    """A path and its image, H×W×3; DataError names the file that is missing or no image."""
+    """A path and its image, H×W×3; a DataError names the file if it is missing or not an image."""
     try:
         return path, read_image(path, ImageFormat())[1]
     except DataError as error:
@@ -250,7 +256,7 @@ def load(path: Path) -> tuple[Path, Image]:
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
-    """What `work` makes of each item, in order; up to `depth` items are worked on ahead of their turn."""
+    """The result of `work` for each item, in order; up to `depth` items are processed ahead."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -265,16 +271,16 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T],
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The images that paths stand for: an image itself, those in a folder (by name), or those a text list names.
+    """The images that paths stand for: an image itself, those in a folder (by name), or those that a text list names.
 
-    The names in a list are relative to the working folder, one a line. DataError where there is none.
+    The names in a list are relative to the current directory, one per line. Raises DataError if there are none.
     """
     images: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS)
             if not inside:
-                raise DataError(f"no image in folder '{path}' (of the endings {' '.join(sorted(_ENDINGS))})")
+                raise DataError(f"no image in directory '{path}' (with extension {' '.join(sorted(_ENDINGS))})")
             images += inside
         elif path.suffix.lower() in _ENDINGS:
             images.append(path)
@@ -303,10 +309,10 @@ def _listed(path: Path) -> list[Path]:
 
 
 def channel_means(text: str) -> list[float]:
-    """`mean_value` as ssd_detect takes it: numbers separated by commas. CaffeError for anything else."""
+    """`mean_value` as ssd_detect takes it: numbers separated by commas. Raises CaffeError for anything else."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise CaffeError(
-            f"mean_value '{text}': give numbers separated by ',', as 104,117,123 (blue, green, red)"
+            f"mean_value '{text}': give numbers separated by ',', such as 104,117,123 (blue, green, red)"
         ) from None

@@ -11,7 +11,8 @@ import datetime
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -50,12 +51,26 @@ def keep_copy(folder: str | Path) -> Path:
     return path
 
 
+_default_level = INFO
+
+
 def minimum_level() -> int:
-    """GLOG_minloglevel as a number; anything that is no number counts as 0."""
+    """GLOG_minloglevel as a number; the default, INFO unless inside `quiet`, if it is not set or is not a number."""
     try:
-        return int(os.environ.get("GLOG_minloglevel", "0"))
-    except ValueError:
-        return 0
+        return int(os.environ["GLOG_minloglevel"])
+    except (KeyError, ValueError):
+        return _default_level
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, INFO lines are dropped, unless GLOG_minloglevel asks for them."""
+    global _default_level
+    before, _default_level = _default_level, WARNING
+    try:
+        yield
+    finally:
+        _default_level = before
 
 
 def _write(severity: int, where: str, message: str) -> None:

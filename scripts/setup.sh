@@ -92,7 +92,7 @@ fi
 
 # The build tools live in .venv too (no build isolation), so that a change of the sources rebuilds only what it touched.
 echo "setup: installing the rest and building the native layers"
-pip install 'scikit-build-core>=0.10' 'nanobind>=2.4' 'cmake>=3.25' ninja
+pip install 'scikit-build-core>=0.11' 'nanobind>=2.4' 'cmake>=3.25' ninja
 PATH="$PWD/.venv/bin:$PATH" pip install --no-build-isolation -e '.[dev]'
 
 .venv/bin/python - <<'END'
