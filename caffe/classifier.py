@@ -38,7 +38,8 @@ class Classifier(Net):
     def predict(self, inputs: Sequence[NDArray[Any]], oversample: bool = True) -> NDArray[Any]:
         """Scores of N images (height × width × channels, floats in [0, 1]): N × classes.
 
-        With `oversample` they are the mean over the ten crops of `caffe.io.oversample`; without, those of the centre.
+        With `oversample` they are the mean over the ten crops of `caffe.io.oversample`; without, those of the center
+        crop.
         """
         images = np.stack([io.resize_image(image, self.image_dims) for image in inputs])
         if oversample:

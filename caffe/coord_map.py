@@ -1,7 +1,8 @@
-"""How the coordinates of one blob lie in another, through convolutions, pooling and the like (pycaffe's `coord_map`).
+"""How the coordinates of one blob map to another's, through convolutions, pooling and the like (pycaffe's `coord_map`).
 
-A map is (axis, scale, shift): the first spatial axis (None where it makes no difference), and for each spatial axis the
-factor and offset that take a coordinate of a layer's bottom to its top. `crop` uses it to cut one blob to another's size.
+A map is (axis, scale, shift): the first spatial axis (None if it makes no difference), and for each spatial axis the
+factor and offset that take a coordinate of a layer's bottom to its top. `crop` uses it to cut one blob to another's
+size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from caffe.errors import NetError
 from caffe.net_spec import Function, Top
 from caffe.net_spec import layers as L
 
-#: layers that change values in place, not where they are
+#: layers that change values but not positions
 PASS_THROUGH_LAYERS = [
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN", "Power", "ReLU",
     "PReLU", "Scale", "Sigmoid", "Split", "TanH", "Threshold",
@@ -26,19 +27,19 @@ IDENTITY: Map = (None, 1, 0)
 
 
 class UndefinedMapException(NetError):
-    """The layer mixes positions: its output has no coordinates of its input."""
+    """The layer mixes positions: its output has no coordinates in its input."""
 
 
 class AxisMismatchException(NetError):
-    """Two layers on the way count different axes as spatial."""
+    """Two layers on the path have different spatial axes."""
 
 
 class UnconnectedError(NetError, RuntimeError):
-    """No way through layers with coordinates leads from one blob to the other. A RuntimeError, as in pycaffe."""
+    """No path through layers with coordinates leads from one blob to the other. A RuntimeError, as in pycaffe."""
 
 
 class CropError(NetError, AssertionError):
-    """One blob cannot be cut to the other. An AssertionError, as in pycaffe."""
+    """One blob cannot be cropped to the other. An AssertionError, as in pycaffe."""
 
 
 def conv_params(fn: Function) -> tuple[int, Any, Any, Any]:
@@ -75,13 +76,13 @@ def coord_map(fn: Function) -> Map:
         return IDENTITY
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
-        # Counted from the last axis that is not spatial, as convolutions do.
+        # Counted from the last axis that is not spatial, as in convolutions.
         return axis - 1, 1, -offset
-    raise UndefinedMapException(f"a {fn.type_name} layer maps no coordinates")
+    raise UndefinedMapException(f"a {fn.type_name} layer does not map coordinates")
 
 
 def compose(base_map: Map, next_map: Map) -> Map:
-    """The map that does `next_map` first, then `base_map`."""
+    """The map that applies `next_map` first, then `base_map`."""
     axis1, scale1, shift1 = base_map
     axis2, scale2, shift2 = next_map
     if axis1 is not None and axis2 is not None and axis1 != axis2:
@@ -90,13 +91,13 @@ def compose(base_map: Map, next_map: Map) -> Map:
 
 
 def inverse(coord_map: Map) -> Map:
-    """The map the other way."""
+    """The inverse map."""
     axis, scale, shift = coord_map
     return axis, 1 / scale, -shift / scale
 
 
 def _mapped_bottoms(top: Top) -> Sequence[Top]:
-    # A Crop's second bottom only says how large.
+    # A Crop's second bottom only gives the size.
     return top.fn.inputs[:1] if top.fn.type_name == "Crop" else top.fn.inputs
 
 
@@ -118,26 +119,26 @@ def _maps_from_ancestors(top: Top) -> dict[Top, Map]:
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
-    """The map from the coordinates of `top_from` to those of `top_to`, by way of a blob that both derive from."""
+    """The map from the coordinates of `top_from` to those of `top_to`, through a blob that both derive from."""
     to_from, to_to = _maps_from_ancestors(top_from), _maps_from_ancestors(top_to)
     for blob, to_map in to_to.items():
         if blob in to_from:
             return compose(to_map, inverse(to_from[blob]))
     raise UnconnectedError(
-        f"no way through layers with coordinates connects the tops of {top_from.fn.type_name} and {top_to.fn.type_name}"
+        f"no path through layers with coordinates connects the tops of {top_from.fn.type_name} and {top_to.fn.type_name}"
     )
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """A Crop layer that cuts `top_from` to where `top_to` lies in it."""
+    """A Crop layer that cuts the part of `top_from` that `top_to` covers."""
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     scale, shift = np.atleast_1d(scale), np.atleast_1d(shift)
     if not (scale == 1).all():
         raise CropError(f"cannot crop: the blobs differ in resolution, by factors of {scale.tolist()}")
     if not (shift <= 0).all():
-        raise CropError(f"cannot crop: the blob to cut does not cover the other (offsets {(-shift).tolist()})")
+        raise CropError(f"cannot crop: the first blob does not cover the second (offsets {(-shift).tolist()})")
     if not (np.round(shift) == shift).all():
-        raise CropError(f"cannot crop: offsets {(-shift).tolist()} are no whole numbers")
+        raise CropError(f"cannot crop: offsets {(-shift).tolist()} are not whole numbers")
     first = 1 if axis is None else axis
     result: Top = L.Crop(top_from, top_to, crop_param=dict(axis=first + 1, offset=[int(-s) for s in shift]))
     return result

@@ -21,8 +21,8 @@ Windows = Iterable[tuple[str, Sequence[Any]]]
 class Detector(Net):
     """A net of one input and one output of class scores, run on windows warped to the input's size.
 
-    `context_pad`: so many pixels at each side of the input show the window's surroundings. The other arguments are
-    those of `caffe.io.Transformer`.
+    `context_pad`: the number of pixels at each side of the input that show the window's surroundings. The other
+    arguments are those of `caffe.io.Transformer`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Detector(Net):
     def detect_windows(self, images_windows: Windows) -> list[dict[str, Any]]:
         """Scores for windows of image files.
 
-        Takes pairs of a file name and its windows (ymin, xmin, ymax, xmax in pixels). Returns a dict a window:
+        Takes pairs of a file name and its windows (ymin, xmin, ymax, xmax in pixels). Returns a dict per window:
         `filename`, `window`, and `prediction`, the scores.
         """
         detections: list[dict[str, Any]] = []
@@ -62,13 +62,13 @@ class Detector(Net):
         return detections
 
     def detect_selective_search(self, image_fnames: Sequence[str]) -> list[dict[str, Any]]:
-        """`detect_windows` on the windows that the package selective_search_ijcv_with_python proposes (it runs MATLAB)."""
+        """`detect_windows` on windows from the package selective_search_ijcv_with_python (it runs MATLAB)."""
         try:
             selective_search = importlib.import_module("selective_search_ijcv_with_python")
         except ImportError:
             raise CaffeError(
-                "selective search takes the package selective_search_ijcv_with_python, which is not installed; "
-                "give windows of your own instead: detect_windows, or detect --crop_mode=list with a .csv of them"
+                "selective search needs the package selective_search_ijcv_with_python, which is not installed; "
+                "give your own windows instead: detect_windows, or detect --crop_mode=list with a .csv of them"
             ) from None
         paths = [os.path.abspath(name) for name in image_fnames]
         windows = selective_search.get_windows(paths, cmd="selective_search_rcnn")
@@ -89,7 +89,7 @@ class Detector(Net):
         centre = window[:2] + half
         box = np.round(np.concatenate([centre - scale * half, centre + scale * half]))
         to_input = size / (box[2:] - box[:2] + 1)
-        # Rows and columns of the input that lie outside the image, before it and within it.
+        # Rows and columns of the input outside the image, before it and within it.
         before = [round(float(pad)) for pad in np.maximum(0, -box[:2]) * to_input]
         limits = np.array(im.shape[:2])
         box = np.clip(box, 0, np.concatenate([limits, limits])).astype(int)
@@ -99,13 +99,13 @@ class Detector(Net):
         )
         context = im[box[0] : box[2], box[1] : box[3]]
         if context.size == 0:
-            raise CaffeError(f"window {tuple(window)} lies outside its image of {limits[0]} x {limits[1]}")
+            raise CaffeError(f"window {tuple(window)} is outside its image of {limits[0]} x {limits[1]}")
         out = np.ones(self.crop_dims, dtype=np.float32) * self.crop_mean
         out[before[0] : before[0] + height, before[1] : before[1] + width] = io.resize_image(context, (height, width))
         return out
 
     def configure_crop(self, context_pad: int | None) -> None:
-        """Sets how much context windows get, and what stands for pixels outside the image: the mean as an image has it."""
+        """Sets how much context windows get, and the value of pixels outside the image: the mean of an image."""
         name = self.inputs[0]
         inverse = [int(axis) for axis in np.argsort(self.transformer.transpose[name])]
         self.crop_dims = np.array(self.blobs[name].data.shape[1:])[inverse]

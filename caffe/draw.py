@@ -1,6 +1,6 @@
 """Pictures of nets (pycaffe's `caffe.draw`): layers and blobs as a graph that Graphviz lays out.
 
-The graph's text is made here. Pictures take Graphviz's `dot` program; `.dot`, `.gv` and `.raw` files take nothing.
+The graph's text is made here. Pictures need Graphviz's `dot` program; `.dot`, `.gv` and `.raw` files need nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def get_pooling_types_dict() -> dict[int, str]:
 
 
 def get_edge_label(layer: Any) -> str:
-    """What stands on the arrows to a layer's tops: the batch size or the number of outputs."""
+    """The text on the arrows to a layer's tops: the batch size or the number of outputs."""
     if layer.type in ("Data", "AnnotatedData"):
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -41,7 +41,7 @@ def get_edge_label(layer: Any) -> str:
 
 
 def get_layer_label(layer: Any, rankdir: str) -> str:
-    """What stands in a layer's box, a part a line, or in one line where the graph runs vertically (TB, BT)."""
+    """The text in a layer's box, one line per part, or a single line if the graph runs vertically (TB, BT)."""
     parts = [layer.name]
     if layer.type in ("Convolution", "Deconvolution"):
         p = layer.convolution_param
@@ -59,7 +59,7 @@ def get_layer_label(layer: Any, rankdir: str) -> str:
 
 
 def choose_color_by_layertype(layertype: str) -> str:
-    """The fill of a layer's box."""
+    """The fill color of a layer's box."""
     return _COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
 
 
@@ -78,7 +78,7 @@ def _quoted(text: str) -> str:
 
 
 def _record(text: str) -> str:
-    """A label for a box of the record shape, in which some characters divide it."""
+    """A label for a box of the record shape, in which some characters are separators."""
     for character in "{}|<>":
         text = text.replace(character, f"\0{character}")
     return _quoted(text).replace("\0", "\\")
@@ -121,7 +121,7 @@ def get_dot(caffe_net: Any, rankdir: str = "LR", label_edges: bool = True, phase
 
 
 def get_pydot_graph(caffe_net: Any, rankdir: str, label_edges: bool = True, phase: int | None = None) -> Any:
-    """The graph as a pydot object, for those who go on from there. Raises CaffeError without the package pydot."""
+    """The graph as a pydot object, for further use. Raises CaffeError without the package pydot."""
     try:
         import pydot
     except ImportError:
@@ -135,7 +135,7 @@ def get_pydot_graph(caffe_net: Any, rankdir: str, label_edges: bool = True, phas
 def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None) -> bytes:
     """A picture of a NetParameter, as a file of type `ext` (png, svg, pdf, … or raw, dot, gv for the graph's text).
 
-    `rankdir`: LR from left to right, TB from top to bottom, also RL, BT. Raises CaffeError where Graphviz is missing.
+    `rankdir`: LR from left to right, TB from top to bottom, also RL, BT. Raises CaffeError if Graphviz is missing.
     """
     text = get_dot(caffe_net, rankdir, phase=phase).encode()
     if ext in TEXT_FORMATS:
@@ -153,10 +153,10 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
 
 
 def draw_net_to_file(caffe_net: Any, filename: str, rankdir: str = "LR", phase: int | None = None) -> None:
-    """Draws a net into a file; its name's ending says which type (see `draw_net`)."""
+    """Draws a net into a file; the extension gives the type (see `draw_net`)."""
     ext = os.path.splitext(filename)[1].lstrip(".").lower()
     if not ext:
-        raise CaffeError(f"{filename}: no file type; end the name in .png, .svg, .pdf or .dot, say")
+        raise CaffeError(f"{filename}: no file type; end the name in .png, .svg, .pdf or .dot")
     picture = draw_net(caffe_net, rankdir, ext, phase)
     with replacing(filename) as temporary:
         temporary.write_bytes(picture)

@@ -1,4 +1,4 @@
-"""The errors that are for the user: a message that says what, where and what to do."""
+"""The errors for the user: messages that say what is wrong, where, and what to do."""
 
 
 class CaffeError(ValueError):
@@ -18,10 +18,10 @@ class DataError(CaffeError):
 
 
 class EndOfData(DataError):
-    """A data source that does not begin again has no batch left."""
+    """A data source that does not start over has no batch left."""
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """A file's own text as a message shows it: cut to `limit`, and without characters that a terminal would obey."""
+    """A file's own text for a message: cut to `limit`, and without characters that a terminal would interpret."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(character if character.isprintable() else "?" for character in text)

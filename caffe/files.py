@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place under another name, then renamed."""
+"""Files that appear complete or not at all: written under another name in the same directory, then renamed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from caffe.errors import CaffeError
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Path]:
-    """Yields the temporary path to write; the file takes `path`'s place once the block is through.
+    """Yields the temporary path to write; the file replaces `path` when the block ends.
 
-    If the block raises, or there is no space, whatever stood at `path` stays and the temporary file goes. `size`, the
-    bytes to be written if known, is for the message only. Raises CaffeError for a folder that is missing or not to be
-    written, and for a full disk.
+    If the block raises, or there is no space, whatever was at `path` stays and the temporary file is removed. `size`,
+    the number of bytes to be written if known, is only for the message. Raises CaffeError for a directory that is
+    missing or not writable, and for a full disk.
     """
     target = Path(path)
     if target.is_dir():
-        raise CaffeError(f"{target}: cannot be written, it is a folder; give the name of a file in it")
+        raise CaffeError(f"{target}: cannot be written, it is a directory; give the name of a file in it")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -38,12 +38,12 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file, whole or not at all, making its folder if need be. Raises CaffeError as `replacing` does."""
+    """Writes a file, complete or not at all, and its directory if needed. Raises CaffeError as `replacing` does."""
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CaffeError(f"cannot make the folder of '{target}': {error.strerror}") from None
+        raise CaffeError(f"cannot create the directory of '{target}': {error.strerror}") from None
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -51,7 +51,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def _explain(target: Path, error: OSError, size: int | None) -> str:
     folder = target.parent
     if error.errno == errno.ENOENT:
-        return f"{target}: cannot be written, the folder {folder} doesn't exist; create it or give another path"
+        return f"{target}: cannot be written, the directory {folder} does not exist; create it or give another path"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with suppress(OSError):
             free = shutil.disk_usage(folder).free

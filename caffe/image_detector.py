@@ -70,8 +70,8 @@ class ImageDetector:
     """Runs a deploy net with one input, N×C×H×W, and a DetectionOutput layer.
 
     Images are resized to the net's input, and its mean is subtracted. The net runs where caffe.set_mode_gpu or
-    set_mode_cpu says, at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is false.
-    Building the net is not logged, unless the environment sets GLOG_minloglevel to 0.
+    set_mode_cpu says, at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is
+    false. Building the net is not logged, unless the environment sets GLOG_minloglevel to 0.
     """
 
     def __init__(

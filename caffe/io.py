@@ -1,4 +1,4 @@
-"""Arrays and protobuf messages into each other, images, and the preprocessing of inputs (pycaffe's `caffe.io`)."""
+"""Conversions between arrays and protobuf messages, images, and the preprocessing of inputs (pycaffe's `caffe.io`)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def array_to_blobproto(arr: Array, diff: Array | None = None) -> Any:
 
 
 def arraylist_to_blobprotovector_str(arraylist: Iterable[Array]) -> bytes:
-    """Arrays as a serialised BlobProtoVector."""
+    """Arrays as a serialized BlobProtoVector."""
     return caffe_pb2.BlobProtoVector(blobs=[array_to_blobproto(arr) for arr in arraylist]).SerializeToString()
 
 
 def blobprotovector_str_to_arraylist(text: bytes) -> list[Array]:
-    """The arrays in a serialised BlobProtoVector."""
+    """The arrays in a serialized BlobProtoVector."""
     return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(text).blobs]
 
 
@@ -69,7 +69,7 @@ def datum_to_array(datum: Any) -> Array:
     """The channels × height × width array in a Datum. Its label is `datum.label`."""
     if datum.encoded:
         raise DataError(
-            "this Datum holds an encoded image (a JPEG file's bytes, say), no array; "
+            "this Datum holds an encoded image (such as a JPEG file's bytes), not an array; "
             "cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR) gives its pixels"
         )
     shape = (datum.channels, datum.height, datum.width)
@@ -82,7 +82,7 @@ def datum_to_array(datum: Any) -> Array:
 
 
 class Transformer:
-    """Turns images into what a net's inputs take.
+    """Turns images into the inputs of a net.
 
     `inputs` maps each input blob's name to its shape, e.g. `{"data": net.blobs["data"].data.shape}`.
     """
@@ -97,13 +97,13 @@ class Transformer:
 
     def __check_input(self, in_: str) -> None:
         if in_ not in self.inputs:
-            raise CaffeError(f"'{in_}' is no input of the net; its inputs are {', '.join(self.inputs)}")
+            raise CaffeError(f"'{in_}' is not an input of the net; its inputs are {', '.join(self.inputs)}")
 
     def preprocess(self, in_: str, data: Array) -> FloatArray:
-        """An image (height × width × channels) as input `in_` takes it (channels × height × width).
+        """An image (height × width × channels) in the form of input `in_` (channels × height × width).
 
-        In this order, each step as it was set: to single precision, resized to the input's size, transposed, channels
-        reordered, times raw_scale, less the mean, times input_scale. `data` stays as it is.
+        In this order, each step if it was set: to single precision, resized to the input's size, transposed, channels
+        reordered, times raw_scale, minus the mean, times input_scale. `data` is not changed.
         """
         self.__check_input(in_)
         out = data.astype(np.float32)
@@ -123,7 +123,7 @@ class Transformer:
         return out
 
     def deprocess(self, in_: str, data: Array) -> Array:
-        """The inverse of `preprocess`, but for the resizing; axes of length 1 are dropped first."""
+        """The inverse of `preprocess`, except for the resizing; axes of length 1 are dropped first."""
         self.__check_input(in_)
         out = data.copy().squeeze()
         if in_ in self.input_scale:
@@ -142,14 +142,14 @@ class Transformer:
         """The order of the image's axes in the input: (2, 0, 1) puts channels first."""
         self.__check_input(in_)
         if len(order) != len(self.inputs[in_]) - 1:
-            raise CaffeError(f"transpose order {tuple(order)} takes {len(self.inputs[in_]) - 1} axes for '{in_}'")
+            raise CaffeError(f"transpose order {tuple(order)} must have {len(self.inputs[in_]) - 1} axes for '{in_}'")
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
-        """The order of the channels, once transposed: (2, 1, 0) makes RGB into BGR."""
+        """The order of the channels after transposing: (2, 1, 0) makes RGB into BGR."""
         self.__check_input(in_)
         if len(order) != self.inputs[in_][1]:
-            raise CaffeError(f"channel order {tuple(order)} takes {self.inputs[in_][1]} channels for '{in_}'")
+            raise CaffeError(f"channel order {tuple(order)} must have {self.inputs[in_][1]} channels for '{in_}'")
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
@@ -158,12 +158,12 @@ class Transformer:
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: Array) -> None:
-        """What is subtracted: one value a channel, or an array of the input's shape (without channels: for all)."""
+        """The mean to subtract: one value per channel, or an array of the input's shape (2-D: for all channels)."""
         self.__check_input(in_)
         expected = tuple(self.inputs[in_][1:])
         if mean.ndim == 1:
             if mean.shape[0] != expected[0]:
-                raise CaffeError(f"a mean of {mean.shape[0]} channels for input '{in_}' of {expected[0]}")
+                raise CaffeError(f"a mean with {mean.shape[0]} channels for input '{in_}' with {expected[0]}")
             mean = mean[:, np.newaxis, np.newaxis]
         elif (mean.shape if mean.ndim == 3 else (1, *mean.shape)) != expected:
             raise CaffeError(f"a mean of shape {mean.shape} for input '{in_}' of shape {expected}")
@@ -177,7 +177,7 @@ class Transformer:
 
 # ---- images
 
-#: orders of interpolation, as scikit-image counts them
+#: orders of interpolation, numbered as in scikit-image
 _INTERPOLATION = {0: cv2.INTER_NEAREST_EXACT, 1: cv2.INTER_LINEAR, 3: cv2.INTER_CUBIC}
 #: red, green, blue
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
@@ -186,7 +186,7 @@ _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 def load_image(filename: str | os.PathLike[str], color: bool = True) -> FloatArray:
     """An image file as floats in [0, 1]: height × width × 3, RGB, or × 1 of luminance with `color` false.
 
-    Grey images are repeated for three channels, alpha is dropped. Raises DataError for a file that is no image.
+    Gray images are repeated for three channels, alpha is dropped. Raises DataError for a file that is not an image.
     """
     encoded = np.fromfile(filename, dtype=np.uint8)
     # cv2 raises for no bytes at all
@@ -205,11 +205,11 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> FloatArr
 def resize_image(im: Array, new_dims: Sequence[int] | Array, interp_order: int = 1) -> FloatArray:
     """An image of height × width × channels (any number) at a new (height, width).
 
-    `interp_order`: 0 nearest, 1 linear, 3 cubic. Pixels are taken as squares around their centres, and nothing is
+    `interp_order`: 0 nearest, 1 linear, 3 cubic. Pixels are squares around their centers, and nothing is
     smoothed before shrinking, as in the scikit-image that pycaffe uses.
     """
     if interp_order not in _INTERPOLATION:
-        raise CaffeError(f"interpolation order {interp_order}; choose of {sorted(_INTERPOLATION)}")
+        raise CaffeError(f"interpolation order {interp_order}; choose one of {sorted(_INTERPOLATION)}")
     height, width = (int(size) for size in new_dims[:2])
     source = np.ascontiguousarray(im, dtype=np.float32)
     # cv2 drops a last axis of length 1.
@@ -218,7 +218,7 @@ def resize_image(im: Array, new_dims: Sequence[int] | Array, interp_order: int =
 
 
 def oversample(images: Sequence[Array] | Array, crop_dims: Sequence[int] | Array) -> FloatArray:
-    """Ten crops of each image (height × width × channels): four corners, the centre, and those mirrored.
+    """Ten crops of each image (height × width × channels): four corners, the center, and their mirror images.
 
     Returns (10·N) × crop height × crop width × channels, each image's ten together.
     """

@@ -1,8 +1,8 @@
-"""Caffe's log: lines on stderr with glog's prefix, which people's log parsers match.
+"""Caffe's log: lines on stderr with glog's prefix, which log parsers expect.
 
 `I20261122 12:34:56.789012  1234 solver.cpp:243] Iteration 0, loss = 1.5`: severity, date, time, thread, file:line.
 A message that the original has keeps the original's file and line. One of our own has those of the call: `here()`.
-GLOG_minloglevel (0 to 3) drops what is below it; GLOG_logtostderr is accepted. `keep_copy` writes everything to a file too.
+GLOG_minloglevel (0 to 3) drops lines below that level; GLOG_logtostderr is accepted. `keep_copy` also writes to a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TextIO
 
 INFO, WARNING, ERROR, FATAL = range(4)
 
-#: source files of the original whose INFO lines stderr does not get (a terminal need not show how a net is set up)
+#: source files of the original whose INFO lines do not go to stderr (a terminal need not show how a net is set up)
 hidden_files: set[str] = set()
 
 
@@ -31,7 +31,7 @@ _write_line: Callable[[str], None] = _to_stderr
 
 
 def write_lines_with(write: Callable[[str], None] | None) -> None:
-    """Hands each finished line to `write`, as a progress bar needs that must make room for it; None: to stderr."""
+    """Passes each finished line to `write`, for a progress bar that must make room for it; None: to stderr."""
     global _write_line
     _write_line = write or _to_stderr
 

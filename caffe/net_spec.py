@@ -8,7 +8,7 @@
 
 `L.<Type>(*bottoms, **fields)` is a layer not yet in any net. A field may belong to the layer's own parameter message
 (`num_output`), be a whole message (`convolution_param=dict(...)`) or belong to the layer itself (`include`, `name`,
-`param`). `ntop` (1 unless given) says how many tops there are and `in_place=True` that the tops are the bottoms.
+`param`). `ntop` (1 unless given) says how many tops there are; with `in_place=True` the tops are the bottoms.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def param_name_dict() -> dict[str, str]:
         for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields
         if field.name.endswith("_param") and field.message_type is not None
     }
-    # Shares its message with Convolution, so its name alone does not lead to it.
+    # Shares its message with Convolution, so its name alone does not give it.
     names["Deconvolution"] = "convolution"
     return names
 
 
 def assign_proto(proto: Any, name: str, value: Any) -> None:
-    """Sets field `name` of a message: a dict fills a message, a list a repeated field, and a single value given for a
-    repeated field is a list of one. Raises AttributeError for a field that the message lacks.
+    """Sets field `name` of a message: a dict fills a message, a list a repeated field, and a single value for a
+    repeated field counts as a list of one. Raises AttributeError for a field that the message does not have.
     """
     field = proto.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
@@ -72,7 +72,7 @@ def assign_proto(proto: Any, name: str, value: Any) -> None:
 
 
 def _scalar(field: Any, value: Any) -> Any:
-    # Python 2's `/` kept integers whole; scripts of that time divide for a pad or an iter_size.
+    # Python 2's `/` divided integers to integers; scripts of that time use it for a pad or an iter_size.
     if isinstance(value, float) and value.is_integer() and field.cpp_type in _INTEGER_TYPES:
         return int(value)
     return value
@@ -148,7 +148,7 @@ class Function:
         layers[self] = layer
 
     def _assign(self, layer: Any, key: str, value: Any) -> None:
-        """Sets a field of the layer's own message where that has it, of the layer otherwise."""
+        """Sets a field of the layer's own message if that has it, else of the layer."""
         own = _param_names.get(self.type_name)
         message = layer
         if own is not None and not key.endswith("param"):
@@ -234,7 +234,7 @@ class NetSpec:
 
 
 def to_proto(*tops: Top | Function) -> Any:
-    """A NetParameter with the layers that these tops need, every one with a name of its own making."""
+    """A NetParameter with the layers that these tops need, each with a generated name."""
     layers: _Layers = {}
     names: _Names = {}
     autonames: Counter[str] = Counter()

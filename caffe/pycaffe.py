@@ -47,8 +47,8 @@ class LayerView:
 class Net:
     """A net for Python: `caffe.Net('deploy.prototxt', caffe.TEST, weights='x.caffemodel')`.
 
-    Also takes Caffe's older form `caffe.Net('deploy.prototxt', 'x.caffemodel', caffe.TEST)`. `level` and `stages` are those
-    of the NetState. Blobs' data and diffs are live: what is written to them is what the next forward or backward reads.
+    Also takes Caffe's older form `caffe.Net('deploy.prototxt', 'x.caffemodel', caffe.TEST)`. `level` and `stages` are
+    those of the NetState. Blobs' data and diffs are live: the next forward or backward reads what is written to them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Net:
         if weights is not None:
             self.copy_from(weights)
 
-    # ---- what it consists of
+    # ---- contents
     #
     # A net's layers and blobs are those that it was made of, so each of these is made once, as in the original. What is in
     # them is live: blobs show new data and shapes.
@@ -134,7 +134,7 @@ class Net:
     def phase(self) -> int:
         return self._net.phase
 
-    # older names that scripts reach for
+    # older names that scripts use
     @cached_property
     def _layer_names(self) -> list[str]:
         return list(self._net.layer_names)
@@ -202,8 +202,8 @@ class Net:
     ) -> dict[str, Array]:
         """Runs the net, or its layers `start` to `end` (names, inclusive).
 
-        Keyword arguments are arrays for the input blobs. Returns the data of the outputs (with `end`: that layer's top of
-        the same name) and of `blobs`.
+        Keyword arguments are arrays for the input blobs. Returns the data of the outputs (with `end`: that layer's top
+        of the same name) and of `blobs`.
         """
         first = 0 if start is None else self._layer_index(start)
         last = len(self._net.steps) - 1 if end is None else self._layer_index(end)
@@ -225,10 +225,10 @@ class Net:
     def backward(
         self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: Any
     ) -> dict[str, Array]:
-        """Runs the backward of the net, or from layer `start` down to `end`, out of the tops' diffs.
+        """Runs backward through the net, or from layer `start` down to `end`, from the tops' diffs.
 
-        Keyword arguments are diffs for the output blobs. Returns the diffs of the inputs (with `end`: of that blob) and of
-        `diffs`. Parameters' diffs are added to, as in Caffe.
+        Keyword arguments are diffs for the output blobs. Returns the diffs of the inputs (with `end`: of that blob) and
+        of `diffs`. Parameters' diffs are added to, as in Caffe.
         """
         first = len(self._net.steps) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)

@@ -13,7 +13,7 @@ from caffe.solver.solver import Solver as EngineSolver
 
 
 class Solver:
-    """A solver for Python. After `step`, `net.blobs` and `net.params` show every data and diff of the last iteration."""
+    """A solver for Python. After `step`, `net.blobs` and `net.params` have all data and diffs of the last iteration."""
 
     _type: str | None = None
 
@@ -38,7 +38,7 @@ class Solver:
         return self._solver.iter
 
     def step(self, iterations: int) -> None:
-        """Runs so many iterations, with tests, display and snapshots as the solver's text says."""
+        """Runs that many iterations, with tests, display and snapshots as the solver's text says."""
         self._solver.step(iterations)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
@@ -46,7 +46,7 @@ class Solver:
         self._solver.solve(None if resume_file is None else str(resume_file))
 
     def restore(self, path: str | Path) -> None:
-        """Goes on from a .solverstate."""
+        """Resumes from a .solverstate."""
         self._solver.restore(str(path))
 
     def snapshot(self) -> None:
@@ -54,7 +54,7 @@ class Solver:
         self._solver.snapshot()
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
-        """Calls the first before each iteration, the second when its gradients are there."""
+        """Calls the first before each iteration, the second when its gradients are ready."""
         self._solver.add_callback(on_start, on_gradients_ready)
 
 

@@ -1,4 +1,4 @@
-"""What holds for the whole process, as Caffe's own singleton: mode, device, seed, this rank of how many."""
+"""State of the whole process, like Caffe's own singleton: mode, device, seed, rank and number of ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caffe.errors import CaffeError
 class Runtime:
     mode_gpu: bool = False
     device_id: int = 0
-    #: seed of data order and augmentation; None: drawn from the system at first use
+    #: seed of data order and augmentation; None: taken from the system at first use
     seed: int | None = None
     #: this process among those training together (Caffe's solver_rank and solver_count)
     rank: int = 0

@@ -1,4 +1,4 @@
-"""`classify image.jpg scores.npy`: class scores of images by any classification net (the original's python/classify.py)."""
+"""`classify image.jpg scores.npy`: class scores of images from any classification net (original: python/classify.py)."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def add_net_flags(parser: FlagParser) -> None:
-    """The flags that say which net runs, where, and how its input is made from an image."""
+    """Adds the flags for the net, the device, and how an image becomes the net's input."""
     parser.flag("model_def", required=True, help="the net's deploy prototxt")
     parser.flag("pretrained_model", required=True, help="its weights, .caffemodel or .h5")
-    # No value follows: a file name could.
+    # It takes no value: the next word may be a file name.
     parser.add_argument("-gpu", "--gpu", action="store_true", help="compute on the GPU")
-    parser.flag("mean_file", default="", help=".npy of the mean, channels x height x width or a value a channel")
+    parser.flag("mean_file", default="", help=".npy of the mean, channels x height x width or one value per channel")
     parser.flag("input_scale", type=float, help="factor after the mean is subtracted")
     parser.flag("raw_scale", type=float, default=255.0, help="factor before, from images in [0, 1]")
     parser.flag("channel_swap", type=numbers, default="2,1,0", help="order of channels; 2,1,0 makes RGB into BGR")
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
+    """Integers separated by commas."""
     return [int(part) for part in text.split(",")]
 
 
 def load_array(path: str) -> np.ndarray[Any, Any]:
-    """An array from a .npy file; DataError for anything else."""
+    """An array from a .npy file; raises DataError for anything else."""
     try:
         array = np.load(path, allow_pickle=False)
     except ValueError as error:
@@ -59,9 +59,9 @@ def _command(argv: Sequence[str]) -> None:
     parser.add_argument("input_file", help="an image, a folder of them, or a .npy of images (N x height x width x 3)")
     parser.add_argument("output_file", help="the .npy to write: N x classes")
     add_net_flags(parser)
-    parser.add_argument("--center_only", action="store_true", help="score the centre alone, not the mean of ten crops")
+    parser.add_argument("--center_only", action="store_true", help="score only the center, not the mean of ten crops")
     parser.flag("images_dim", type=numbers, default="256,256", help="height,width that images are resized to first")
-    parser.flag("ext", default="jpg", help="ending of the images in a folder")
+    parser.flag("ext", default="jpg", help="extension of the images in a folder")
     flags = parser.parse_args(argv)
 
     images = _images(Path(flags.input_file).expanduser(), flags.ext)
@@ -91,13 +91,15 @@ def _images(path: Path, ending: str) -> Sequence[np.ndarray[Any, Any]]:
     if path.suffix == ".npy":
         array = load_array(str(path))
         if array.ndim != 4:
-            raise DataError(f"{path}: images are N x height x width x channels, this array is of shape {array.shape}")
+            raise DataError(
+                f"{path}: images must be N x height x width x channels, but this array has shape {array.shape}"
+            )
         return list(array)
     if not path.is_dir():
         return [io.load_image(path)]
     names = sorted(path.glob(f"*.{ending}"))
     if not names:
-        raise CaffeError(f"{path}: no file ends in .{ending}; give --ext")
+        raise CaffeError(f"{path}: no file with extension .{ending}; give --ext")
     return [io.load_image(name) for name in names]
 
 

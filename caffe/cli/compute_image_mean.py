@@ -18,8 +18,8 @@ from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
 _EPILOG = """\
-Prints the mean of each channel, which transform_param takes as mean_value, and writes the mean image, which it takes
-as mean_file. Images must be of one size for that; databases of annotated images serve as well.
+Prints the mean of each channel, for transform_param's mean_value, and writes the mean image, for its mean_file. All
+images must have the same size. Databases of annotated images work as well.
 
     compute_image_mean train_lmdb mean.binaryproto
 """
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def mean_image(source: LmdbSource) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """The mean [C, H, W] of a database's images; DataError where their sizes differ."""
+    """The mean [C, H, W] of a database's images; raises DataError if their sizes differ."""
     annotated = source.holds_annotations()
     total: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
     for index in tqdm(range(len(source)), desc="averaging", unit=" images", disable=None, leave=False):
@@ -61,9 +61,9 @@ def mean_image(source: LmdbSource) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
             total = np.zeros(image.shape, np.float64)
         if image.shape != total.shape:
             raise DataError(
-                f"{source.where(index)} is {image.shape[2]} × {image.shape[1]} × {image.shape[0]}, the first is "
+                f"{source.where(index)} is {image.shape[2]} × {image.shape[1]} × {image.shape[0]}, but the first is "
                 f"{total.shape[2]} × {total.shape[1]} × {total.shape[0]} (width × height × channels). A mean image "
-                "needs images of one size: convert with -resize_width and -resize_height"
+                "needs images of the same size: convert with -resize_width and -resize_height"
             )
         total += image
     assert total is not None, "a source has records"

@@ -14,10 +14,10 @@ from caffe.data.label_map import LabelMap
 from caffe.errors import DataError
 
 _EPILOG = """\
-ROOTFOLDER holds images and annotations; each line of LISTFILE names an image and its annotation below it:
+ROOTFOLDER holds images and annotations; each line of LISTFILE names an image and its annotation inside it:
     VOC2007/JPEGImages/000001.jpg VOC2007/Annotations/000001.xml
 (for classification: an image and its label, a number). Every image and annotation is read before anything is
-written; whatever is wrong is reported at once, with its file and object, and then nothing is written.
+written. If anything is wrong, all faults are reported with file and object, and nothing is written.
 
     convert_annoset -anno_type=detection -label_map_file=labelmap_voc.prototxt -check_label -encode_type=jpg -encoded \\
         ~/data/VOCdevkit/ trainval.txt trainval_lmdb
@@ -35,7 +35,7 @@ def add_image_flags(parser: FlagParser) -> None:
     parser.flag("check_size", type=boolean, default=False, help="refuse images of different sizes")
     parser.flag("encoded", type=boolean, default=False, help="store images compressed, as their files are")
     parser.flag("encode_type", default="", help="store images compressed as jpg or png")
-    parser.flag("redo", type=boolean, default=False, help="replace a database that exists")
+    parser.flag("redo", type=boolean, default=False, help="replace an existing database")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="convert_annoset", description="Builds an LMDB of AnnotatedDatum records.", epilog=_EPILOG)
-    parser.add_argument("root", metavar="ROOTFOLDER/", help="folder of the images and annotations")
-    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation a line")
-    parser.add_argument("database", metavar="DB_NAME", help="folder to write")
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="directory of the images and annotations")
+    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation per line")
+    parser.add_argument("database", metavar="DB_NAME", help="directory to write")
     parser.flag("anno_type", default="classification", help="classification or detection", choices=_ANNO_TYPES)
     parser.flag("label_type", default="xml", help="annotation format: xml, json or txt", choices=sorted(PARSERS))
     parser.flag("label_map_file", default="", help="LabelMap prototxt that gives names their labels")

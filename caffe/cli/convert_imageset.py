@@ -12,9 +12,9 @@ from caffe.data.image_list import read_labels, shuffled
 from caffe.data.images import ImageFormat
 
 _EPILOG = """\
-Each line of LISTFILE names an image below ROOTFOLDER and its label, a number:
+Each line of LISTFILE names an image inside ROOTFOLDER and its label, a number:
     n01440764/n01440764_18.JPEG 0
-Every image is read before anything is written; whatever is wrong is reported at once, and then nothing is written.
+Every image is read before anything is written. If anything is wrong, all faults are reported and nothing is written.
 
     convert_imageset -resize_width=256 -resize_height=256 -shuffle images/ train.txt train_lmdb
 """
@@ -28,9 +28,9 @@ def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(
         prog="convert_imageset", description="Builds an LMDB of Datum records (classification).", epilog=_EPILOG
     )
-    parser.add_argument("root", metavar="ROOTFOLDER/", help="folder of the images")
-    parser.add_argument("list", metavar="LISTFILE", help="an image and its label a line")
-    parser.add_argument("database", metavar="DB_NAME", help="folder to write")
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="directory of the images")
+    parser.add_argument("list", metavar="LISTFILE", help="an image and its label per line")
+    parser.add_argument("database", metavar="DB_NAME", help="directory to write")
     add_image_flags(parser)
     flags = parser.parse_args(argv)
     check_backend(flags.backend)

@@ -24,7 +24,7 @@ _VALUES = {
     "resize-width": ("0", "warp images to this width"),
 }
 _SWITCHES = {
-    "redo": "replace a database that exists",
+    "redo": "replace an existing database",
     "encoded": "store images compressed, as their files are",
     "gray": "store images in gray",
     "shuffle": "write the records in random order",
@@ -48,11 +48,11 @@ def _main(argv: Sequence[str]) -> int:
         prog="create_annoset", description="Builds an LMDB as convert_annoset does, and a link to it in EXAMPLEDIR.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=versions(), help="show the versions and end")
-    parser.add_argument("root", help="folder of the images and annotations")
-    parser.add_argument("listfile", help="an image and its annotation a line")
-    parser.add_argument("outdir", help="folder of the database to write")
-    parser.add_argument("exampledir", help="folder to put the link into")
+    parser.add_argument("--version", action="version", version=versions(), help="show the versions and exit")
+    parser.add_argument("root", help="directory of the images and annotations")
+    parser.add_argument("listfile", help="an image and its annotation per line")
+    parser.add_argument("outdir", help="directory of the database to write")
+    parser.add_argument("exampledir", help="directory for the link")
     for name, (default, text) in _VALUES.items():
         parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default or 'none'})")
     for name, text in _SWITCHES.items():
@@ -64,7 +64,7 @@ def _main(argv: Sequence[str]) -> int:
     arguments = [f"-{name.replace('-', '_')}={given[name.replace('-', '_')]}" for name in _VALUES]
     arguments += [f"-{name.replace('-', '_')}" for name in _SWITCHES if given[name.replace("-", "_")]]
     if flags.anno_type != "detection":
-        # flags of detection alone; convert_annoset takes them and leaves them unused
+        # flags for detection only; convert_annoset accepts them and does not use them
         arguments = [argument for argument in arguments if not argument.startswith("-label_map_file")]
     database = Path(flags.outdir)
     status = convert_annoset.main([*arguments, os.path.join(flags.root, ""), flags.listfile, str(database)])
@@ -79,7 +79,7 @@ def _link(database: Path, folder: Path) -> None:
     if folder.resolve() == database.resolve().parent:
         return
     if link.exists() and not link.is_symlink():
-        raise DataError(f"'{link}' exists and is no link; '{database}' was built, but not linked there")
+        raise DataError(f"'{link}' exists and is not a link; '{database}' was built, but not linked there")
     folder.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(database.resolve(), target_is_directory=True)

@@ -12,9 +12,9 @@ from caffe.data.label_map import LabelMap, LabelMapItem
 from caffe.files import write_text
 
 _EPILOG = """\
-A line of MAPFILE is a name, or a name and its label, or a name, its label and a display name:
+Each line of MAPFILE is a name, a name and its label, or a name, its label and a display name:
     cat 1 Cat
-Without labels the names count from 0, or from 1 after the background that -include_background adds.
+Without labels, names are numbered from 0, or from 1 after the background that -include_background adds.
 
     create_label_map -include_background names.txt labelmap.prototxt
 """
@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="create_label_map", description="Makes a LabelMap prototxt.", epilog=_EPILOG)
-    parser.add_argument("names", metavar="MAPFILE", help="a class a line")
+    parser.add_argument("names", metavar="MAPFILE", help="one class per line")
     parser.add_argument("output", metavar="OUTFILE", help="prototxt to write")
-    parser.flag("delimiter", default=" ", help="characters that part the fields of a line")
+    parser.flag("delimiter", default=" ", help="characters that separate the fields of a line")
     parser.flag("include_background", type=boolean, default=False, help="add none_of_the_above as label 0")
     flags = parser.parse_args(argv)
 
@@ -39,9 +39,9 @@ def _main(argv: Sequence[str]) -> None:
     for number, line in lines:
         fields = _fields(line, flags.delimiter)
         if not 1 <= len(fields) <= 3 or len(fields) != count:
-            faults.append(f"{flags.names}:{number}: {len(fields)} fields, the first line has {count} (1 to 3)")
+            faults.append(f"{flags.names}:{number}: {len(fields)} fields, but the first line has {count} (1 to 3)")
         elif len(fields) > 1 and not fields[1].isdigit():
-            faults.append(f"{flags.names}:{number}: label '{fields[1]}' is no number")
+            faults.append(f"{flags.names}:{number}: label '{fields[1]}' is not a number")
         else:
             label = int(fields[1]) if len(fields) > 1 else len(items)
             items.append(LabelMapItem(fields[0], label, fields[-1] if len(fields) == 3 else fields[0]))

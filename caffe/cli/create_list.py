@@ -16,15 +16,15 @@ from caffe.files import write_text
 _EPILOG = """\
 VOC's layout: ROOTFOLDER holds data sets (VOC2007, VOC2012, or your own), each with JPEGImages, Annotations and
 ImageSets/Main/{trainval,test}.txt. Writes into OUTFOLDER
-    trainval.txt         image and annotation a line, of all data sets, shuffled
-    test.txt             the same for testing, in order (not of VOC2012, whose test annotations are not public)
+    trainval.txt         an image and its annotation per line, of all data sets, shuffled
+    test.txt             the same for testing, in order (without VOC2012, whose test annotations are not public)
     test_name_size.txt   name, height and width of the images in test.txt
 
     create_list ~/data/VOCdevkit data/VOC0712
     create_list -datasets=BCCD ~/data/bccd data/bccd
 
-COCO: -coco_instances names an annotation file; it is split into one file an image below ROOTFOLDER, and OUTFOLDER gets
-<name>.txt and <name>_name_size.txt, name being that of the annotation file without 'instances_'.
+COCO: -coco_instances names an annotation file; it is split into one file per image inside ROOTFOLDER. OUTFOLDER gets
+<name>.txt and <name>_name_size.txt, where name is the annotation file's without 'instances_'.
 
     create_list -coco_instances=annotations/instances_val2017.json -images=val2017 ~/data/coco data/coco
 """
@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="create_list", description="Writes lists of images and annotations.", epilog=_EPILOG)
-    parser.add_argument("root", metavar="ROOTFOLDER", help="folder of the data sets")
-    parser.add_argument("output", metavar="OUTFOLDER", help="folder for the lists")
-    parser.flag("datasets", default="", help="data sets to use, with commas (default: all there are)")
+    parser.add_argument("root", metavar="ROOTFOLDER", help="directory of the data sets")
+    parser.add_argument("output", metavar="OUTFOLDER", help="directory for the lists")
+    parser.flag("datasets", default="", help="data sets to use, separated by ',' (default: all)")
     parser.flag("test_datasets", default="", help="data sets to test on (default: those with a test list, not VOC2012)")
-    parser.flag("seed", type=int, default=0, help="seed of trainval.txt's order; -1 leaves it in order")
-    parser.flag("coco_instances", default="", help="COCO annotation file to split, below ROOTFOLDER or anywhere")
-    parser.flag("images", default="", help="folder of COCO's images below ROOTFOLDER")
+    parser.flag("seed", type=int, default=0, help="seed of trainval.txt's order; -1 does not shuffle")
+    parser.flag("coco_instances", default="", help="COCO annotation file to split, relative to ROOTFOLDER or absolute")
+    parser.flag("images", default="", help="directory of COCO's images inside ROOTFOLDER")
     flags = parser.parse_args(argv)
     root, output = Path(flags.root).expanduser(), Path(flags.output)
     if flags.coco_instances:
@@ -60,7 +60,7 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
     for name in {*datasets, *test_datasets}:
         if not (root / name / "ImageSets" / "Main").is_dir():
             raise DataError(
-                f"'{root / name}' is no data set: it has no ImageSets/Main. There are: {find_datasets(root)}"
+                f"'{root / name}' is not a data set: it has no ImageSets/Main. Data sets there: {find_datasets(root)}"
             )
     lists: dict[str, list[str]] = {}
     faults: list[str] = []
@@ -94,7 +94,7 @@ def _coco(root: Path, output: Path, instances: str, images: str) -> None:
     name = path.stem.removeprefix("instances_")
     lines, sizes = coco_split.split(path, root, images or name, f"Annotations/{name}")
     missing = [f"no image '{line.split()[0]}'" for line in lines if not (root / line.split()[0]).is_file()]
-    raise_faults(missing, f"the images of '{path}'; -images names their folder below {root}")
+    raise_faults(missing, f"the images of '{path}'; -images names their directory inside {root}")
     write_text(output / f"{name}.txt", "".join(f"{line}\n" for line in lines))
     write_text(output / f"{name}_name_size.txt", "".join(f"{line}\n" for line in sizes))
     print(f"wrote {output / f'{name}.txt'} and {output / f'{name}_name_size.txt'}: {len(lines):,} images")

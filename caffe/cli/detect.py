@@ -1,4 +1,4 @@
-"""`detect windows.csv scores.csv`: scores of windows of images, as R-CNN takes them (the original's python/detect.py).
+"""`detect windows.csv scores.csv`: scores of windows of images, as in R-CNN (the original's python/detect.py).
 
 For SSD and MDSSD use ssd_detect, which needs no windows.
 """
@@ -26,8 +26,8 @@ EPILOG = """
 example:
   detect windows.csv scores.csv --crop_mode list --model_def deploy.prototxt --pretrained_model net.caffemodel
 
-windows.csv has the columns filename, ymin, xmin, ymax, xmax (pixels), in any order. scores.csv gets them with a column
-class0, class1, … a class; scores.h5 the datasets filename, window and prediction.
+windows.csv has the columns filename, ymin, xmin, ymax, xmax (pixels), in any order. scores.csv gets them and one
+column per class: class0, class1, …; scores.h5 gets the datasets filename, window and prediction.
 """
 
 
@@ -48,14 +48,14 @@ def _command(argv: Sequence[str]) -> None:
 
     ending = Path(flags.output_file).suffix.lower()
     if ending not in (".csv", ".h5"):
-        raise CaffeError(f"{flags.output_file}: results are written as .csv or .h5")
+        raise CaffeError(f"{flags.output_file}: the results file must be .csv or .h5")
     start = time.perf_counter()
     print("Loading input...")
     windows = read_windows(flags.input_file) if flags.crop_mode == "list" else []
     names = [] if flags.crop_mode == "list" else read_names(flags.input_file)
     mean = load_array(flags.mean_file) if flags.mean_file else None
     if mean is not None and mean.ndim == 3:
-        # Windows are warped to the input's size, where a mean by position means nothing.
+        # Windows are warped to the input's size, so a mean by position makes no sense.
         mean = mean.mean(axis=(1, 2))
     if flags.gpu:
         caffe.set_mode_gpu()
@@ -77,18 +77,18 @@ def _command(argv: Sequence[str]) -> None:
 
 
 def read_windows(path: str) -> list[tuple[str, list[list[int]]]]:
-    """Pairs of an image file and its windows (ymin, xmin, ymax, xmax), images in order of first mention."""
+    """Pairs of an image file and its windows (ymin, xmin, ymax, xmax), images in order of first appearance."""
     windows: dict[str, list[list[int]]] = {}
     with open(path, newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         missing = {"filename", *EDGES} - set(reader.fieldnames or ())
         if missing:
-            raise DataError(f"{path}: the first line lacks the columns {', '.join(sorted(missing))}")
+            raise DataError(f"{path}: the first line does not have the columns {', '.join(sorted(missing))}")
         for row in reader:
             try:
                 window = [round(float(row[edge])) for edge in EDGES]
             except (TypeError, ValueError):
-                raise DataError(f"{path}, line {reader.line_num}: a window takes four numbers") from None
+                raise DataError(f"{path}, line {reader.line_num}: a window needs four numbers") from None
             if window[2] <= window[0] or window[3] <= window[1]:
                 raise DataError(f"{path}, line {reader.line_num}: window {window} (ymin, xmin, ymax, xmax) is empty")
             windows.setdefault(row["filename"], []).append(window)

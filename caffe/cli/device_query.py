@@ -1,4 +1,4 @@
-"""`caffe device_query`: what the GPUs of this machine are."""
+"""`caffe device_query`: the properties of this machine's GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ examples:
 def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe device_query", description="Show GPU diagnostic information.", epilog=EXAMPLES)
-    p.flag("gpu", default="all", help="the GPUs to ask: ids separated by ',' or 'all'")
+    p.flag("gpu", default="all", help="the GPUs to show: ids separated by ',' or 'all'")
     accept_unused(p)
     return p
 

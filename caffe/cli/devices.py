@@ -1,4 +1,4 @@
-"""Which devices a command runs on: the -gpu flag, as Caffe's tools take it."""
+"""Which devices a command runs on: the -gpu flag of Caffe's tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from caffe import log
 from caffe.errors import CaffeError
 from caffe.runtime import check_gpu, runtime, why_no_gpu
 
-GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; left out: the CPU"
+GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; default: the CPU"
 
 
 def parse_gpus(text: str) -> list[int]:
@@ -40,7 +40,7 @@ def use(gpu: int | None) -> None:
 
 
 def use_one(text: str) -> None:
-    """The device of a command that runs on one: the first of the -gpu flag, and says so in the log."""
+    """Selects the device of a command that runs on one, the first of the -gpu flag, and logs it."""
     gpus = parse_gpus(text)
     if not gpus:
         log.info("caffe.cpp:279", "Use CPU.")
@@ -52,6 +52,6 @@ def use_one(text: str) -> None:
 
 
 def synchronize() -> None:
-    """Waits until the device has done what was asked of it; for timing."""
+    """Waits until the device has finished its work; for timing."""
     if runtime.mode_gpu:
         torch.cuda.synchronize()

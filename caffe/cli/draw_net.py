@@ -11,8 +11,8 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net
 
 EPILOG = """
-The picture's type follows from its name: .png, .svg, .pdf and whatever else Graphviz's program dot writes, which must be
-installed for it. A .dot file holds the graph's text and needs nothing.
+The file's extension gives the picture's type: .png, .svg, .pdf or another type of Graphviz's program dot, which must be
+installed. A .dot file contains the graph's text and needs no program.
 
 example:
   draw_net models/MDSSD300/VOC/train.prototxt mdssd300.svg --rankdir TB --phase TRAIN

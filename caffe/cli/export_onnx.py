@@ -11,8 +11,8 @@ from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_we
 from caffe.errors import CaffeError
 
 EPILOG = """
-The model takes any number of images of the prototxt's size and gives what the net gives, detections included: decoding,
-non-maximum suppression and both limits (top_k, keep_top_k) are part of it. docs/onnx.md shows how to run it.
+The model takes any number of images of the prototxt's size and returns what the net returns, detections included:
+decoding, non-maximum suppression and both limits (top_k, keep_top_k) are part of it. docs/onnx.md shows how to run it.
 
 example:
   caffe export_onnx -model models/MDSSD300/VOC/deploy.prototxt -weights MDSSD300_VOC_iter_120000.caffemodel \\

@@ -14,8 +14,8 @@ from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError
 
 EPILOG = """\
-Each item of each batch becomes one Datum: channels, height and width of the blob, its values as float_data, under its
-number with ten digits as key.
+Each item of each batch becomes one Datum with the blob's channels, height and width, and its values as float_data. The
+key is the item's number with ten digits.
 
 example:
   extract_features vgg.caffemodel val.prototxt fc6,fc7 fc6_lmdb,fc7_lmdb 10 lmdb GPU 0
@@ -28,7 +28,7 @@ def parser() -> FlagParser:
     p.add_argument("pretrained_net_param", help="trained weights (.caffemodel)")
     p.add_argument("feature_extraction_proto_file", help="the net's prototxt, with a data layer")
     p.add_argument("blob_names", help="the blobs to store, separated by ','")
-    p.add_argument("dataset_names", help="as many LMDBs to write, separated by ','")
+    p.add_argument("dataset_names", help="one LMDB to write per blob, separated by ','")
     p.add_argument("num_mini_batches", type=int, help="how many batches to run")
     p.add_argument("db_type", choices=["lmdb"], help="the kind of database")
     p.add_argument("device", nargs="?", default="CPU", choices=["CPU", "GPU"], help="where to run (default: CPU)")
@@ -87,7 +87,7 @@ def _command(argv: Sequence[str]) -> int:
 
 
 def _datum(item: np.ndarray) -> bytes:
-    """One item of a blob, of up to three axes, as a serialised Datum."""
+    """One item of a blob, of up to three axes, as a serialized Datum."""
     from caffe.proto import caffe_pb2
 
     if item.ndim > 3:

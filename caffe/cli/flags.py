@@ -1,4 +1,4 @@
-"""Command lines as Caffe's users type them: `-flag v`, `--flag v`, `-flag=v`, `--flag=v`, `-shuffle`, `-noshuffle`.
+"""Command lines in the style of Caffe's tools: `-flag v`, `--flag v`, `-flag=v`, `--flag=v`, `-shuffle`, `-noshuffle`.
 
 Built on argparse. Every command's `main` goes through `run`, which prints a CaffeError as one message and exits with 1.
 """
@@ -22,11 +22,11 @@ def boolean(text: str) -> bool:
         return True
     if text.lower() in _FALSE:
         return False
-    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    raise argparse.ArgumentTypeError(f"'{text}' is not true or false")
 
 
 class _Version(argparse.Action):
-    """Prints the versions and ends."""
+    """Prints the versions and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from caffe.cli.version import versions
@@ -43,12 +43,12 @@ class FlagParser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs["add_help"] = False  # -help is Caffe's spelling, so all three are added below
         super().__init__(*args, **kwargs)
-        self.add_argument("-h", "-help", "--help", action="help", help="show this and end")
-        self.add_argument("-version", "--version", action=_Version, nargs=0, help="show the versions and end")
+        self.add_argument("-h", "-help", "--help", action="help", help="show this help and exit")
+        self.add_argument("-version", "--version", action=_Version, nargs=0, help="show the versions and exit")
         self._booleans: set[str] = set()
 
     def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:
-        """Adds `-name` and `--name`. A `boolean` one may stand alone or be negated: `-noname`. Its default is shown."""
+        """Adds `-name` and `--name`. A `boolean` flag may stand without a value or be negated: `-noname`."""
         shown = (
             help
             if default in (None, "")
@@ -68,7 +68,7 @@ class FlagParser(argparse.ArgumentParser):
             self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """A boolean flag that stands alone must not take the positional argument after it for its value."""
+        """Keeps a boolean flag without a value from taking the positional argument after it as its value."""
         words = list(sys.argv[1:] if args is None else args)
         for index, word in enumerate(words):
             value = words[index + 1].lower() if index + 1 < len(words) else ""
@@ -77,12 +77,12 @@ class FlagParser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Usage errors point at --help rather than printing a page of usage."""
+        """Usage errors point to --help instead of printing a page of usage."""
         self.exit(1, f"{self.prog}: {message}\nSee '{self.prog} --help'.\n")
 
 
 def run(program: str, command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's body: its exit status, 1 with one message for what the user can mend, 130 for Ctrl-C."""
+    """Runs a command's body and returns its exit status: 1, with a message, for the user's errors; 130 for Ctrl-C."""
     try:
         return command(sys.argv[1:] if argv is None else argv) or 0
     except CaffeError as error:

@@ -20,10 +20,10 @@ def _main(argv: Sequence[str]) -> None:
         description="Writes 'name height width' for each image of a list: the name_size_file of DetectionOutput.",
         epilog="    get_image_size ~/data/VOCdevkit/ test.txt test_name_size.txt",
     )
-    parser.add_argument("root", metavar="ROOTFOLDER/", help="folder of the images")
-    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation (or label) a line")
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="directory of the images")
+    parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation (or label) per line")
     parser.add_argument("output", metavar="OUTFILE", help="file to write")
-    parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids in place of names")
+    parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids instead of names")
     flags = parser.parse_args(argv)
     images = [image for image, _ in read_pairs(flags.list)]
     log.info("get_image_size.cpp:61", f"A total of {len(images)} images.")

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from caffe.engine.net import Net
 
 PHASES = {"TRAIN": 0, "TEST": 1}
-#: every flag of the original's one flag set; a command accepts those that it does not use, as gflags did
+#: every flag of the original; a command accepts those that it does not use, as gflags did
 _ALL = ("solver", "gpu", "snapshot", "weights", "model", "phase", "level", "stage", "iterations", "sigint_effect",
         "sighup_effect", "logtostderr", "alsologtostderr")  # fmt: skip
 
 
 def accept_unused(parser: FlagParser) -> None:
-    """Lets a command take the flags that belong to other commands, unseen in its help."""
+    """Lets a command accept the flags of other commands, without showing them in its help."""
     taken = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
     for name in _ALL:
         if name not in taken:
             parser.flag(name, help=argparse.SUPPRESS)
     parser.flag("minloglevel", help="drop log lines below this level: 1 keeps warnings, 2 errors", type=int)
-    parser.flag("log_dir", default="", help="also write the log to a file in this folder")
+    parser.flag("log_dir", default="", help="also write the log to a file in this directory")
 
 
 def add_net_state(parser: FlagParser) -> None:
@@ -37,7 +37,7 @@ def add_net_state(parser: FlagParser) -> None:
 
 
 def add_acceleration(parser: FlagParser) -> None:
-    """The flags -precision, -compile and -graph, which change how fast a net runs, and its numbers in the last digits."""
+    """The flags -precision, -compile and -graph, which change a net's speed, and the last digits of its numbers."""
     from caffe.engine.acceleration import PRECISIONS
 
     parser.flag(
@@ -45,13 +45,16 @@ def add_acceleration(parser: FlagParser) -> None:
         help="fp32: the original's numbers; tf32 (GPU): convolutions of rounded inputs; bf16: convolutions in bfloat16",
     )  # fmt: skip
     parser.flag(
-        "compile", default=False, type=boolean, help="compile the net by torch.compile: minutes first, faster then"
+        "compile",
+        default=False,
+        type=boolean,
+        help="compile the net with torch.compile: takes minutes, then runs faster",
     )
-    parser.flag("graph", default=False, type=boolean, help="GPU: run passes as CUDA graphs, where the layers allow")
+    parser.flag("graph", default=False, type=boolean, help="GPU: run passes as CUDA graphs, if the layers allow it")
 
 
 def accelerate(flags: argparse.Namespace) -> None:
-    """Does what the flags of `add_acceleration` say, for nets made from now on."""
+    """Applies the flags of `add_acceleration` to nets that are made from now on."""
     from caffe.engine import acceleration
 
     acceleration.use(flags.precision, flags.compile, flags.graph)
@@ -63,9 +66,9 @@ def stages(flags: argparse.Namespace) -> list[str]:
 
 
 def set_up_log(flags: argparse.Namespace) -> None:
-    """Honours -minloglevel, which like GLOG_minloglevel drops what is below it, and -log_dir.
+    """Applies -minloglevel, which like GLOG_minloglevel drops lines below that level, and -log_dir.
 
-    A terminal is spared the hundreds of lines on how the nets are set up, unless a level was asked for.
+    On a terminal the hundreds of lines on how the nets are set up are left out, unless a level was given.
     """
     if flags.minloglevel is not None:
         os.environ["GLOG_minloglevel"] = str(flags.minloglevel)
@@ -84,7 +87,7 @@ def build_net(flags: argparse.Namespace, phase: int) -> Net:
 
 
 def load_weights(net: Net, weights: str) -> None:
-    """Copies the weights of a comma list of files into a net, in that order."""
+    """Copies the weights of a comma-separated list of files into a net, in that order."""
     from caffe.engine.weights import copy_trained_from
 
     for path in weight_files(weights):
@@ -99,7 +102,5 @@ def weight_files(weights: str) -> list[str]:
             raise CaffeError(f"-weights {path}: no such file")
         if path.endswith((".solverstate", ".solverstate.h5")):
             model = path.replace(".solverstate", ".caffemodel")
-            raise CaffeError(
-                f"-weights {path}: a solver state holds no weights; resume with -snapshot, or give {model}"
-            )
+            raise CaffeError(f"-weights {path}: a solver state has no weights; resume with -snapshot, or give {model}")
     return files

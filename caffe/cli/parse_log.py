@@ -29,8 +29,8 @@ def parser() -> FlagParser:
         epilog=EXAMPLES,
     )
     p.add_argument("logfile_path", help="path to the log file")
-    p.add_argument("output_dir", help="folder in which to place the CSV files")
-    p.flag("verbose", default=False, type=boolean, help="say what was written")
+    p.add_argument("output_dir", help="directory for the CSV files")
+    p.flag("verbose", default=False, type=boolean, help="print what was written")
     p.flag("delimiter", default=",", help="column delimiter in the output files")
     return p
 

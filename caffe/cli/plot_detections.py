@@ -16,8 +16,8 @@ from caffe.errors import DataError
 from caffe.image_detector import load
 
 _EPILOG = """\
-RESULTFILE is what ssd_detect wrote, a detection a line: `image label score xmin ymin xmax ymax`; or a VOC result file,
-comp4_det_test_<class>.txt: `image score xmin ymin xmax ymax`, the image's name without its ending.
+RESULTFILE is the output of ssd_detect, one detection per line: `image label score xmin ymin xmax ymax`. It may also be
+a VOC result file, comp4_det_test_<class>.txt: `image score xmin ymin xmax ymax`, with image names without extension.
 
     plot_detections detections.txt JPEGImages/ --labelmap-file labelmap_voc.prototxt --visualize-threshold 0.6 \\
         --save-dir pictures
@@ -31,20 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="plot_detections", description="Draws detections that ssd_detect listed.", epilog=_EPILOG)
     parser.add_argument("resultfile", help="file of the detections")
-    parser.add_argument("imgdir", help="folder that the images' names are relative to")
+    parser.add_argument("imgdir", help="directory that the images' names are relative to")
     parser.add_argument("--labelmap-file", default="", help="LabelMap prototxt, for the names of classes")
     parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
-    parser.add_argument("--save-dir", default="detections", help="folder for the pictures (default: detections)")
+    parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
     flags = parser.parse_args(argv)
     if not Path(flags.imgdir).is_dir():
-        raise DataError(f"'{flags.imgdir}' is no folder")
+        raise DataError(f"'{flags.imgdir}' is not a directory")
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
     wanted = {name.strip() for name in flags.display_classes.split(",") if name.strip()}
     by_image = _read(Path(flags.resultfile), label_map, flags.visualize_threshold)
     names = {box.text.rpartition(":")[0] for boxes in by_image.values() for box in boxes}
     if wanted - names and not wanted & names:
-        raise DataError(f"no detection of {', '.join(sorted(wanted))}; there are {', '.join(sorted(names)) or 'none'}")
+        raise DataError(f"no detections of {', '.join(sorted(wanted))}; found: {', '.join(sorted(names)) or 'none'}")
     folder = Path(flags.save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, boxes in tqdm(by_image.items(), unit="image", disable=None, leave=False):
@@ -55,7 +55,7 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str, list[Box]]:
-    """The boxes over the threshold by image, all images that the file names included."""
+    """The boxes over the threshold by image, including images without any."""
     result: dict[str, list[Box]] = {}
     of_class = path.stem.rpartition("_")[2]
     for number, line in read_lines(path):
@@ -65,7 +65,7 @@ def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str,
                 raise ValueError
             numbers = [float(v) for v in fields[1:]]
         except ValueError:
-            raise DataError(f"{path}:{number}: '{line[:80]}' is no detection") from None
+            raise DataError(f"{path}:{number}: '{line[:80]}' is not a detection") from None
         if len(fields) == 7:
             label, score, corners = int(numbers[0]), numbers[1], numbers[2:]
             name = label_map.display_name_of(label) if label_map is not None else f"class {label}"
@@ -80,7 +80,7 @@ def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str,
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The image's path; lists of VOC leave out the ending."""
+    """The image's path; VOC's lists leave out the extension."""
     for ending in ("", ".jpg", ".JPEG", ".jpeg", ".png"):
         if (folder / (name + ending)).is_file():
             return folder / (name + ending)

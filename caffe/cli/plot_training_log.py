@@ -26,7 +26,7 @@ def parser() -> FlagParser:
     p = FlagParser(
         "plot_training_log",
         description="Plot training logs.",
-        epilog=f"chart types (accuracy: every test output that is no loss, such as detection_eval):\n{kinds}\n\n"
+        epilog=f"chart types (accuracy: every test output that is not a loss, such as detection_eval):\n{kinds}\n\n"
         "example:\n  plot_training_log 6 loss.png train.log",
     )
     p.add_argument("chart_type", type=int, help=f"0 to {len(CHART_TYPES) - 1}, see below")
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
     if not 0 <= flags.chart_type < len(CHART_TYPES):
-        raise CaffeError(f"chart type {flags.chart_type} does not exist; 0 to {len(CHART_TYPES) - 1} do, see --help")
+        raise CaffeError(f"chart type {flags.chart_type} does not exist; give 0 to {len(CHART_TYPES) - 1}, see --help")
     if Path(flags.png).suffix not in (".png", ".svg", ".pdf"):
         raise CaffeError(f"{flags.png}: the chart's name must end in .png, .svg or .pdf")
     title = CHART_TYPES[flags.chart_type]
@@ -53,13 +53,13 @@ def _command(argv: Sequence[str]) -> int:
             label = Path(path).stem
             lines.append((f"{label}: {name}" if name else label, x, y))
     if not lines:
-        raise CaffeError(f"nothing to draw: no log holds values for '{title}'")
+        raise CaffeError(f"nothing to draw: no log has values for '{title}'")
     _draw(lines, title, flags.png)
     return 0
 
 
 def series(log: TrainingLog, chart_type: int) -> list[Series]:
-    """The lines that a log gives for a chart: name (empty where there is but one kind), x and y."""
+    """The lines that a log gives for a chart: name (empty if there is only one kind), x and y."""
     what, along = divmod(chart_type, 2)
     if what >= 2:
         points = log.rates if what == 2 else log.losses

@@ -18,8 +18,8 @@ RESULTS is the JSON that DetectionOutput wrote (output_format: "COCO"), ANNOTATI
 
     score_coco results/minival/detections_minival_ssd300_results.json annotations/instances_minival2014.json
 
-Images may be named by id or by file name in RESULTS. AP is the mean over overlaps 0.50 to 0.95; small objects are under
-32 x 32 pixels, large ones over 96 x 96.
+Images may be named by id or by file name in RESULTS. AP is the mean over overlaps 0.50 to 0.95. Small objects are
+smaller than 32 x 32 pixels, large ones larger than 96 x 96.
 """
 
 
@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
-    parser = FlagParser(prog="score_coco", description="Scores COCO results, by pycocotools.", epilog=_EPILOG)
+    parser = FlagParser(prog="score_coco", description="Scores COCO results with pycocotools.", epilog=_EPILOG)
     parser.add_argument("results", metavar="RESULTS", help="JSON list of image_id, category_id, bbox, score")
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO instances file")
-    parser.flag("list", help="file of image ids, a line each, to score on (else: all in ANNOTATIONS)")
+    parser.flag("list", help="file of image ids, one per line, to score on (default: all in ANNOTATIONS)")
     parser.flag("out", help="JSON file to write the score to")
     flags = parser.parse_args(argv)
     image_ids = None
@@ -39,7 +39,7 @@ def _main(argv: Sequence[str]) -> None:
         try:
             image_ids = [int(line.split()[0]) for _, line in read_lines(flags.list)]
         except ValueError:
-            raise DataError(f"'{flags.list}' does not begin every line with an image id") from None
+            raise DataError(f"'{flags.list}' does not start every line with an image id") from None
     score = coco.evaluate(flags.results, flags.annotations, image_ids)
     print(f"{score.images} images, {score.detections} detections\n\n{report.coco_table(score)}", end="")
     if flags.out:

@@ -17,12 +17,12 @@ from caffe.errors import DataError
 from caffe.files import replacing
 
 _EPILOG = """\
-RESULTS is the folder where DetectionOutput wrote comp4_det_test_<class>.txt (its save_output_param). Ground truth is
-either a folder of the VOC layout and the name of a list in its ImageSets/Main:
+RESULTS is the directory where DetectionOutput wrote comp4_det_test_<class>.txt (its save_output_param). Ground truth is
+either a directory in VOC's layout and the name of a list in its ImageSets/Main:
 
     score_voc results/VOC2007/SSD_300x300/Main --voc ~/data/VOCdevkit/VOC2007 --set test
 
-or a folder of XML annotations and a list of image names:
+or a directory of XML annotations and a list of image names:
 
     score_voc results --annotations BCCD/Annotations --list BCCD/ImageSets/Main/test.txt --area
 
@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="score_voc", description="Scores VOC result files: AP by class and mAP.", epilog=_EPILOG)
-    parser.add_argument("results", metavar="RESULTS", help="folder of the result files")
-    parser.flag("voc", help="folder with Annotations and ImageSets/Main, as VOCdevkit/VOC2007")
+    parser.add_argument("results", metavar="RESULTS", help="directory of the result files")
+    parser.flag("voc", help="directory with Annotations and ImageSets/Main, such as VOCdevkit/VOC2007")
     parser.flag("set", default="test", help="list in ImageSets/Main, with --voc")
-    parser.flag("annotations", help="folder of the XML annotations, instead of --voc")
-    parser.flag("list", help="file of image names, a line each, with --annotations")
-    parser.flag("prefix", default="comp4_det_test_", help="what the result files' names begin with")
-    parser.flag("label_map_file", help="score the classes of this LabelMap (else: those with a result file)")
-    parser.flag("overlap", type=float, default=0.5, help="overlap from which an object counts as found")
+    parser.flag("annotations", help="directory of the XML annotations, instead of --voc")
+    parser.flag("list", help="file of image names, one per line, with --annotations")
+    parser.flag("prefix", default="comp4_det_test_", help="prefix of the result files' names")
+    parser.flag("label_map_file", help="score the classes of this LabelMap (default: those with a result file)")
+    parser.flag("overlap", type=float, default=0.5, help="overlap from which an object is found")
     parser.flag("area", type=boolean, default=False, help="AP as the area under the curve (VOC 2010 on), not 11 points")
     parser.flag("sizes", type=boolean, default=False, help="also AP_N by object size, XS to XL (MDSSD, Table IV)")
     parser.flag(
@@ -58,7 +58,7 @@ def _main(argv: Sequence[str]) -> None:
         "objects_per_image", type=float, default=hoiem.OBJECTS_PER_IMAGE,
         help="with --sizes and --diagnose: objects that precision is normalised to, for each image",
     )  # fmt: skip
-    parser.flag("out", help="folder to write score.txt, score.json and precision-recall curves to")
+    parser.flag("out", help="directory for score.txt, score.json and precision-recall curves")
     flags = parser.parse_args(argv)
     if bool(flags.voc) == bool(flags.annotations and flags.list):
         parser.error("give either --voc, or --annotations and --list")
@@ -74,7 +74,7 @@ def _main(argv: Sequence[str]) -> None:
         if absent:
             raise DataError(
                 f"'{flags.results}' has no {flags.prefix}{absent[0]}.txt"
-                + (f", and {len(absent) - 1} more of the label map's classes lack theirs" if absent[1:] else "")
+                + (f", nor those of {len(absent) - 1} other classes of the label map" if absent[1:] else "")
             )
         files = {name: files[name] for name in names}
     folder = Path(flags.annotations or Path(flags.voc) / "Annotations")
@@ -104,7 +104,7 @@ def _main(argv: Sequence[str]) -> None:
         text += "\n" + report.diagnosis_table(list(diagnoses.values()))
     print(f"{len(truth.images)} images, {'area under the curve' if flags.area else '11-point'} AP\n\n{text}", end="")
     for name in strangers:
-        print(f"\nThere is no '{name}' to find: its AP counts as 0.")
+        print(f"\nThe ground truth has no '{name}': its AP counts as 0.")
     few = [name for name in found if name not in diagnoses and name not in strangers]
     if few and (flags.sizes or flags.diagnose):
         print(f"\nUnder {hoiem.LEAST_OBJECTS} objects, so not analysed by size: {', '.join(few)}.")

@@ -23,8 +23,8 @@ from caffe.files import replacing
 from caffe.image_detector import Detection, Image, ImageDetector, channel_means, find_images
 
 _EPILOG = """\
-IMAGE is an image, a folder of images, or a text file that lists images, a path a line. Without -out_file the list goes
-to the screen: a detection a line, `image label score xmin ymin xmax ymax`, in pixels.
+IMAGE is an image, a folder of images, or a text file with one image path per line. Without -out_file the list is
+printed: one detection per line, `image label score xmin ymin xmax ymax`, in pixels.
 
     ssd_detect deploy.prototxt SSD_300x300_iter_120000.caffemodel photo.jpg -draw pictures \\
         -labelmap_file labelmap_voc.prototxt
@@ -44,21 +44,21 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("image_file", help="image, folder or list, instead of IMAGE")
     parser.flag("labelmap_file", help="LabelMap prototxt, for the names of classes")
     parser.flag("mean_file", help="image mean (binaryproto) to subtract, by channel, instead of mean_value")
-    parser.flag("mean_value", help="mean to subtract: one value, or one a channel (BGR) (default: 104,117,123)")
-    parser.flag("image_resize", type=int, default=0, help="height and width of the net's input (0: as the model says)")
-    parser.flag("file_type", default="image", choices=("image",), help="what the list holds; only image")
+    parser.flag("mean_value", help="mean to subtract: one value, or one per channel (BGR) (default: 104,117,123)")
+    parser.flag("image_resize", type=int, default=0, help="height and width of the net's input (0: the model's)")
+    parser.flag("file_type", default="image", choices=("image",), help="what the list contains; only image")
     parser.flag("confidence_threshold", type=float, default=0.01, help="list detections of at least this score")
     parser.flag("out_file", help="write the list to this file")
     parser.flag("json", help="write the detections, with names, to this JSON file")
-    parser.flag("draw", help="folder to write pictures with boxes to")
-    parser.flag("draw_threshold", type=float, default=0.6, help="draw boxes of a score over this")
+    parser.flag("draw", help="directory for pictures with boxes")
+    parser.flag("draw_threshold", type=float, default=0.6, help="draw boxes with a score over this")
     parser.flag("batch_size", type=int, default=1, help="images to pass through the net at once")
     parser.flag("gpu", default="", help=GPU_HELP.replace("these GPUs", "this GPU"))
-    parser.flag("skip_broken", type=boolean, default=False, help="leave out files that are no images, with a warning")
+    parser.flag("skip_broken", type=boolean, default=False, help="skip files that are not images, with a warning")
     parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
     flags = parser.parse_args(argv)
     use_acceleration(flags.precision)
-    os.environ.setdefault("GLOG_minloglevel", "1")  # the net's description would bury the detections
+    os.environ.setdefault("GLOG_minloglevel", "1")  # hide the net's description, which is long
     files = [f for f in (flags.model_def, flags.model_weights) if f] + flags.files
     files += [flags.image_file] if flags.image_file else []
     if len(files) < 3:
@@ -68,7 +68,7 @@ def _main(argv: Sequence[str]) -> None:
     if flags.mean_file and flags.mean_value:
         parser.error("Cannot specify mean_file and mean_value at the same time")
     if flags.batch_size < 1:
-        parser.error(f"-batch_size is {flags.batch_size}; it takes 1 or more")
+        parser.error(f"-batch_size is {flags.batch_size}; it must be at least 1")
     model, weights, images = files[0], files[1], find_images(files[2:])
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
     mean = channel_means(flags.mean_value or "104,117,123")
@@ -119,7 +119,7 @@ def _write(path: str, text: str) -> None:
 
 
 class _Pictures:
-    """Pictures with boxes, one an image, in one folder."""
+    """Pictures with boxes, one per image, in one directory."""
 
     def __init__(self, folder: str, threshold: float) -> None:
         self.folder, self.threshold, self.boxes = Path(folder), threshold, 0
@@ -127,13 +127,13 @@ class _Pictures:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CaffeError(f"cannot make the folder '{folder}': {error.strerror}") from None
+            raise CaffeError(f"cannot create the directory '{folder}': {error.strerror}") from None
 
     def write(self, path: Path, image: Image, detections: Sequence[Detection]) -> None:
         chosen = [d for d in detections if d.score > self.threshold]
         self.boxes += len(chosen)
         name, number = f"{path.stem}.png", 1
-        while name in self._names:  # images of one name from several folders
+        while name in self._names:  # images with the same name from several directories
             number += 1
             name = f"{path.stem}_{number}.png"
         self._names.add(name)
@@ -142,7 +142,7 @@ class _Pictures:
 
 
 def write_picture(path: Path, image: Image) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG, complete or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 

@@ -24,8 +24,8 @@ EXAMPLES = """\
 examples:
   caffe test -model test.prototxt -weights x_iter_120000.caffemodel -iterations 619 -gpu 0
 
-Every output of the net is averaged over the iterations. Of a DetectionEvaluate layer's output the mean average precision
-is given instead; choose -iterations so that iterations x batch_size is the number of test images.
+Every output of the net is averaged over the iterations. For a DetectionEvaluate layer's output the result is the mean
+average precision. Choose -iterations so that iterations x batch_size is the number of test images.
 """
 
 
@@ -35,8 +35,8 @@ def parser() -> FlagParser:
     p.flag("model", default="", help="the net's prototxt")
     p.flag("weights", default="", help="trained weights (.caffemodel), separated by ','")
     p.flag("iterations", default=50, type=int, help="the number of batches to run")
-    p.flag("gpu", default="", help="run on this GPU; left out: the CPU")
-    p.flag("ap_version", default="Integral", help="how average precision is taken: 11point, MaxIntegral or Integral")
+    p.flag("gpu", default="", help="run on this GPU; default: the CPU")
+    p.flag("ap_version", default="Integral", help="how average precision is computed: 11point, MaxIntegral or Integral")
     add_net_state(p)
     add_acceleration(p)
     accept_unused(p)

@@ -17,7 +17,7 @@ examples:
   caffe time -model deploy.prototxt -phase TEST -gpu 0
   caffe time -model train.prototxt -iterations 10
 
-Layers are run one by one, each waited for, so their sum is more than a training step takes, where the device works ahead.
+Each layer is run and waited for, so the sum is more than the time of a training step, in which the device works ahead.
 """
 
 
@@ -25,10 +25,10 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe time", description="Benchmark model execution time.", epilog=EXAMPLES)
     p.flag("model", default="", help="the net's prototxt")
-    p.flag("weights", default="", help="weights to time with (detection layers depend on them); left out: the fillers'")
+    p.flag("weights", default="", help="weights to time with (detection layers depend on them); default: the fillers'")
     p.flag("phase", default="TRAIN", help="TRAIN or TEST")
     p.flag("iterations", default=50, type=int, help="the number of iterations to run")
-    p.flag("gpu", default="", help="run on this GPU; left out: the CPU")
+    p.flag("gpu", default="", help="run on this GPU; default: the CPU")
     add_net_state(p)
     accept_unused(p)
     return p

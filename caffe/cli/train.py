@@ -45,8 +45,13 @@ def parser() -> FlagParser:
     add_acceleration(p)
     p.flag("sigint_effect", default="stop", help="what Ctrl-C does: snapshot, stop (with a snapshot) or none")
     p.flag("sighup_effect", default="snapshot", help="what SIGHUP does: snapshot, stop or none")
-    p.flag("cpu_ranks", default=1, type=int, help="train with this many processes on the CPU, as with as many GPUs")
-    p.flag("rank_timeout", default=600.0, type=float, help="seconds after which a process that others wait for is dead")
+    p.flag("cpu_ranks", default=1, type=int, help="train with this many processes on the CPU, as on that many GPUs")
+    p.flag(
+        "rank_timeout",
+        default=600.0,
+        type=float,
+        help="seconds after which a process that does not answer counts as dead",
+    )
     p.flag(
         "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
     )
@@ -65,7 +70,7 @@ def _command(argv: Sequence[str]) -> int:
     _check(flags)
     param = _solver_parameter(flags)
     gpus = _gpus(flags, param)
-    # The rest needs PyTorch's distributed part, which takes a while to import.
+    # The rest needs torch.distributed, which takes a while to import.
     from caffe.solver import launch, ranks
 
     ranks_wanted = max(len(gpus), flags.cpu_ranks)
@@ -78,12 +83,14 @@ def _command(argv: Sequence[str]) -> int:
 
 
 def _one_of_several(flags: argparse.Namespace, param: Any, gpus: list[int]) -> int:
-    """Trains as one rank. What ends it is reported by the launcher, if that is ours."""
+    """Trains as one rank. Our launcher, if it started this process, reports the error."""
     from caffe.solver import ranks
 
     local = ranks.local_rank()
     if gpus and local >= len(gpus):
-        raise CaffeError(f"process {local} of this machine has no GPU: -gpu names {len(gpus)}; start as many processes")
+        raise CaffeError(
+            f"process {local} of this machine has no GPU: -gpu names {len(gpus)}; start that many processes"
+        )
     devices.use(gpus[local] if gpus else None)
     try:
         with ranks.joined(bool(gpus), flags.rank_timeout) as exchange:
@@ -106,7 +113,7 @@ def _check(flags: argparse.Namespace) -> None:
         raise CaffeError(f"-cpu_ranks is {flags.cpu_ranks}; it must be at least 1")
     if flags.cpu_ranks > 1 and flags.gpu:
         raise CaffeError("give -gpu or -cpu_ranks, not both")
-    if os.environ.get("RANK", "0") == "0":  # of several machines only the first need have them
+    if os.environ.get("RANK", "0") == "0":  # with several machines, only the first one needs them
         if flags.snapshot:
             check_is_solver_state(flags.snapshot)
         weight_files(flags.weights)
@@ -132,8 +139,8 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
     if flags.gpu or flags.cpu_ranks > 1 or param.solver_mode == caffe_pb2.SolverParameter.CPU:
         return devices.parse_gpus(flags.gpu)
     if not torch.cuda.is_available():
-        # GPU is also what solver_mode means when it is left out.
-        log.warning(log.here(), "The solver asks for a GPU and there is none here: training on the CPU instead.")
+        # GPU is also the default of solver_mode.
+        log.warning(log.here(), "The solver asks for a GPU, but there is none: training on the CPU instead.")
         return []
     return devices.parse_gpus(str(param.device_id))
 
@@ -201,7 +208,7 @@ def _first_sentence(error: BaseException) -> str:
 def _smaller_batch(param: Any) -> str:
     return (
         f"Halve batch_size in the training net and set iter_size: {param.iter_size * 2} in the solver; "
-        "the gradients stay those of the same effective batch"
+        "the effective batch stays the same"
     )
 
 

@@ -1,4 +1,4 @@
-"""upgrade_net_proto_binary: weights of an older format into a .caffemodel of today's."""
+"""upgrade_net_proto_binary: rewrites weights of an older format in the current one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from caffe.proto.binary import read_binary, write_binary
 from caffe.proto.upgrade import net_needs_upgrade, upgrade_net
 
 _DESCRIPTION = """\
-Rewrites a .caffemodel in today's format: V0 and V1 layers become `layer`, with the weights as they are. Every
-command upgrades what it reads, so this only spares the messages. The file is held in memory several times over."""
+Rewrites a .caffemodel in the current format: V0 and V1 layers become `layer`, with the same weights. Every command
+upgrades what it reads, so this only avoids the messages. It needs memory for several copies of the file."""
 
 _EXAMPLE = """example:
   upgrade_net_proto_binary bvlc_2013.caffemodel bvlc.caffemodel"""
@@ -22,7 +22,7 @@ _EXAMPLE = """example:
 def _command(argv: Sequence[str]) -> int:
     parser = FlagParser("upgrade_net_proto_binary", description=_DESCRIPTION, epilog=_EXAMPLE)
     parser.add_argument("net_proto_file_in", help="the .caffemodel")
-    parser.add_argument("net_proto_file_out", help="where the upgraded one goes; may be the same file")
+    parser.add_argument("net_proto_file_out", help="the upgraded file; may be the same")
     flags = parser.parse_args(argv)
     net = read_binary(flags.net_proto_file_in, caffe_pb2.NetParameter())
     whole = True

@@ -1,4 +1,4 @@
-"""upgrade_net_proto_text: a net's prototxt of an older format into one of today's."""
+"""upgrade_net_proto_text: rewrites a net's prototxt of an older format in the current one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from caffe.proto.text import read_text, write_text
 from caffe.proto.upgrade import net_needs_upgrade, upgrade_net
 
 _DESCRIPTION = """\
-Rewrites a net's prototxt in today's format: V0 and V1 layers (`layers { type: CONVOLUTION }`), `input_dim` and the
+Rewrites a net's prototxt in the current format: V0 and V1 layers (`layers { type: CONVOLUTION }`), `input_dim` and the
 other input fields, transformations inside data_param, BatchNorm with three `param`. Every command upgrades what it
-reads, so this only spares the messages. Comments and layout of the file are not kept."""
+reads, so this only avoids the messages. The file's comments and layout are not kept."""
 
 _EXAMPLE = """example:
   upgrade_net_proto_text old/train_val.prototxt train_val.prototxt"""
@@ -23,7 +23,7 @@ _EXAMPLE = """example:
 def _command(argv: Sequence[str]) -> int:
     parser = FlagParser("upgrade_net_proto_text", description=_DESCRIPTION, epilog=_EXAMPLE)
     parser.add_argument("net_proto_file_in", help="the net's prototxt")
-    parser.add_argument("net_proto_file_out", help="where the upgraded one goes; may be the same file")
+    parser.add_argument("net_proto_file_out", help="the upgraded file; may be the same")
     flags = parser.parse_args(argv)
     net = read_text(flags.net_proto_file_in, caffe_pb2.NetParameter())
     whole = True

@@ -1,4 +1,4 @@
-"""upgrade_solver_proto_text: a solver's prototxt of an older format into one of today's."""
+"""upgrade_solver_proto_text: rewrites a solver's prototxt of an older format in the current one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from caffe.proto.text import read_text, write_text
 from caffe.proto.upgrade import upgrade_solver
 
 _DESCRIPTION = """\
-Rewrites a solver's prototxt in today's format: the enum `solver_type: ADAM` becomes `type: "Adam"`. Every
-command upgrades what it reads, so this only spares the messages. Comments and layout of the file are not kept."""
+Rewrites a solver's prototxt in the current format: the enum `solver_type: ADAM` becomes `type: "Adam"`. Every
+command upgrades what it reads, so this only avoids the messages. The file's comments and layout are not kept."""
 
 _EXAMPLE = """example:
   upgrade_solver_proto_text old/solver.prototxt solver.prototxt"""
@@ -22,7 +22,7 @@ _EXAMPLE = """example:
 def _command(argv: Sequence[str]) -> int:
     parser = FlagParser("upgrade_solver_proto_text", description=_DESCRIPTION, epilog=_EXAMPLE)
     parser.add_argument("solver_proto_file_in", help="the solver's prototxt")
-    parser.add_argument("solver_proto_file_out", help="where the upgraded one goes; may be the same file")
+    parser.add_argument("solver_proto_file_out", help="the upgraded file; may be the same")
     flags = parser.parse_args(argv)
     solver = read_text(flags.solver_proto_file_in, caffe_pb2.SolverParameter())
     if not upgrade_solver(solver, flags.solver_proto_file_in):

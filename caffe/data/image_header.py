@@ -1,7 +1,7 @@
-"""What an encoded image's header says, looked at before a decoder believes it.
+"""What an encoded image's header claims, checked before a decoder trusts it.
 
-A few bytes can claim an image of gigabytes, or a chunk of one, and decoders allocate first. PNG and JPEG, which records
-are made of, are checked here; other formats are left to OpenCV's own limit.
+A few bytes can claim an image of gigabytes, or a chunk of one, and decoders allocate first. PNG and JPEG, the usual
+formats of records, are checked here; other formats are left to OpenCV's own limit.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import struct
 
 MAX_PIXELS = 1 << 26
-"""The largest image that is decoded: 67 million pixels, 200 MB as colours."""
+"""The largest image that is decoded: 67 million pixels, 200 MB in color."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: JPEG's frame headers: start-of-frame markers, without the four codes among them that mean something else
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: JPEG's markers that stand alone
+#: JPEG's markers without a length
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}
 
 
 def is_believable(data: bytes) -> bool:
-    """Whether an encoded image claims no more than MAX_PIXELS, and, if a PNG, no chunk longer than the data."""
+    """Whether an encoded image claims at most MAX_PIXELS and, if it is a PNG, no chunk longer than the data."""
     if data.startswith(_PNG):
         return _png(data)
     if data.startswith(b"\xff\xd8"):
@@ -48,7 +48,7 @@ def _jpeg(data: bytes) -> bool:
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            # Decoders look for the next marker; so does this.
+            # Decoders search for the next marker; so does this.
             position = data.find(b"\xff", position)
             if position < 0:
                 return True

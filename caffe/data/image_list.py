@@ -1,4 +1,4 @@
-"""List files: an image a line, with its label or its annotation file."""
+"""List files: one image per line, with its label or its annotation file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from caffe.errors import DataError, shown
 
 T = TypeVar("T")
 
-#: how many faults are shown before the rest is only counted
+#: how many faults are shown; the rest are only counted
 SHOWN_FAULTS = 50
 
 
@@ -23,9 +23,9 @@ def read_lines(path: str | Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"cannot read list '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"list '{path}' is no text file") from None
+        raise DataError(f"list '{path}' is not a text file") from None
     if "\0" in text:
-        raise DataError(f"list '{path}' is no text file")
+        raise DataError(f"list '{path}' is not a text file")
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f"list '{path}' is empty")
@@ -47,7 +47,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
 
 
 def read_labels(path: str | Path) -> list[tuple[str, int]]:
-    """Lines of an image and its integer label, parted by the last space; the image's path may have spaces."""
+    """Lines of an image and its integer label, separated by the last space; the image's path may have spaces."""
     pairs, faults = [], []
     for number, line in read_lines(path):
         image, _, label = line.rpartition(" ")
@@ -64,7 +64,7 @@ def read_labels(path: str | Path) -> list[tuple[str, int]]:
 
 
 def shuffled(items: Sequence[T], seed: int) -> list[T]:
-    """The items in an order drawn from `seed`."""
+    """The items in a random order from `seed`."""
     order = np.random.default_rng(seed).permutation(len(items))
     return [items[i] for i in order]
 

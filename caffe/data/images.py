@@ -1,4 +1,4 @@
-"""Images on disk and in records: reading, decoding, and the Datum that stands for one."""
+"""Images on disk and in records: reading, decoding, and their Datum."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from caffe.proto import caffe_pb2
 #: H×W×C, uint8, channels in the order blue, green, red
 Image = NDArray[Any]
 
-#: Boxes are annotated on the stored pixels, so a camera's orientation tag must not turn the image.
+#: Boxes are annotated on the stored pixels, so a camera's orientation tag must not rotate the image.
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def deep(image: Any) -> Image:
-    """OpenCV drops the axis of a single channel."""
+    """The image H×W×C; OpenCV drops the axis of a single channel."""
     result: Image = image if image.ndim == 3 else image[:, :, None]
     return result
 
 
 def fill(height: int, width: int, ground: tuple[int, ...]) -> Image:
-    """An image of one colour."""
+    """An image of one color."""
     return np.broadcast_to(np.array(ground, np.uint8), (height, width, len(ground))).copy()
 
 
 def decode(data: bytes, flags: int) -> Image | None:
-    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None where `data` is no image that OpenCV knows."""
+    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows."""
     if not data or not is_believable(data):
         return None
     try:
@@ -47,9 +47,9 @@ def decode(data: bytes, flags: int) -> Image | None:
 
 
 def decode_datum(datum: Any, where: str, *, force_color: bool = False, force_gray: bool = False) -> NDArray[Any]:
-    """The image of a Datum as H×W×C, uint8 (float32 where the Datum holds float_data).
+    """The image of a Datum as H×W×C, uint8 (float32 if the Datum holds float_data).
 
-    Encoded images come with as many channels as the record says (3: colour, 1: gray), as they are if it does not say.
+    Encoded images come with as many channels as the record says (3: color, 1: gray), or unchanged if it does not say.
     `where` names the record in messages.
     """
     if not datum.encoded:
@@ -62,9 +62,9 @@ def decode_datum(datum: Any, where: str, *, force_color: bool = False, force_gra
         flags = cv2.IMREAD_UNCHANGED
     image = decode(datum.data, flags)
     if image is None:
-        raise DataError(f"{where}: cannot decode the image ({len(datum.data):,} bytes). It is damaged or no image")
+        raise DataError(f"{where}: cannot decode the image ({len(datum.data):,} bytes). It is damaged or not an image")
     if image.dtype != np.uint8:
-        raise DataError(f"{where}: the image has {image.dtype.itemsize * 8} bits a channel; Caffe takes 8")
+        raise DataError(f"{where}: the image has {image.dtype.itemsize * 8} bits per channel; Caffe reads 8")
     return image
 
 
@@ -84,13 +84,13 @@ class ImageFormat:
     """How images go into records: the flags that convert_annoset and convert_imageset share."""
 
     gray: bool = False
-    #: smaller side at least, larger side at most; 0: as it is
+    #: minimum of the smaller side, maximum of the larger; 0: no limit
     min_dim: int = 0
     max_dim: int = 0
-    #: both over 0: images are warped to this size
+    #: if both are over 0, images are warped to this size
     resize_height: int = 0
     resize_width: int = 0
-    #: keep images compressed; encode_type (jpg, png, …) chooses how, else the file's own format stays
+    #: keep images compressed; encode_type (jpg, png, …) chooses the format, else the file's own is kept
     encoded: bool = False
     encode_type: str = ""
 
@@ -100,7 +100,7 @@ class ImageFormat:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes; DataError where it cannot be read."""
+    """A file's bytes; raises DataError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -108,11 +108,11 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_image(path: str | Path, image_format: ImageFormat) -> tuple[bytes, Image]:
-    """A file's bytes and its image, resized as the format says; DataError where it cannot be read."""
+    """A file's bytes and its image, resized as the format says; raises DataError if it cannot be read."""
     data = read_bytes(path)
     image = decode(data, _GRAY if image_format.gray else _COLOR)
     if image is None:
-        raise DataError(f"cannot decode the image ({len(data):,} bytes): it is damaged or no image")
+        raise DataError(f"cannot decode the image ({len(data):,} bytes): it is damaged or not an image")
     return data, _resize(image, image_format)
 
 
@@ -142,7 +142,7 @@ def encoding_of(path: str | Path, wanted: ImageFormat) -> str:
 
 
 def copies_file(path: str | Path, wanted: ImageFormat) -> bool:
-    """Whether a file goes into its record byte by byte: it needs neither resizing nor another format."""
+    """Whether a file goes into its record byte by byte: it needs no resizing and no other format."""
     encoding, suffix = encoding_of(path, wanted), Path(path).suffix.lower().lstrip(".")
     return bool(encoding) and not wanted.resizes and (suffix == encoding or (suffix, encoding) == ("jpeg", "jpg"))
 
@@ -150,7 +150,7 @@ def copies_file(path: str | Path, wanted: ImageFormat) -> bool:
 def to_datum(
     path: str | Path, data: bytes, image: Image | None, size: tuple[int, int, int], wanted: ImageFormat, label: int
 ) -> Any:
-    """The Datum of an image of `size` (height, width, channels): `data`, the file's bytes, where `copies_file`, else
+    """The Datum of an image of `size` (height, width, channels): `data`, the file's bytes, if `copies_file`, else
     `image`, encoded or as raw pixels by channel."""
     height, width, channels = size
     datum = caffe_pb2.Datum(channels=channels, height=height, width=width, label=label)

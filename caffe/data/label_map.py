@@ -26,7 +26,7 @@ class LabelMapItem:
 
 
 class LabelMap:
-    """The classes of a data set (Caffe's LabelMap message), background included where the file lists it."""
+    """The classes of a data set (Caffe's LabelMap message), background included if the file lists it."""
 
     def __init__(self, items: Iterable[LabelMapItem], where: str = "label map") -> None:
         self.items = tuple(sorted(items, key=lambda item: item.label))
@@ -36,9 +36,10 @@ class LabelMap:
 
     @classmethod
     def read(cls, path: str | Path, *, strict: bool = True) -> LabelMap:
-        """Reads a LabelMap prototxt; DataError where it is no label map, or names a class or (if strict) a label twice.
+        """Reads a LabelMap prototxt. Raises DataError if it is not one, or has a class or (if strict) a label twice.
 
-        A file that gives one name several labels is refused in any case, as it maps an annotation to no one label.
+        A file that gives several labels to one name is always refused, because an annotation would have no unique
+        label.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ class LabelMap:
                 'item { name: "cat" label: 1 display_name: "cat" }'
             ) from None
         except UnicodeDecodeError:
-            raise DataError(f"label map '{path}' is no text file") from None
+            raise DataError(f"label map '{path}' is not a text file") from None
         return cls.parse(text, str(path), strict=strict)
 
     @classmethod
@@ -74,7 +75,9 @@ class LabelMap:
                 raise DataError(f"label map '{where}': item {number} needs a name and a label")
             name, label = entry.name, entry.label
             if not 0 <= label <= _MAX_LABEL:
-                raise DataError(f"label map '{where}': label {label} of '{shown(name)}' is not in 0 to {_MAX_LABEL}")
+                raise DataError(
+                    f"label map '{where}': label {label} of '{shown(name)}' is not between 0 and {_MAX_LABEL}"
+                )
             if name in names and (strict or names[name] != label):
                 raise DataError(
                     f"label map '{where}': name '{shown(name)}' is given to label {names[name]} and {label}"
@@ -89,25 +92,25 @@ class LabelMap:
 
     @cached_property
     def num_classes(self) -> int:
-        """How many classes a net for it tells apart, background (label 0) included."""
+        """The number of classes of a net for this map, background (label 0) included."""
         return max(1, *(item.label + 1 for item in self.items))
 
     @cached_property
     def names(self) -> list[str]:
-        """The names in order of their labels, background included where the file lists it."""
+        """The names in order of their labels, background included if the file lists it."""
         return [item.name for item in self.items]
 
     def label_of(self, name: str) -> int | None:
-        """The label of a name in an annotation; None if the map doesn't know it."""
+        """The label of a name in an annotation; None if the map does not have it."""
         item = self._by_name.get(name)
         return None if item is None else item.label
 
     def name_of(self, label: int) -> str:
-        """The name of a label; DataError if the map doesn't have it."""
+        """The name of a label; raises DataError if the map does not have it."""
         return self._item(label).name
 
     def display_name_of(self, label: int) -> str:
-        """What to show people for a label; DataError if the map doesn't have it."""
+        """What to show for a label; raises DataError if the map does not have it."""
         return self._item(label).display_name
 
     def __contains__(self, label: int) -> bool:

@@ -1,7 +1,8 @@
 """LMDB databases of Datum and AnnotatedDatum records, read and written as Caffe does.
 
-Keys are `%08d_<image path of the list's line>`, so their order is the list's. LMDB wants an environment opened once in
-a process and never carried through a fork; `_Environment` sees to both, for several layers may read one database.
+Keys are `%08d_<image path of the list's line>`, so their order is the list's. LMDB requires that a
+process opens an environment once and never uses it across a fork. `_Environment` ensures both, because several layers
+may read one database.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class _Environment:
 
     def __init__(self, path: str) -> None:
         self.pid = os.getpid()
-        # lock=False: Caffe's databases are written once, and often lie on read-only storage.
+        # lock=False: Caffe's databases are written once, and often are on read-only storage.
         self.env: Any = lmdb.open(path, readonly=True, lock=False, create=False)
 
     @classmethod
     def of(cls, path: str) -> _Environment:
-        """The environment of `path` in this process; one inherited through a fork is closed and opened anew."""
+        """The environment of `path` in this process; one inherited through a fork is closed and opened again."""
         file = os.stat(os.path.join(path, "data.mdb"))
         key = (file.st_dev, file.st_ino)
         environment = _opened.get(key)
@@ -59,7 +60,7 @@ class LmdbSource:
     """The records of a database in key order. `len()`, `key(i)`, `value(i)`."""
 
     def __init__(self, path: str | Path) -> None:
-        """Opens the database and lists its keys; DataError if there is none, it is empty or no LMDB."""
+        """Opens the database and lists its keys; raises DataError if it is missing, empty or not an LMDB."""
         self.path = str(path)
         self._env: _Environment | None = None
         data = Path(path) / "data.mdb"
@@ -69,9 +70,9 @@ class LmdbSource:
             entries = list(Path(path).iterdir()) if Path(path).is_dir() else []
             if any(entry.name == "CURRENT" or entry.suffix in (".ldb", ".sst") for entry in entries):
                 raise DataError(
-                    f"'{path}' is a LevelDB; this build reads LMDB. Build the database again with -backend=lmdb"
+                    f"'{path}' is a LevelDB; this project reads LMDB. Build the database again with -backend=lmdb"
                 )
-            raise DataError(f"'{path}' is no LMDB: it has no data.mdb")
+            raise DataError(f"'{path}' is not an LMDB: it has no data.mdb")
         self._keys = self._read_keys()
         if not self._keys:
             raise DataError(f"database '{path}' is empty: no image was converted into it")
@@ -105,7 +106,7 @@ class LmdbSource:
         return self._env.env
 
     def _broken(self, error: Exception) -> DataError:
-        return DataError(f"cannot read database '{self.path}': {error}. It is damaged or no LMDB")
+        return DataError(f"cannot read database '{self.path}': {error}. It is damaged or not an LMDB")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -122,7 +123,9 @@ class LmdbSource:
         except lmdb.Error as error:
             raise DataError(f"database '{self.path}', record '{self.key(index)}': {error}") from None
         if value is None:
-            raise DataError(f"database '{self.path}': record '{self.key(index)}' vanished while it was read")
+            raise DataError(
+                f"database '{self.path}': record '{self.key(index)}' disappeared while the database was read"
+            )
         return bytes(value)
 
     def datum(self, index: int) -> Any:
@@ -167,25 +170,25 @@ class LmdbSource:
             raise
         except Exception as error:  # DecodeError's module depends on protobuf's runtime
             name = message_class.DESCRIPTOR.name
-            raise DataError(f"{self.where(index)} is no {name}: {error}") from None
+            raise DataError(f"{self.where(index)} is not a valid {name}: {error}") from None
         return message
 
     def close(self) -> None:
-        """Lets go of the environment; the database is closed when its last reader does."""
+        """Releases the environment; the database is closed when its last reader does so."""
         self._env = None
 
 
 class LmdbWriter:
-    """Writes a database beside its final place and moves it there once whole.
+    """Writes a database under a temporary name and moves it into place when it is complete.
 
     Use as a context manager: leaving it without an error puts the database in place, an error removes what was written.
     """
 
     def __init__(self, path: str | Path, *, replace: bool = False) -> None:
-        """DataError if `path` exists and `replace` is false."""
+        """Raises DataError if `path` exists and `replace` is false."""
         self.path = Path(path)
         if self.path.exists() and not replace:
-            raise DataError(f"'{path}' exists already; -redo builds it again in its place")
+            raise DataError(f"'{path}' already exists; -redo replaces it")
         self._temporary = self.path.with_name(f".{self.path.name}.writing-{os.getpid()}")
 
     def __enter__(self) -> LmdbWriter:
@@ -193,7 +196,7 @@ class LmdbWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
-            # sync=False: one sync at the end serves, since an unfinished database is thrown away anyway
+            # sync=False: one sync at the end is enough, because an unfinished database is removed anyway
             self._env = lmdb.open(str(self._temporary), map_size=_MAP_SIZE, sync=False, metasync=False)
             self._transaction = self._env.begin(write=True)
         except (OSError, lmdb.Error) as error:
@@ -206,7 +209,7 @@ class LmdbWriter:
         """Adds a record; keys must come in order."""
         try:
             if not self._transaction.put(key, value, append=True):
-                raise DataError(f"'{self.path}': record '{_show(key)}' would come twice or out of order")
+                raise DataError(f"'{self.path}': record '{_show(key)}' is repeated or out of order")
             self._pending += 1
             if self._pending == _COMMIT_EVERY:
                 self._transaction.commit()
@@ -216,13 +219,13 @@ class LmdbWriter:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> DataError:
-        # LMDB calls a write that the disk cuts short an input/output error
+        # LMDB reports a write that the disk cuts short as an input/output error
         words = ("No space", "MDB_MAP_FULL", "File too large", "Disk quota", "Input/output error")
         if any(word in str(error) for word in words) or getattr(error, "errno", None) == errno.ENOSPC:
             free = shutil.disk_usage(self.path.parent).free
             return DataError(
                 f"no space left for '{self.path}', or a failing disk ({free / 1e6:,.0f} MB free there). Nothing was "
-                "kept; free some space or name another folder"
+                "kept; free some space or choose another directory"
             )
         return DataError(f"cannot write '{self.path}': {error}")
 
@@ -242,7 +245,7 @@ class LmdbWriter:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _put_in_place(self) -> None:
-        """A folder can't replace a full one in one step, so the old one steps aside first and comes back on failure."""
+        """A directory cannot replace another in one step: the old one is renamed first, and renamed back on failure."""
         if not self.path.exists():
             os.rename(self._temporary, self.path)
             return

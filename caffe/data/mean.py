@@ -23,14 +23,14 @@ def read_mean_file(path: str | Path) -> NDArray[np.float32]:
     try:
         blob.ParseFromString(data)
     except Exception as error:  # DecodeError's module depends on protobuf's runtime
-        raise DataError(f"mean_file '{path}' is no BlobProto: {error}") from None
+        raise DataError(f"mean_file '{path}' is not a BlobProto: {error}") from None
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
     values = np.array(blob.data if blob.data else blob.double_data, np.float32)
     while len(shape) > 3 and shape[0] == 1:
         shape = shape[1:]
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != values.size:
         shown = " × ".join(map(str, shape))
-        raise DataError(f"mean_file '{path}' holds no image: {values.size:,} values, shape {shown}")
+        raise DataError(f"mean_file '{path}' does not hold an image: {values.size:,} values, shape {shown}")
     return values.reshape(shape)
 
 
@@ -38,7 +38,7 @@ class Mean:
     """What a TransformationParameter subtracts."""
 
     def __init__(self, param: Any, where: str) -> None:
-        """NetError, beginning with `where`, if both a file and values are given."""
+        """Raises NetError, beginning with `where`, if both a file and values are given."""
         self.values = np.array(param.mean_value, np.float32)
         self.file = param.mean_file if param.HasField("mean_file") else ""
         if self.file and self.values.size:
@@ -49,14 +49,14 @@ class Mean:
             raise DataError(f"{where}: {error}") from None
 
     def check_channels(self, channels: int, where: str) -> None:
-        """DataError, beginning with `where`, for images of another number of channels."""
+        """Raises DataError, beginning with `where`, for images with another number of channels."""
         if self.values.size not in (0, 1, channels):
             raise DataError(
-                f"{where}: {self.values.size} mean_value entries for images of {channels} channels; give 1 or {channels}"
+                f"{where}: {self.values.size} mean_value for images of {channels} channels; give 1 or {channels}"
             )
         if self.image is not None and self.image.shape[0] != channels:
             raise DataError(
-                f"{where}: mean_file '{self.file}' has {self.image.shape[0]} channels, the images have {channels}"
+                f"{where}: mean_file '{self.file}' has {self.image.shape[0]} channels, but the images have {channels}"
             )
 
     def of_crop(self, size: tuple[int, int], top: int, left: int, crop: tuple[int, int], where: str) -> Any:
@@ -71,10 +71,10 @@ class Mean:
         if self.image.shape[1:] == crop:
             return self.image
         have, want = (f"{width} × {height}" for height, width in (self.image.shape[1:], size))
-        raise DataError(f"{where}: mean_file '{self.file}' is {have}, the image is {want} (width × height)")
+        raise DataError(f"{where}: mean_file '{self.file}' is {have}, but the image is {want} (width × height)")
 
     def ground(self, channels: int) -> tuple[int, ...]:
-        """The colour of the canvas that expansion puts images on."""
+        """The color of the canvas that expansion puts images on."""
         values = self.image.mean(axis=(1, 2)) if self.image is not None else self.values
         if not values.size:
             return (0,) * channels

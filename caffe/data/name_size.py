@@ -1,6 +1,6 @@
 """`test_name_size.txt`: the name, height and width of each image of a test set, in the order in which it is read.
 
-get_image_size writes the list; result files are scaled with it, and its names are their image ids.
+get_image_size writes the list. Result files are scaled with it, and its names are their image ids.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NameSize:
 
 
 def read_name_sizes(path: str | Path) -> list[NameSize]:
-    """Reads such a list. Raises DataError for a file or a line that is not one, with the line's number."""
+    """Reads such a list. Raises DataError, with the line's number, for anything else."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -55,7 +55,7 @@ def read_name_sizes(path: str | Path) -> list[NameSize]:
 
 
 def image_size(path: str) -> tuple[int, int] | str:
-    """(height, width) of an image file, or what is wrong with it."""
+    """(height, width) of an image file, or an error message."""
     try:
         _, image = read_image(path, ImageFormat())
     except DataError as error:
@@ -66,9 +66,9 @@ def image_size(path: str) -> tuple[int, int] | str:
 def write_name_sizes(
     root: str, images: Sequence[str], output: str | Path, ids: Mapping[str, int] | None = None
 ) -> None:
-    """Writes a line `name height width` for each image below `root`, the name being the file's without its extension.
+    """Writes a line `name height width` for each image below `root`; the name is the file's without its extension.
 
-    `ids` gives names the numbers to write in their place (COCO, ILSVRC).
+    `ids` maps names to the numbers to write instead (COCO, ILSVRC).
     """
     found = list(spread(image_size, [(os.path.join(root, image),) for image in images], "measuring"))
     faults = [size for size in found if isinstance(size, str)]
@@ -84,7 +84,7 @@ def write_name_sizes(
 
 
 def read_ids(path: str) -> dict[str, int]:
-    """Lines of a name and its id."""
+    """Reads lines of a name and its id."""
     ids: dict[str, int] = {}
     faults = []
     for number, line in read_lines(path):
@@ -92,7 +92,7 @@ def read_ids(path: str) -> dict[str, int]:
         if len(words) != 2 or not words[1].isdigit():
             faults.append(f"{path}:{number}: expected 'name id', found '{line[:80]}'")
         elif words[0] in ids:
-            faults.append(f"{path}:{number}: name '{words[0]}' comes twice")
+            faults.append(f"{path}:{number}: name '{words[0]}' is repeated")
         else:
             ids[words[0]] = int(words[1])
     raise_faults(faults, f"'{path}'")

@@ -1,4 +1,4 @@
-"""Detections drawn on images, a colour a class."""
+"""Detections drawn on images, one color per class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 @dataclass(frozen=True)
 class Box:
-    """A box to draw: corners in pixels, and what to write beside it."""
+    """A box to draw: corners in pixels, and its caption."""
 
     label: int
     text: str
@@ -31,7 +31,7 @@ class Box:
 
 
 def class_color(label: int) -> Color:
-    """The colour of a class, BGR. Hues a golden section apart: any few classes in a row are told apart easily."""
+    """The color of a class, BGR. Hues are a golden section apart, so that consecutive classes differ clearly."""
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.85, 1.0 if label % 2 else 0.85)
     return round(blue * 255), round(green * 255), round(red * 255)
 
@@ -58,7 +58,7 @@ def _limit(value: float, size: int) -> float:
 
 
 def _draw_tag(canvas: Image, text: str, left: int, top: int, color: Color) -> None:
-    """The text on a patch of the box's colour above its corner, inside the image."""
+    """The text on a patch of the box's color above its corner, inside the image."""
     if not text:
         return
     height, width = canvas.shape[:2]

@@ -23,7 +23,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class CocoScore:
-    """`measures`: the twelve by name, 0 to 1, −1 where there is nothing to find. `classes`: AP and AP 0.50 by name."""
+    """`measures`: the twelve by name, 0 to 1, −1 if there is nothing to find. `classes`: AP and AP 0.50 by name."""
 
     measures: dict[str, float]
     classes: dict[str, tuple[float, float]]
@@ -32,25 +32,25 @@ class CocoScore:
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """A JSON file; DataError where it is none."""
+    """Reads a JSON file; raises DataError if it is not one."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
         raise DataError(f"cannot read {what} '{path}': {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{what} '{path}' is no JSON: {error}") from None
+        raise DataError(f"{what} '{path}' is not JSON: {error}") from None
 
 
 def read_results(path: str | Path, dataset: Any) -> list[dict[str, Any]]:
     """The detections that DetectionOutput (or another detector) wrote, with the ids of the data set.
 
-    Images may be named by id or by file name, with or without its ending; classes by id or by name. DataError names what
-    the data set does not have.
+    Images may be named by id or by file name, with or without its extension; classes by id or by name. A DataError
+    names what the data set does not have.
     """
     entries = read_json(path, "results file")
     if not isinstance(entries, list):
-        raise DataError(f"results file '{path}' is no list of detections")
+        raise DataError(f"results file '{path}' is not a list of detections")
     images: dict[Any, int] = {image["id"]: image["id"] for image in dataset["images"]}
     for image in dataset["images"]:
         name = str(image.get("file_name", ""))
@@ -62,7 +62,7 @@ def read_results(path: str | Path, dataset: Any) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries):
         where = f"results file '{path}', detection {number}"
         if not isinstance(entry, dict):
-            raise DataError(f"{where} is no JSON object")
+            raise DataError(f"{where} is not a JSON object")
         image, category = _look_up(images, entry.get("image_id")), _look_up(categories, entry.get("category_id"))
         if image is None:
             raise DataError(
@@ -91,7 +91,7 @@ def _look_up(table: dict[Any, int], key: object) -> int | None:
 def evaluate(results: str | Path, annotations: str | Path, image_ids: Sequence[int] | None = None) -> CocoScore:
     """Scores a results file against an instances file; `image_ids`: on these images alone (None: on all).
 
-    Raises DataError for files that are none of COCO's or do not belong together.
+    Raises DataError for files that are not COCO's or do not belong together.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -99,7 +99,7 @@ def evaluate(results: str | Path, annotations: str | Path, image_ids: Sequence[i
     dataset = read_json(annotations, "annotation file")
     missing = [k for k in ("images", "annotations", "categories") if not isinstance(dataset, dict) or k not in dataset]
     if missing:
-        raise DataError(f"annotation file '{annotations}' is no COCO instances file: it has no '{missing[0]}'")
+        raise DataError(f"annotation file '{annotations}' is not a COCO instances file: it has no '{missing[0]}'")
     found = read_results(results, dataset)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         truth = COCO()
@@ -113,7 +113,7 @@ def evaluate(results: str | Path, annotations: str | Path, image_ids: Sequence[i
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # precision: IoU threshold × recall × class × area × detections an image
+    # precision: IoU threshold × recall × class × area × detections per image
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     names = {c["id"]: str(c["name"]) for c in dataset["categories"]}
     classes = {

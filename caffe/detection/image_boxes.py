@@ -1,4 +1,4 @@
-"""Boxes of the net's input as boxes of the image it was made from."""
+"""From boxes of the net's input to boxes of the original image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _FIT_SMALL_SIZE, _FIT_LARGE_SIZE_AND_PAD = _Mode.Value("FIT_SMALL_SIZE"), _Mode.
 def in_image(boxes: Floats, height: int, width: int, resize: Any | None = None) -> tuple[Floats, Floats]:
     """Boxes K×4 (corners in units of the net's input) in pixels of an image of `height` × `width`; and their areas, K.
 
-    Clipped to the image. `resize` is the ResizeParameter by which the input was made of the image; None stands for
-    warping. Areas count as Caffe counts them: both border pixels belong to a box, but not where FIT_SMALL_SIZE gives the
+    Clipped to the image. `resize` is the ResizeParameter that made the input from the image; None stands for
+    warping. Areas are computed as in Caffe: both border pixels belong to a box, except where FIT_SMALL_SIZE gives the
     scale. Raises NetError for a `resize` without height and width. (Caffe's OutputBBox, in its single precision.)
     """
     boxes = np.asarray(boxes, np.float32)
@@ -49,7 +49,7 @@ def _areas(boxes: Floats, border: int) -> Floats:
 
 
 def _without_padding(boxes: Floats, height: int, width: int, resize: Any) -> Floats:
-    """Boxes in units of the part of the input that the image fills; those wholly in the padding stay as they are."""
+    """Boxes in units of the part of the input that the image fills; those entirely in the padding are unchanged."""
     input_height, input_width = np.float32(resize.height), np.float32(resize.width)
     aspect = np.float32(width) / np.float32(height)
     left = top = np.float32(0)

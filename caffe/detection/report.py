@@ -1,4 +1,4 @@
-"""Scores as people read them: tables in plain text, precision-recall curves as pictures."""
+"""Scores for people to read: tables in plain text, precision-recall curves as pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from caffe.files import replacing
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> str:
-    """Columns aligned, the first to the left and the others to the right, under a line; `total` under another."""
+    """A table: first column left-aligned, the others right-aligned, a line under the head and one above `total`."""
     everything = [head, *rows, *([total] if total else [])]
     widths = [max(len(row[i]) for row in everything) for i in range(len(head))]
 
@@ -31,12 +31,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[st
 
 
 def percent(value: float) -> str:
-    """A share in percent with one decimal; a dash where there is none."""
+    """A share in percent with one decimal; a dash if there is none."""
     return "-" if math.isnan(value) or value < 0 else f"{100 * value:.1f}"
 
 
 def voc_table(scores: Sequence[ClassScore]) -> str:
-    """AP in percent by class, with how much there was to find and was found, and mAP."""
+    """AP in percent by class, with the numbers of objects and detections, and mAP."""
     rows = [
         [s.name, str(s.objects), str(s.detections), percent(float(s.recall[-1]) if len(s.recall) else 0.0),
          percent(s.average_precision)]
@@ -62,7 +62,7 @@ def size_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """A share in percent with its standard error; a dash where there is none."""
+    """A share in percent with its standard error; a dash if there is none."""
     return percent(value) if math.isnan(value) else f"{percent(value)} ± {percent(error)}"
 
 
@@ -108,7 +108,7 @@ def coco_table(score: CocoScore) -> str:
 
 
 def plot_curves(scores: Sequence[ClassScore], folder: str | Path) -> list[Path]:
-    """Draws precision over recall: a picture a class, and one with all. Returns their paths."""
+    """Draws precision over recall: one picture per class, and one with all classes. Returns their paths."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -27,18 +27,18 @@ class ResultRow(NamedTuple):
     image: str
     label: int
     score: float
-    #: xmin, ymin, width, height in pixels, to a hundredth
+    #: xmin, ymin, width, height in pixels, rounded to two decimals
     box: tuple[float, float, float, float]
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """xmin, ymin, xmax, ymax in whole pixels, as the VOC and ILSVRC files have them: each part truncated."""
+        """xmin, ymin, xmax, ymax in whole pixels, as in the VOC and ILSVRC files: each value truncated."""
         x, y, width, height = map(int, self.box)
         return x, y, x + width, y + height
 
 
 def wanted(param: Any) -> bool:
-    """Whether a SaveOutputParameter asks for files: it names a folder, a label map and a name size file."""
+    """Whether a SaveOutputParameter asks for files: it names a directory, a label map and a name size file."""
     if not param.output_directory:
         return False
     for field, line in (("label_map_file", 59), ("name_size_file", 77)):
@@ -49,7 +49,7 @@ def wanted(param: Any) -> bool:
 
 
 class _Progress:
-    """How far a round has come; apart from ResultFiles, so that the end of the process can look at it."""
+    """The progress of a round; separate from ResultFiles, so that it can be read when the process ends."""
 
     def __init__(self, total: int) -> None:
         self.images, self.total, self.rounds = 0, total, 0
@@ -66,16 +66,16 @@ class _Progress:
 class ResultFiles:
     """Collects the detections of a test set, image by image, and writes its files when the last image has passed.
 
-    Images are taken to come in the order of the name size file, again and again. Files of an earlier run are removed
-    when the first image comes: what is in the folder is whole and of this run. They are written under another name and
-    renamed.
+    Images are assumed to come in the order of the name size file, repeatedly. Files of an earlier run are removed when
+    the first image comes, and new ones are written under another name and renamed. So every file in the directory is
+    complete and from this run.
     """
 
     def __init__(self, param: Any, num_classes: int, background_label_id: int) -> None:
-        """`param`: SaveOutputParameter. Raises NetError or DataError where the files it names do not fit."""
+        """`param`: SaveOutputParameter. Raises NetError or DataError if the files that it names do not fit."""
         self.format = param.output_format or "VOC"
         if self.format not in FORMATS:
-            raise NetError(f"output_format '{param.output_format}' is none of {', '.join(FORMATS)}")
+            raise NetError(f"output_format '{param.output_format}' is unknown; known: {', '.join(FORMATS)}")
         self.prefix = param.output_name_prefix
         self.resize = param.resize_param if param.HasField("resize_param") else None
         self.folder = Path(param.output_directory)
@@ -86,7 +86,7 @@ class ResultFiles:
             raise NetError(
                 f"num_classes is {num_classes}, but label map '{param.label_map_file}' has labels "
                 f"{label_map.describe_labels()}: give num_classes: {label_map.num_classes} (and as many confidence "
-                "predictions a prior), or the label map of this net"
+                "predictions per prior), or the label map of this net"
             )
         self.names = {c: label_map.name_of(c) for c in self.labels}
         images = read_name_sizes(param.name_size_file)
@@ -94,7 +94,7 @@ class ResultFiles:
         if not 0 < total <= len(images):
             raise NetError(
                 f"num_test_image is {total}, but name_size_file '{param.name_size_file}' lists {len(images)} images: "
-                "leave num_test_image out, or make the list of the test set with get_image_size"
+                "leave num_test_image out, or make the list of this test set with get_image_size"
             )
         self.images = images[:total]
         self._list, self._whole_list = param.name_size_file, total == len(images)
@@ -107,7 +107,7 @@ class ResultFiles:
         weakref.finalize(self, self._progress.warn_if_unfinished, str(self.folder))
 
     def paths(self) -> list[Path]:
-        """The files of a round."""
+        """The paths of a round's files."""
         if self.format == "VOC":
             return [self._class_path(c) for c in self.labels]
         return [self.folder / f"{self.prefix}.{'json' if self.format == 'COCO' else 'txt'}"]
@@ -115,8 +115,9 @@ class ResultFiles:
     def check_records(self, keys: Sequence[str], where: str) -> None:
         """Raises NetError if the list is of another data set than the records, or in another order.
 
-        `keys`: of all records in order, as convert_annoset names them, `%08d_<image path>`. Names that the list has from
-        elsewhere (COCO's ids, ILSVRC's numbers) cannot be compared, only counted. `where`: who reads the records.
+        `keys`: of all records in order, as convert_annoset names them, `%08d_<image path>`. Names that come
+        from elsewhere (COCO's ids, ILSVRC's numbers) cannot be compared, only counted. `where`: the layer that reads
+        the records.
         """
         listed = f"name_size_file '{self._list}'"
         stems = [PurePosixPath(key.partition("_")[2]).stem for key in keys]
@@ -125,17 +126,17 @@ class ResultFiles:
                 if stem != image.name:
                     raise NetError(
                         f"image {place + 1} of {listed} is '{image.name}', but record {place + 1} of {where} is "
-                        f"'{keys[place]}': results would go to the wrong images. Make list and database of one image "
+                        f"'{keys[place]}': results would go to the wrong images. Make both from the same image "
                         "list, without shuffling"
                     )
         if len(keys) != len(self.images) and self._whole_list:
             raise NetError(
-                f"{listed} lists {len(self.images)} images, {where} has {len(keys)} records: make list and database of "
-                "one image list"
+                f"{listed} lists {len(self.images)} images, {where} has {len(keys)} records: make both from the same "
+                "image list"
             )
 
     def add(self, rows: NDArray[np.float32], num: int) -> None:
-        """Takes the detections of the next `num` images, K×7 as DetectionOutput gives them."""
+        """Takes the detections of the next `num` images, K×7 as DetectionOutput returns them."""
         for image in range(num):
             if self._progress.images == 0 and self._progress.rounds == 0:
                 for path in self.paths():

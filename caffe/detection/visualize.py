@@ -33,7 +33,7 @@ def images_of(data: NDArray[np.float32], mean: Mean, scale: float) -> NDArray[np
 class Visualizer:
     """Draws detections over `visualize_threshold` (0.6) on the images of each batch.
 
-    They are shown in a window where there is a screen, and become frames of the video `save_file` where that is given.
+    They are shown in a window if there is a screen, and become frames of the video `save_file` if that is given.
     """
 
     def __init__(self, param: Any, transform: Any) -> None:
@@ -45,7 +45,7 @@ class Visualizer:
         self.label_map = LabelMap.read(label_map_file) if label_map_file else None
         self.window = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
         if not self.window and not self.save_file:
-            log.warning(log.here(), "visualize: no screen to show detections on; give save_file a video.")
+            log.warning(log.here(), "visualize: there is no screen; set save_file to write a video.")
         self._video: Any = None
         self._last = time.perf_counter()
 

@@ -1,8 +1,8 @@
 """The PASCAL VOC development kit's detection score: result files against annotations.
 
-Boxes are in whole pixels, counted from 1, and hold both their border pixels. A detection is right if it overlaps an
-object of its class by 0.5 or more and no better one found that object before; detections of difficult objects do not
-count, and difficult objects need not be found.
+Boxes are in whole pixels, counted from 1, and include both border pixels. A detection is correct if it overlaps an
+object of its class by 0.5 or more and no better detection has found that object. Detections of difficult objects are
+not counted, and difficult objects need not be found.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Detections:
 class Matches:
     """Detections of a class, best score first: which object each found, if any.
 
-    `true_positive` and `false_positive`, K: neither where a difficult object was found. `found`, K: (image, index of the
-    object) of true positives, else None.
+    `true_positive` and `false_positive`, K: both false if a difficult object was found. `found`, K: (image, index of
+    the object) of true positives, else None.
     """
 
     scores: Doubles
@@ -87,7 +87,7 @@ class ClassScore:
 
 
 class _AnyName(LabelMap):
-    """A label map that takes every name as it comes."""
+    """A label map that accepts every name."""
 
     def __init__(self) -> None:
         super().__init__([], "names in the annotations")
@@ -100,9 +100,10 @@ class _AnyName(LabelMap):
 
 
 def read_ground_truth(annotations: str | Path, image_list: str | Path) -> GroundTruth:
-    """Reads the XML annotation of every image of an ImageSets list (a name a line; a second column as ±1 is ignored).
+    """Reads the XML annotation of every image of an ImageSets list (one name per line; a second column such as ±1 is
+    ignored).
 
-    Raises DataError for a list or annotations that are missing or broken; all broken ones are named at once.
+    Raises DataError for a list or annotations that are missing or broken; all broken ones are listed.
     """
     folder = Path(annotations)
     images = tuple(line.split()[0] for _, line in read_lines(image_list))
@@ -125,18 +126,18 @@ def read_ground_truth(annotations: str | Path, image_list: str | Path) -> Ground
             )
     if faults:
         shown = "\n  ".join(faults[:20]) + (f"\n  and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise DataError(f"the annotations in {folder} cannot be scored against:\n  {shown}")
+        raise DataError(f"cannot score against the annotations in {folder}:\n  {shown}")
     return GroundTruth(images, objects)
 
 
 def read_detections(path: str | Path) -> Detections:
-    """Reads a result file of one class: `image score xmin ymin xmax ymax` a line. DataError names a bad line."""
+    """Reads a result file of one class: lines `image score xmin ymin xmax ymax`. A DataError names a bad line."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"cannot read result file '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"result file '{path}' is no text file") from None
+        raise DataError(f"result file '{path}' is not a text file") from None
     images, values = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -158,12 +159,12 @@ def read_detections(path: str | Path) -> Detections:
 
 
 def find_result_files(folder: str | Path, prefix: str = "comp4_det_test_") -> dict[str, Path]:
-    """The result files of a folder by class; DataError if there is none."""
+    """The result files of a folder by class; raises DataError if there are none."""
     found = {p.stem[len(prefix) :]: p for p in sorted(Path(folder).glob(f"{prefix}*.txt"))}
     if not found:
         raise DataError(
-            f"no result files {prefix}<class>.txt in '{folder}'. DetectionOutput writes them once all images of the "
-            "test set have passed: is num_test_image right, and test_iter times batch_size enough?"
+            f"no result files {prefix}<class>.txt in '{folder}'. DetectionOutput writes them after all images of the "
+            "test set: is num_test_image right, and test_iter times batch_size large enough?"
         )
     return found
 
@@ -176,15 +177,15 @@ def check_detections(name: str, detections: Detections, truth: GroundTruth) -> N
     unknown = set(detections.images).difference(truth.images)
     if unknown:
         raise DataError(
-            f"class '{name}': {len(unknown)} images with detections are not in the image list, as '{min(unknown)}'. "
-            "Were the results made of another set, or names and sizes listed in another order?"
+            f"class '{name}': {len(unknown)} images with detections are not in the image list, e.g. '{min(unknown)}'. "
+            "Are the results from another data set, or were names and sizes listed in another order?"
         )
     if not (np.isfinite(detections.scores).all() and np.isfinite(detections.boxes).all()):
         raise DataError(f"class '{name}': a detection has a score or a corner that is not finite")
 
 
 def overlaps(box: Doubles, boxes: Doubles) -> Doubles:
-    """Intersection over union of a box, 4, with boxes K×4, in pixels with both borders; 0 where they do not meet."""
+    """Intersection over union of a box, 4, with boxes K×4, in pixels with both borders; 0 if they do not overlap."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     sides = high - low + 1
     shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
@@ -231,9 +232,9 @@ def curve(matches: Matches, objects: int) -> tuple[Doubles, Doubles]:
 def score_class(
     name: str, detections: Detections, truth: GroundTruth, *, eleven_points: bool, threshold: float = 0.5
 ) -> ClassScore:
-    """Scores one class; `eleven_points`: AP as of VOC 2007, else the area under the curve as from 2010 on.
+    """Scores one class; `eleven_points`: AP as in VOC 2007, else the area under the curve, as from 2010 on.
 
-    Raises DataError for detections in images that the list does not hold.
+    Raises DataError for detections in images that are not in the list.
     """
     check_detections(name, detections, truth)
     objects = truth.count(name)

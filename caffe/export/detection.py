@@ -1,4 +1,4 @@
-"""DetectionOutput as ONNX nodes: decoding, selection, non-maximum suppression and the rows, as the layer gives them.
+"""DetectionOutput as ONNX nodes: decoding, selection, non-maximum suppression and the rows, as the layer returns them.
 
 The steps and their order are the layer's: for each class the `top_k` best scores, suppression among them, then the
 `keep_top_k` best over all classes, in rows by image, label and falling score. ONNX's NonMaxSuppression keeps a box
@@ -24,7 +24,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     """Locations N × 4·P, confidences N × classes·P, priors 1 × 2 × 4·P; the top is 1 × 1 × detections × 7.
 
-    With no detection, one row an image: its id, then −1.
+    Without detections, one row per image: its id, then −1.
     """
     loc, conf = bottoms[:2]
     priors = g.known_value(bottoms[2])
@@ -34,14 +34,14 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     if not p.share_location:
         raise fail(layer, "share_location: false (boxes for each class) has no conversion")
     if p.nms_param.eta != 1:
-        raise fail(layer, f"eta {p.nms_param.eta:g}: ONNX's suppression has one threshold throughout")
+        raise fail(layer, f"eta {p.nms_param.eta:g}: ONNX's suppression has a fixed threshold")
     count = priors.shape[2] // 4
     foreground = [label for label in range(p.num_classes) if label != p.background_label_id]
     per_class = min(p.nms_param.top_k, count) if p.nms_param.HasField("top_k") and p.nms_param.top_k >= 0 else count
     candidates = len(foreground) * per_class
     kept = min(p.keep_top_k, candidates) if p.keep_top_k >= 0 else candidates
     if kept == 0:
-        raise fail(layer, "top_k, keep_top_k or the number of classes lets nothing through")
+        raise fail(layer, "top_k, keep_top_k or the number of classes leaves no detection")
 
     boxes = _decode(g, layer, loc, priors, count)
 
@@ -51,14 +51,14 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     scores = g.add("Gather", scores, g.constant(foreground), axis=1)
     best, index = g.add_many("TopK", scores, g.constant([per_class]), outputs=2, axis=2)
 
-    # Their boxes, N·classes × per_class × 4. Gathered from all images' boxes in one row.
+    # Their boxes, N·classes × per_class × 4, gathered from the boxes of all images.
     batch = g.add("Shape", loc, start=0, end=1)
     images = g.add("Range", g.constant(0), g.add("Squeeze", batch), g.constant(1))
     first = g.add("Mul", images, g.constant(count))
     flat = g.add("Add", index, g.add("Reshape", first, g.constant([-1, 1, 1])))
     candidate_boxes = g.add("Gather", g.add("Reshape", boxes, g.constant([-1, 4])), flat, axis=0)
 
-    # Each class of each image is an item of its own to the suppression.
+    # For the suppression, each class of each image is a batch item.
     selected = g.add(
         "NonMaxSuppression",
         g.add("Reshape", _without_inside_out(g, candidate_boxes), g.constant([-1, per_class, 4])),
@@ -72,7 +72,7 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     nothing = g.add("ConstantOfShape", g.add("Shape", rows), value=_scalar(_LOWEST))
     surviving = g.add("ScatterND", nothing, survivors, g.add("GatherND", rows, survivors))
 
-    # The best of each image, N × kept, then in order of label and within it of score.
+    # The best of each image, N × kept, then ordered by label and, within it, by score.
     surviving = g.add("Reshape", surviving, g.constant([-1, candidates]))
     score, position = g.add_many("TopK", surviving, g.constant([kept]), outputs=2, axis=1)
     by_class = g.add("Mul", g.add("Div", position, g.constant(per_class)), g.constant(kept))
@@ -126,13 +126,13 @@ def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
 
 
 def _without_inside_out(g: Graph, boxes: str) -> str:
-    """Boxes whose ends are in the wrong order as empty ones: Caffe lets neither overlap anything, ONNX turns them round."""
+    """Makes boxes with swapped corners empty: in Caffe neither overlaps anything, but ONNX swaps the corners back."""
     least, most = g.add_many("Split", boxes, g.constant([2, 2]), outputs=2, axis=3)
     return g.add("Concat", least, g.add("Max", least, most), axis=3)
 
 
 def _or_nothing(g: Graph, found: str, images: str, output: str) -> str:
-    """`found` (K × 7) as 1 × 1 × K × 7; for K = 0 a row an image, its id and six −1. `images` is N × 1."""
+    """`found` (K × 7) as 1 × 1 × K × 7; for K = 0 one row per image, its id and six −1. `images` is N × 1."""
     minus = g.add(
         "Expand", g.constant(-1.0), g.add("Concat", g.add("Shape", images, start=0, end=1), g.constant([6]), axis=0)
     )

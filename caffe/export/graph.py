@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
-#: 17 is what runtimes of the last years read; nothing newer is needed
+#: runtimes of recent years read 17; nothing newer is needed
 OPSET = 17
 
 
 class Graph:
-    """Collects nodes. Values are known by name; every method that adds a node returns the name of what it makes."""
+    """Collects nodes. Values are identified by name; every method that adds a node returns the name of its result."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Graph:
         self._taken: set[str] = set()
 
     def enter(self, layer: str) -> None:
-        """Names made from here on begin with the layer's."""
+        """Prefixes the names of the following values with the layer's."""
         self._scope = layer
 
     def fresh(self, hint: str) -> str:
@@ -90,7 +90,7 @@ class Graph:
         constants = [*self.constants.values(), *known]
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mdssd-caffe")
-        # What opset 17 came with; runtimes refuse files that say more.
+        # The IR version of opset 17; runtimes refuse files with a higher one.
         model.ir_version = 8
         model.doc_string = notes
         return model

@@ -1,7 +1,7 @@
-"""Caffe's layers as ONNX nodes, one function a type.
+"""Caffe's layers as ONNX nodes, one function per type.
 
-Sizes but the batch's are fixed in the exported graph, so whatever follows from them is computed here and written as
-numbers: paddings that give Caffe's rounding, shapes, slices.
+All sizes except the batch's are fixed in the exported graph, so everything that follows from them is computed here and
+written as constants: paddings that give Caffe's rounding, shapes, slices.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Eltwise = caffe_pb2.EltwiseParameter
 
 
 class ExportError(NetError):
-    """A layer, or an option of it, that ONNX has no equal for: names the layer."""
+    """A layer, or an option of it, that has no equivalent in ONNX: names the layer."""
 
 
 def fail(layer: Layer, message: str) -> ExportError:
@@ -44,7 +44,7 @@ def converts(*types: str) -> Callable[[Converter], Converter]:
 
 
 def converter(layer: Layer) -> Converter:
-    """The function for a layer's type; raises ExportError with the types that there are."""
+    """The function for a layer's type; raises ExportError, which lists the known types, if there is none."""
     if layer.type_name not in _converters:
         raise fail(layer, f"there is no conversion for this type. There is one for {', '.join(sorted(_converters))}")
     return _converters[layer.type_name]
@@ -62,7 +62,7 @@ def _pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
 @converts("Convolution", "Deconvolution")
 def _convolution(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], _: list[Shape]) -> list[str]:
     if layer.channel_axis != 1:
-        raise fail(layer, f"its channels are axis {layer.channel_axis}, ONNX's are axis 1")
+        raise fail(layer, f"its channels are axis {layer.channel_axis}, but ONNX's are axis 1")
     geometry = layer.geometry
     parameters = [g.constant(blob(layer, 0), "weights")]
     if len(layer.blobs) > 1:
@@ -87,13 +87,13 @@ def _convolution(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], 
 def _pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     p = layer.param.pooling_param
     if len(tops) > 1:
-        raise fail(layer, "its second top (the mask) has no equal")
+        raise fail(layer, "its second top (the mask) has no equivalent in ONNX")
     if p.pool not in (_Pool.MAX, _Pool.AVE):
-        raise fail(layer, "STOCHASTIC pooling has no equal")
+        raise fail(layer, "STOCHASTIC pooling has no equivalent in ONNX")
     if p.global_pooling:
         return [g.add("GlobalMaxPool" if p.pool == _Pool.MAX else "GlobalAveragePool", bottoms[0])]
     w = layer.window
-    # Pads at the end such that rounding down gives Caffe's number of windows. Beyond Caffe's own pad they hold no pixel.
+    # Pads at the end so that rounding down gives Caffe's number of windows. Beyond Caffe's own pad there is no pixel.
     after = [
         max(0, (out - 1) * stride + kernel - size - pad)
         for out, stride, kernel, size, pad in zip(tops[0][2:], w.stride, w.kernel, shapes[0][2:], w.pad, strict=True)
@@ -102,12 +102,12 @@ def _pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops
     outside = any(end >= kernel for end, kernel in zip(after, w.kernel, strict=True))
     if p.pool == _Pool.MAX:
         if outside:
-            # A window with no pixel, which Caffe gives the lowest number and ONNX's pooling has not.
+            # A window without pixels: Caffe returns the lowest number, ONNX's pooling does not allow it.
             lowest = g.constant(float(np.finfo(np.float32).min))
             bottom, after = g.add("Pad", bottom, g.constant([0] * 6 + after), lowest), [0, 0]
         return [g.add("MaxPool", bottom, kernel_shape=w.kernel, strides=w.stride, pads=_pads(w.pad, after))]
     if outside:
-        raise fail(layer, f"some of its windows lie outside the image of {shapes[0][2]} x {shapes[0][3]}")
+        raise fail(layer, f"some of its windows are outside the image of {shapes[0][2]} x {shapes[0][3]}")
     if any(w.pad):
         # Caffe averages over its own padding too, but not over what rounding up adds.
         bottom = g.add("Pad", bottom, g.constant([0, 0, *w.pad, 0, 0, *w.pad]))
@@ -126,7 +126,7 @@ def _inner_product(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape]
 
 
 def reshape(g: Graph, value: str, before: Sequence[int], after: Sequence[int]) -> str:
-    """`value` in another shape, whose first axis is the batch: it gets what the others leave, whatever the batch."""
+    """`value` in another shape, whose first axis is the batch: its size is inferred from the others."""
     if tuple(before) == tuple(after):
         return value
     shape = [-1, *after[1:]] if len(after) else [1]
@@ -136,7 +136,7 @@ def reshape(g: Graph, value: str, before: Sequence[int], after: Sequence[int]) -
 @converts("Flatten", "Reshape")
 def _flatten(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     if not tops[0] or not shapes[0] or tops[0][0] != shapes[0][0]:
-        raise fail(layer, f"it moves the batch, from {shapes[0]} to {tops[0]}")
+        raise fail(layer, f"it changes the batch axis, from {shapes[0]} to {tops[0]}")
     return [reshape(g, bottoms[0], shapes[0], tops[0])]
 
 
@@ -171,7 +171,7 @@ def _along_channels(g: Graph, layer: Layer, index: int, shape: Shape, axis: int 
 @converts("BatchNorm")
 def _batch_norm(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     if not layer.use_global_stats:
-        raise fail(layer, "it normalises by the batch (use_global_stats: false)")
+        raise fail(layer, "it normalizes by the batch (use_global_stats: false)")
     weight = float(blob(layer, 2).item())
     factor = 1 / weight if weight else 0.0
     deviation = np.sqrt(blob(layer, 1) * factor + layer.param.batch_norm_param.eps)
@@ -207,7 +207,7 @@ def _bias(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: l
 def _lrn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     p = layer.param.lrn_param
     if p.norm_region != caffe_pb2.LRNParameter.ACROSS_CHANNELS:
-        raise fail(layer, "norm_region WITHIN_CHANNEL has no equal")
+        raise fail(layer, "norm_region WITHIN_CHANNEL has no equivalent in ONNX")
     return [g.add("LRN", bottoms[0], size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)]
 
 

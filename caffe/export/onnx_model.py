@@ -21,7 +21,7 @@ from caffe.files import replacing
 
 NOTES = (
     "Inputs are as Caffe's: N x channels x height x width, for SSD and MDSSD in the order blue, green, red, 0 to 255 less "
-    "the mean 104, 117, 123. detection_out has a row a detection: image, label, score, xmin, ymin, xmax, ymax; the "
+    "the mean 104, 117, 123. detection_out has one row per detection: image, label, score, xmin, ymin, xmax, ymax; the "
     "corners are in units of the input's width and height."
 )
 
@@ -29,7 +29,7 @@ NOTES = (
 def onnx_model(net: Net) -> Any:
     """A ModelProto that computes the net's outputs from its inputs, for any batch size.
 
-    Other sizes are the prototxt's. Raises ExportError for layers without an equal in ONNX.
+    Other sizes are the prototxt's. Raises ExportError for layers without an equivalent in ONNX.
     """
     return _Exporter(net).model()
 

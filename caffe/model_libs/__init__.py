@@ -1,7 +1,7 @@
 """Building blocks for nets in NetSpec (SSD's `caffe.model_libs`): VGG, ZF, ResNet and Inception bodies, multibox heads.
 
-Scripts use it as `from caffe.model_libs import *`, which gives them `L`, `P`, `caffe_pb2`, `caffe` and `os` as well. The
-functions have the names, arguments, and layer names that those scripts and the weights made with them rely on.
+Scripts use it as `from caffe.model_libs import *`, which gives them `L`, `P`, `caffe_pb2`, `caffe` and `os` as well.
+The functions have the names, arguments, and layer names that those scripts and the weights made with them rely on.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = [
 
 
 def check_if_exist(path: str) -> bool:
-    """Whether there is something at `path`."""
+    """Whether `path` exists."""
     return os.path.exists(path)
 
 
 def make_if_not_exist(path: str) -> None:
-    """Makes the folder `path` and those above it, where missing."""
+    """Creates the directory `path` and its parents, if they are missing."""
     os.makedirs(path, exist_ok=True)
 
 

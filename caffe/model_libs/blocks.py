@@ -19,7 +19,7 @@ def UnpackVariable(var: Any, num: int) -> list[Any]:
     """`num` values: the list `var` itself, its only one, or the number `var`, repeated."""
     values = list(var) if isinstance(var, (list, tuple)) else [var]
     if len(values) not in (1, num):
-        raise NetError(f"{var} has {len(values)} values where 1 or {num} are taken")
+        raise NetError(f"{var} has {len(values)} values; it must have 1 or {num}")
     return values if len(values) == num else values * num
 
 
@@ -46,10 +46,10 @@ def ConvBNLayer(
     bias_postfix: str = "_bias",
     **bn_params: Any,
 ) -> None:
-    """Adds a convolution, optionally with batch normalisation (and Scale, or Bias without `use_scale`) and ReLU.
+    """Adds a convolution, optionally with batch normalization (and Scale, or Bias without `use_scale`) and ReLU.
 
     Each layer's name is its prefix, `out_layer` and its postfix. `bn_params`: eps (0.001), moving_average_fraction
-    (0.999), use_global_stats (false; true also keeps the scale and bias as they are).
+    (0.999), use_global_stats (false; true also freezes the scale and bias).
     """
     if use_bn:
         fields: dict[str, Any] = dict(

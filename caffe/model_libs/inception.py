@@ -14,7 +14,7 @@ Layers = Sequence[dict[str, Any]]
 
 
 def InceptionTower(net: NetSpec, from_layer: str, tower_name: str, layer_params: Layers, **bn_param: Any) -> Any:
-    """Adds layers one on another, each named `<tower_name>/<name>`: poolings where the name says pool, else convolutions."""
+    """Stacks layers, each named `<tower_name>/<name>`: a pooling if the name says pool, else a convolution."""
     for params in layer_params:
         fields = {key: value for key, value in params.items() if key != "name"}
         layer = f"{tower_name}/{params['name']}"
@@ -54,7 +54,7 @@ _HALF = dict(pad=0, stride=2)
 
 
 def _mixed_blocks() -> dict[str, list[tuple[str, Layers]]]:
-    """The towers of each block that is joined as it is: (name after the block's, layers)."""
+    """The towers of each block that is only concatenated: (name after the block's, layers)."""
     blocks: dict[str, list[tuple[str, Layers]]] = {}
     for name, pooled in (("mixed", 32), ("mixed_1", 64), ("mixed_2", 64)):
         blocks[name] = [
@@ -122,7 +122,7 @@ def InceptionV3Body(net: NetSpec, from_layer: str, output_pred: bool = False, **
 
 
 def _split_in_two(net: NetSpec, from_layer: str, name: str, **bn_param: Any) -> Any:
-    """A 1 × 3 and a 3 × 1 convolution of one blob, joined."""
+    """A 1 × 3 and a 3 × 1 convolution of one blob, concatenated."""
     wide = InceptionTower(net, from_layer, name, [dict(name="conv", **_conv(384, (1, 3)))], **bn_param)
     tall = InceptionTower(net, from_layer, name, [dict(name="conv_1", **_conv(384, (3, 1)))], **bn_param)
     net[name] = L.Concat(wide, tall, axis=1)

@@ -43,9 +43,9 @@ def CreateMultiBoxHead(
     loc_postfix: str = "",
     **bn_param: Any,
 ) -> list[Any]:
-    """Adds prediction layers to each of `from_layers`, and joins them.
+    """Adds prediction layers to each of `from_layers`, and concatenates them.
 
-    Lists have one entry a source, or none at all: `normalizations` (initial scale of an L2 normalisation before the
+    Lists have one entry per source, or are empty: `normalizations` (initial scale of an L2 normalization before the
     predictions, -1 for none), `min_sizes`, `max_sizes`, `aspect_ratios` (a number or a list each), `steps`,
     `inter_layer_depth` (channels of a 3 × 3 convolution before the predictions, 0 for none).
     Returns the tops mbox_loc, mbox_conf, mbox_priorbox and, with `use_objectness`, mbox_objectness.

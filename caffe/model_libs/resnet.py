@@ -54,7 +54,7 @@ def ResBody(
 def _resnet_body(
     net: NetSpec, from_layer: str, blocks: tuple[int, int], use_pool5: bool, use_dilation_conv5: bool, **bn_param: Any
 ) -> NetSpec:
-    """conv1 to res5c; `blocks` are how many follow the first of conv3 and of conv4."""
+    """conv1 to res5c; `blocks`: how many blocks follow the first one of conv3 and of conv4."""
     ConvBNLayer(
         net,
         from_layer,

@@ -39,7 +39,7 @@ def _relu_and_dropout(net: NetSpec, number: int, dropout: bool) -> str:
 
 
 def _convolutional_fc(net: NetSpec, bottom: str, dropout: bool, **fc6: Any) -> None:
-    """fc6 as a convolution with the fields given, and fc7 as a 1 × 1 one of as many outputs."""
+    """fc6 as a convolution with the given fields, and fc7 as a 1 × 1 convolution with the same number of outputs."""
     net.fc6 = L.Convolution(net[bottom], **fc6, **_LEARNED)
     bottom = _relu_and_dropout(net, 6, dropout)
     net.fc7 = L.Convolution(net[bottom], num_output=fc6["num_output"], kernel_size=1, **_LEARNED)
@@ -111,8 +111,9 @@ def VGGNetBody(
 ) -> NetSpec:
     """Adds VGG-16, conv1_1 to fc7 (`need_fc`). SSD's backbone is fully_conv, reduced, dilated and without dropout.
 
-    fully_conv: fc6 and fc7 are convolutions. reduced: they have 1024 outputs, and fc6 is 3 × 3. dilated: pool5 keeps the
-    resolution and fc6 is dilated. nopool: a convolution of stride 2 in place of each pooling. dilate_pool4: so for pool4.
+    fully_conv: fc6 and fc7 are convolutions. reduced: they have 1024 outputs, and fc6 is 3 × 3. dilated: pool5 keeps
+    the resolution and fc6 is dilated. nopool: a convolution of stride 2 replaces each pooling. dilate_pool4: like
+    dilated, for pool4.
     """
     require(net, from_layer)
     bottom, dilation = from_layer, 1

@@ -1,6 +1,7 @@
-"""Single messages in binary files: mean images (`.binaryproto`), nets, whatever is small enough to be parsed whole.
+"""Single messages in binary files: mean images (`.binaryproto`), nets, and others that are small enough to be parsed at
+once.
 
-Weights and solver states have readers of their own, which leave the numbers where they are.
+Weights and solver states have their own readers, which do not copy the numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ M = TypeVar("M", bound=Message)
 def read_binary(path: str | os.PathLike[str], message: M) -> M:
     """Parses the file at `path` into `message` and returns it.
 
-    Raises ProtoError where it is missing, empty, or holds something else, with what it looks like.
+    Raises ProtoError if it is missing, empty or something else; the message says what it looks like.
     """
     path = Path(path)
     name = message.DESCRIPTOR.name
@@ -31,12 +32,12 @@ def read_binary(path: str | os.PathLike[str], message: M) -> M:
         message.ParseFromString(bytes(buffer))
         _check_strings(message)
     except (DecodeError, UnicodeDecodeError):
-        raise ProtoError(f"{path}: no binary {name}, or a damaged one: {describe(buffer)}") from None
+        raise ProtoError(f"{path}: not a binary {name}, or damaged: {describe(buffer)}") from None
     return message
 
 
 def _check_strings(message: Message) -> None:
-    """Raises UnicodeDecodeError for a string that is no UTF-8; protobuf looks at strings only once they are used."""
+    """Raises UnicodeDecodeError for a string that is not UTF-8; protobuf checks strings only when they are used."""
     for field, value in message.ListFields():
         if field.message_type is not None:
             for item in (value,) if isinstance(value, Message) else value:
@@ -48,7 +49,7 @@ def _check_strings(message: Message) -> None:
 
 
 def write_binary(path: str | os.PathLike[str], message: Message) -> None:
-    """Writes `message`; the file appears only once it is whole. Raises CaffeError where it cannot be written."""
+    """Writes `message`; the file appears only when it is complete. Raises CaffeError if it cannot be written."""
     data = message.SerializeToString(deterministic=True)
     with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)

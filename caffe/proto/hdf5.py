@@ -1,7 +1,7 @@
-"""HDF5 as far as weights and solver states need it, careful of what a stranger's file can hold.
+"""HDF5 as far as weights and solver states need it, with care for files from strangers.
 
-Only hard links and data that lies in the file itself are followed: an HDF5 file can point at other files, and can
-declare arrays of any size that take no space in it.
+Only hard links and data inside the file itself are followed: an HDF5 file can point to other files, and can declare
+arrays of any size that take no space in it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from caffe.proto.wire import FloatArray
 
 MAX_LINKS = 1_000_000
 _UNPACKED_LIMIT = 64
-"""The most that a compressed array may grow when it is read, times the file's size (Caffe writes none compressed)."""
+"""The largest size of a compressed array, as a multiple of the file's size (Caffe writes none compressed)."""
 
 
 @contextmanager
 def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
-    """The file opened for reading. HDF5's own errors become one ProtoError that names the file."""
+    """Opens the file for reading. HDF5's own errors become a ProtoError that names the file."""
     try:
         _check_heaps(path, asked_for)
         with h5py.File(path, "r", locking="best-effort") as file:
@@ -46,13 +46,13 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
 
 @contextmanager
 def new_hdf5(path: Path, size: int) -> Iterator[h5py.File]:
-    """An HDF5 file to be filled, which appears only once it is whole; see `replacing`."""
+    """An HDF5 file to be filled, which appears only when it is complete; see `replacing`."""
     with replacing(path, size) as temporary:
         try:
             with h5py.File(temporary, "w", libver="earliest") as file:
                 yield file
         except (OSError, RuntimeError) as error:
-            # HDF5 keeps the system's reason in the text, and fails once more when it closes the file.
+            # HDF5 has the system's reason in the text, and fails again when it closes the file.
             reason = re.search(r"errno = (\d+)", str(error))
             if reason is None:
                 raise
@@ -64,7 +64,7 @@ _HEAP = b"HEAP\0\0\0\0"
 
 
 def _check_heaps(path: Path, asked_for: str) -> None:
-    """Refuses a file with a heap that is larger than the file: the HDF5 library would allocate it before it looks."""
+    """Refuses a file with a heap that is larger than the file: the HDF5 library would allocate it before checking."""
     buffer = map_file(path, asked_for)
     mapped = buffer.obj
     assert isinstance(mapped, mmap.mmap)
@@ -82,12 +82,12 @@ def names(group: h5py.Group) -> list[str]:
         raise ProtoError(f"{group.file.filename}: over {MAX_LINKS:,} entries in group {shown(group.name)}")
     found = list(group)
     if not all(isinstance(name, str) for name in found):
-        raise ProtoError(f"{group.file.filename}: damaged: a name in group '{shown(group.name)}' is no text")
+        raise ProtoError(f"{group.file.filename}: damaged: a name in group '{shown(group.name)}' is not text")
     return found
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What `name` stands for in `group`, None if nothing; refuses links, which may lead out of the file."""
+    """The member `name` of `group`, or None; refuses links, which may lead out of the file."""
     link = group.get(name, getlink=True)
     if link is None:
         return None
@@ -114,7 +114,7 @@ def required(group: h5py.Group, name: str, kind: type[Any], asked_for: str) -> A
 
 
 def read_floats(dataset: h5py.Dataset) -> FloatArray:
-    """A data set as float32, of its own shape. Raises ProtoError for text, tables and data outside the file."""
+    """A data set as float32, in its own shape. Raises ProtoError for text, tables and data outside the file."""
     where = f"{dataset.file.filename}: array '{shown(dataset.name)}'"
     if dataset.dtype.kind not in "fiu" or dataset.shape is None:
         raise ProtoError(f"{where} holds {shown(str(dataset.dtype))}, not numbers")
@@ -133,7 +133,7 @@ def read_floats(dataset: h5py.Dataset) -> FloatArray:
 
 
 def read_scalar(group: h5py.Group, name: str, default: float | None, asked_for: str) -> float:
-    """The one number in array `name`; `default` where there is no such array, unless that is None."""
+    """The single number in array `name`; `default`, unless it is None, if there is no such array."""
     if default is not None and name not in group:
         return default
     values = read_floats(required(group, name, h5py.Dataset, asked_for))
@@ -143,23 +143,23 @@ def read_scalar(group: h5py.Group, name: str, default: float | None, asked_for: 
 
 
 def read_integer(group: h5py.Group, name: str, asked_for: str, default: int | None = None) -> int:
-    """The one integer in array `name`, exact beyond float32's 24 bits."""
+    """The single integer in array `name`, exact beyond float32's 24 bits."""
     if default is not None and name not in group:
         return default
     dataset = required(group, name, h5py.Dataset, asked_for)
     if dataset.size != 1 or dataset.dtype.kind not in "iu":
-        raise ProtoError(f"{group.file.filename}: array '{name}' holds no single integer")
+        raise ProtoError(f"{group.file.filename}: array '{name}' does not hold a single integer")
     return int(dataset[()].reshape(-1)[0]) if dataset.shape else int(dataset[()])
 
 
 def read_string(group: h5py.Group, name: str) -> str:
-    """A string as H5LTmake_dataset_string writes it; empty where there is none."""
+    """A string as H5LTmake_dataset_string writes it; empty if there is none."""
     dataset = member(group, name)
     if dataset is None:
         return ""
     info = h5py.check_string_dtype(dataset.dtype) if isinstance(dataset, h5py.Dataset) else None
     if info is None or dataset.shape not in ((), (1,)) or (info.length or 0) > 1 << 16:
-        raise ProtoError(f"{group.file.filename}: '{name}' holds no text")
+        raise ProtoError(f"{group.file.filename}: '{name}' does not hold text")
     value = dataset[()] if dataset.shape == () else dataset[0]
     return bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
 
@@ -175,7 +175,7 @@ def write_string(group: h5py.Group, name: str, text: str) -> None:
 
 
 def write_arrays(group: h5py.Group, arrays: Sequence[npt.NDArray[np.generic]], skip: Callable[[int], bool]) -> None:
-    """`arrays` as data sets "0", "1", ... of float32, without those that `skip` names."""
+    """`arrays` as data sets "0", "1", ... of float32, except those in `skip`."""
     for index, array in enumerate(arrays):
         if not skip(index):
             group.create_dataset(str(index), data=np.asarray(array, np.float32))

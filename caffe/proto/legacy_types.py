@@ -1,4 +1,4 @@
-"""The layer types of the two older net formats under their present names (Caffe's upgrade_proto)."""
+"""The layer types of the two older net formats, and their current names (Caffe's upgrade_proto)."""
 
 V1_TYPES: dict[int, str] = {
     0: "",  # NONE

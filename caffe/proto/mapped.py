@@ -1,4 +1,4 @@
-"""Files mapped into memory instead of read, and the messages for what is none."""
+"""Files mapped into memory instead of read, and the messages for other files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from caffe.proto.sniff import folder_looks_like, looks_like
 
 
 def map_file(path: Path, asked_for: str) -> memoryview:
-    """The file's bytes, mapped, not read. Raises ProtoError for what is no file, or an empty one."""
+    """The file's bytes, mapped, not read. Raises ProtoError if it is not a file, or is empty."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -27,10 +27,10 @@ def map_file(path: Path, asked_for: str) -> memoryview:
 
 
 def _neighbours(path: Path) -> str:
-    """Files of the same kind in the same folder, for a message."""
+    """Files of the same kind in the same directory, for a message."""
     kinds = (".caffemodel", ".solverstate", ".h5")
     if not path.parent.is_dir():
-        return f", and there is no folder {path.parent}"
+        return f", and there is no directory {path.parent}"
     found = sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(kinds))
     return f" (in {path.parent}: {', '.join(found[:5])}{', …' if len(found) > 5 else ''})" if found else ""
 

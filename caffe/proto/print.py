@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 
 def to_text(message: Message) -> str:
-    """`message` as a prototxt: fields by number, two blanks an indent, floats in six digits or, where those would not
-    read back as the same number, nine."""
+    """`message` as a prototxt: fields by number, two spaces per indent, floats in six digits or, if those do
+    not read back as the same number, nine."""
     lines: list[str] = []
     _print(message, "", lines)
     return "".join(lines)
@@ -21,7 +21,8 @@ def to_text(message: Message) -> str:
 
 def _print(message: Message, indent: str, lines: list[str]) -> None:
     for field, value in message.ListFields():
-        # Releases of protobuf disagree on how a descriptor says that its field is repeated; the value's type tells.
+        # Releases of protobuf disagree on how a descriptor says that its field is repeated, but the value's type shows
+        # it.
         repeated = not isinstance(value, str | bytes | bool | int | float | Message)
         for item in value if repeated else (value,):
             if field.message_type is not None:

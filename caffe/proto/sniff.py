@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for messages that say what was given instead of what was asked for."""
+"""What a file is, by its first bytes: for messages that say what was given instead of what was expected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a zip archive (PyTorch and NumPy files are such)"),
+    (b"PK\x03\x04", "a zip archive (such as a PyTorch or NumPy file)"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"BZh", "a bzip2 archive; unpack it first"),
     (b"\xfd7zXZ\x00", "an xz archive; unpack it first"),
@@ -29,9 +29,9 @@ _SIGNATURES = (
 
 
 def looks_like(head: bytes) -> str | None:
-    """A noun phrase for the file that starts with `head` (512 bytes are enough), or None for bytes that say nothing.
+    """A noun phrase for the file that starts with `head` (512 bytes are enough), or None if the bytes do not show it.
 
-    Protobuf has no signature: Caffe's own files are told apart by the field that each starts with.
+    Protobuf has no signature: Caffe's own files are distinguished by their first field.
     """
     if not head:
         return "an empty file"
@@ -44,7 +44,7 @@ def looks_like(head: bytes) -> str | None:
         return "a video"
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, as a failed download leaves it"
+        return "a web page, perhaps from a failed download"
     if start.startswith(b"<?xml"):
         return "an XML file"
     if not any(head):
@@ -53,7 +53,7 @@ def looks_like(head: bytes) -> str | None:
         return "text (a prototxt?)"
     if head.startswith(b"\x08"):
         return _by_second_field(head)
-    # A NetParameter starts with its name, and goes on with inputs or layers; without a name, with a layer.
+    # A NetParameter starts with its name, followed by inputs or layers; without a name, with a layer.
     if head.startswith(b"\xa2\x06") or (head[0] == 0x0A and _after_name(head).startswith(_NET_TAGS)):
         return "a binary NetParameter (.caffemodel)"
     return None
@@ -95,7 +95,7 @@ def is_text(head: bytes) -> bool:
 
 
 def folder_looks_like(path: str | os.PathLike[str]) -> str:
-    """The same for a folder."""
+    """The same for a directory."""
     if (Path(path) / "data.mdb").exists():
-        return "the folder of an LMDB"
-    return "a folder"
+        return "the directory of an LMDB"
+    return "a directory"

@@ -38,9 +38,9 @@ class SolverState:
     """Where a training stopped.
 
     `iter` iterations are done. `learned_net` names the weights file, empty if the state names none. `history` holds the
-    solver's arrays in the order of the net's learnable parameters (momentum for SGD; Adam, AdaDelta keep two sets, one
-    after the other). `current_step` counts the steps of the learning rate taken; `iter_last_event` and `minimum_loss`
-    belong to the policy `plateau`.
+    solver's arrays in the order of the net's learnable parameters (momentum for SGD; Adam and AdaDelta keep two sets,
+    one after the other). `current_step` counts the steps of the learning rate so far; `iter_last_event` and
+    `minimum_loss` belong to the policy `plateau`.
     """
 
     iter: int
@@ -53,10 +53,11 @@ class SolverState:
 
 
 def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
-    """Reads either form, told by content. `history` may be read-only views of the file, as with `read_weights`.
+    """Reads either format, detected from the content. `history` may be read-only views of the file, as with
+    `read_weights`.
 
-    Raises ProtoError: missing, empty, cut short or damaged files, and others than solver states; for weights it names
-    the flag that takes them.
+    Raises ProtoError for missing, empty, truncated or damaged files, and for files that are not solver states; for
+    weights it names the flag that takes them.
     """
     path = Path(path)
     buffer = map_file(path, "a solver state")
@@ -86,8 +87,10 @@ def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
         if kind is not None and "SolverState" not in kind:
             raise ProtoError(f"{path}: not a solver state, it looks like {kind}; {_WANTED}") from error
         if not seen_iter:
-            raise ProtoError(f"{path}: not a solver state, nothing that Caffe writes ({error}); {_WANTED}") from error
-        what = "cut short" if error.truncated else "damaged"
+            raise ProtoError(
+                f"{path}: not a solver state or any other file that Caffe writes ({error}); {_WANTED}"
+            ) from error
+        what = "truncated" if error.truncated else "damaged"
         count = len(state.history)
         raise ProtoError(
             f"{path}: {what} after {count} history arrays, {error}; resume from an earlier .solverstate, "
@@ -135,9 +138,9 @@ def _read_hdf5(path: Path) -> SolverState:
 
 
 def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None:
-    """Writes `state`, as HDF5 if the name ends in `.h5`; the file appears only once it is whole.
+    """Writes `state`, as HDF5 if the name ends in `.h5`; the file appears only when it is complete.
 
-    Raises CaffeError where it cannot be written.
+    Raises CaffeError if it cannot be written.
     """
     path = Path(path)
     size = sum(4 * int(array.size) for array in state.history)

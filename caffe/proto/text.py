@@ -1,6 +1,6 @@
-"""Prototxts: reading with errors that say where and what instead, and writing as Caffe prints messages.
+"""Prototxts: reading, with errors that say where and what to write instead, and writing as Caffe prints messages.
 
-Parsing is protobuf's own; what is added is the file, line and column, the line itself, and the names that were meant.
+Protobuf does the parsing. Its errors are completed with the file, line and column, the line itself, and similar names.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from caffe.proto.upgrade import upgrade_net, upgrade_solver
 __all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
 
 MAX_BYTES = 64 << 20
-"""The longest text that is parsed. Nets take kilobytes; weights belong into a .caffemodel."""
+"""The longest text that is parsed. Nets take kilobytes; weights belong in a .caffemodel."""
 
 M = TypeVar("M", bound=Message)
 
 
 def read_net(path: str | os.PathLike[str]) -> caffe_pb2.NetParameter:
-    """A net's prototxt, upgraded to the present format. Raises ProtoError as `parse_text` does."""
+    """A net's prototxt, upgraded to the current format. Raises ProtoError as `parse_text` does."""
     net = read_text(path, caffe_pb2.NetParameter())
     upgrade_net(net, str(path))
     return net
 
 
 def read_solver(path: str | os.PathLike[str]) -> caffe_pb2.SolverParameter:
-    """A solver's prototxt, upgraded to the present format.
+    """A solver's prototxt, upgraded to the current format.
 
-    Fields that other forks of Caffe added are dropped with a warning in the log: they seldom change the training's
-    meaning, and the rest of the file is good. Fields that look like a slip of a known one's name are errors.
+    Fields that other forks of Caffe added are dropped with a warning in the log: they seldom change what the
+    training does, and the rest of the file is valid. Fields that look like a misspelled known one are errors.
     """
     solver = parse_text(_load(path), caffe_pb2.SolverParameter(), str(path), drop_unknown=True)
     upgrade_solver(solver, str(path))
@@ -56,7 +56,7 @@ def read_text(path: str | os.PathLike[str], message: M) -> M:
 
 
 def write_text(path: str | os.PathLike[str], message: Message) -> None:
-    """Writes `message` as a prototxt; the file appears only once it is whole. CaffeError where it cannot be written."""
+    """Writes `message` as a prototxt; the file appears only when complete. Raises CaffeError if it cannot be written."""
     text = to_text(message).encode("utf-8")
     with replacing(path, len(text)) as temporary:
         temporary.write_bytes(text)
@@ -65,11 +65,11 @@ def write_text(path: str | os.PathLike[str], message: Message) -> None:
 def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) -> M:
     """Merges `text` into `message` and returns it; `where` names the text in errors.
 
-    Raises ProtoError: line, column, the problem, and for misspelt names those that were likely meant. With
-    `drop_unknown`, fields of the outermost message that resemble no known one are dropped with a warning instead.
+    Raises ProtoError with line, column, the problem and, for misspelled names, similar ones. With `drop_unknown`,
+    fields of the outermost message that resemble no known field are dropped with a warning instead.
     """
     if len(text) > MAX_BYTES:
-        raise ProtoError(f"{where}: {len(text):,} characters; a prototxt of over {MAX_BYTES:,} is not read")
+        raise ProtoError(f"{where}: {len(text):,} characters; prototxts of more than {MAX_BYTES:,} are not read")
     for _ in range(_MAX_UNKNOWN):
         message_so_far = type(message)()
         try:
@@ -86,9 +86,9 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                     continue
             raise ProtoError(_explain(text, error, offset, cast(Descriptor, message.DESCRIPTOR), where)) from None
         except RecursionError:
-            raise ProtoError(f"{where}: nested too deep to be read") from None
+            raise ProtoError(f"{where}: nested too deeply") from None
         except (ValueError, OverflowError) as error:
-            # Values that the tokenizer lets through and the message refuses, such as ill-formed Unicode.
+            # Values that the tokenizer accepts but the message refuses, such as ill-formed Unicode.
             raise ProtoError(f"{where}: {error}") from None
         message.MergeFrom(message_so_far)
         return message
@@ -97,13 +97,13 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
 
 _MAX_UNKNOWN = 100
 _SLIP = 0.84
-"""Likeness from which an unknown solver field counts as misspelt rather than foreign."""
+"""Similarity from which an unknown solver field counts as misspelled rather than foreign."""
 _UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named (\S+?)|with number (\S+?))\.$')
 
 
 def _load(path: str | os.PathLike[str]) -> str:
-    """The file's text. Raises ProtoError for what is missing, a folder, too large or no UTF-8 text."""
+    """The file's text. Raises ProtoError if it is missing, a directory, too large or not UTF-8 text."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -119,23 +119,23 @@ def _load(path: str | os.PathLike[str]) -> str:
             raise ProtoError(f"{path}: text in UTF-16; save it as UTF-8")
         kind = looks_like(data[:512])
         if kind is not None or b"\0" in data[:512]:
-            weights = "; weights go with -weights" if kind is not None and "NetParameter" in kind else ""
+            weights = "; give weights with -weights" if kind is not None and "NetParameter" in kind else ""
             found = f"it looks like {kind}" if kind is not None else "it holds binary data"
-            raise ProtoError(f"{path}: no prototxt, {found}{weights}")
+            raise ProtoError(f"{path}: not a prototxt, {found}{weights}")
     if len(data) > MAX_BYTES:
-        raise ProtoError(f"{path}: {size:,} bytes; a prototxt of over {MAX_BYTES:,} is not read")
+        raise ProtoError(f"{path}: {size:,} bytes; prototxts of more than {MAX_BYTES:,} are not read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         byte = f"byte 0x{data[error.start]:02x}"
-        raise ProtoError(f"{path}:{line}:{column}: no UTF-8 text ({byte}); save the file as UTF-8") from None
+        raise ProtoError(f"{path}:{line}:{column}: not UTF-8 text ({byte}); save the file as UTF-8") from None
 
 
 def _similar_files(path: Path) -> str:
     if not path.parent.is_dir():
-        return f", and there is no folder {path.parent}"
+        return f", and there is no directory {path.parent}"
     near = difflib.get_close_matches(path.name, (entry.name for entry in path.parent.iterdir()), 3)
     return f"; did you mean {_either([str(path.parent / name) for name in near])}?" if near else ""
 
@@ -162,7 +162,7 @@ _CLOSES = {"{": "}", "<": ">", "[": "]"}
 
 
 def _tokens(text: str, start: int = 0) -> Iterator[tuple[int, str]]:
-    """Tokens of text format with their offsets, blanks and comments left out."""
+    """Tokens of text format with their offsets, without white space and comments."""
     for match in _TOKEN.finditer(text, start):
         if not match[0][0].isspace() and match[0][0] != "#":
             yield match.start(), match[0]
@@ -185,7 +185,7 @@ def _field_end(text: str, start: int) -> int | None:
             if depth == 0:
                 return offset + 1
         elif depth == 0:
-            # Strings side by side are one value.
+            # Adjacent strings are one value.
             if scalar and token[0] not in "\"'":
                 break
             scalar, end = True, offset + len(token)
@@ -195,7 +195,7 @@ def _field_end(text: str, start: int) -> int | None:
 
 
 def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
-    """The blocks open at `end`: where each one's bracket stands, and the field's name before it."""
+    """The blocks that are open at `end`: the position of each bracket, and the field's name before it."""
     blocks: list[tuple[int, str]] = []
     previous = ""
     for offset, token in _tokens(text):
@@ -211,7 +211,7 @@ def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
 
 
 def _explain(text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
-    """The whole message for a parse error, the line and a mark under the place included."""
+    """The whole message for a parse error, with the line and a mark below the position."""
     raw = re.sub(r"^\d+:\d+ : ", "", str(error))
     lines = text.split("\n")
     line = lines[(error.GetLine() or 1) - 1].rstrip("\r") if text else ""
@@ -226,7 +226,7 @@ def _explain(text: str, error: text_format.ParseError, offset: int, root: Descri
         at = f"line {text.count(chr(10), 0, opened) + 1}"
         problem = f"the text ends, but '{shown(name)} {text[opened]}' of {at} is never closed"
     elif problem.startswith("Expected identifier or number, got }"):
-        problem = "a '}' too many, or the value before it is missing"
+        problem = "one '}' too many, or the value before it is missing"
     else:
         problem = re.sub(r'Message type "caffe\.([\w.]+)" should not have multiple "(\w+)" fields\.',
                          r"'\2' is given twice; a \1 has one", problem)  # fmt: skip
@@ -243,7 +243,7 @@ def _find(root: Descriptor, full_name: str) -> Descriptor | None:
 
 
 def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor) -> str:
-    """`blocks` are the names of the fields whose blocks are open, outermost first."""
+    """`blocks`: the names of the fields whose blocks are open, outermost first."""
     message = _find(root, owner)
     short = owner.removeprefix("caffe.")
     problem = f"unknown field '{shown(name)}' " + (f"in '{shown(blocks[-1])}' ({short})" if blocks else f"in a {short}")
@@ -263,18 +263,18 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor) -
         around.append((block, field.message_type))
     for block, descriptor in reversed(around):
         if name in descriptor.fields_by_name:
-            place = f"'{block}' around it" if block else "the net itself, outside of all blocks"
+            place = f"'{block}' around it" if block else "the net itself, outside all blocks"
             place = place if root.name == "NetParameter" or block else "the outermost level"
-            return f"{problem}; it belongs to {place}"
+            return f"{problem}; it belongs in {place}"
     holders = [
         field.name
         for field in message.fields
         if field.message_type is not None and name in field.message_type.fields_by_name
     ]
     if holders:
-        return f"{problem}; it belongs into {_either(holders[:4])}"
+        return f"{problem}; it belongs in {_either(holders[:4])}"
     if len(known) <= 24:
-        return f"{problem}; known are {', '.join(known)}"
+        return f"{problem}; known fields: {', '.join(known)}"
     return problem
 
 
@@ -286,4 +286,4 @@ def _unknown_value(enum_name: str, value: str, root: Descriptor) -> str:
     near = difflib.get_close_matches(value.upper(), allowed, 1, 0.6)
     meant = f"; did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(allowed[:45])
-    return f"'{shown(value)}' is no {short}{meant} (allowed: {listed})"
+    return f"'{shown(value)}' is not a {short}{meant} (allowed: {listed})"

@@ -1,7 +1,7 @@
-"""Nets and solvers of older formats brought to the present one, in place and logged as Caffe logs it.
+"""Upgrades nets and solvers of older formats to the current one, in place, and logs it as Caffe does.
 
 Caffe's net format changed three times: V0 (`layers { layer { type: "conv" } }`), V1 (`layers { type: CONVOLUTION }`),
-and the present `layer { type: "Convolution" }`; besides, transformations moved from the data layers' own parameters to
+and the current `layer { type: "Convolution" }`. Also, transformations moved from the data layers' own parameters to
 `transform_param`, inputs from fields of the net to an Input layer, and BatchNorm lost its three `param` entries.
 """
 
@@ -26,7 +26,7 @@ def net_needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
 def upgrade_net(net: caffe_pb2.NetParameter, where: str) -> bool:
     """Upgrades `net` in place; `where` names it in the log and in errors.
 
-    Returns whether everything could be carried over; what could not is logged, and left out, as in Caffe.
+    Returns whether everything could be converted. What could not is logged and left out, as in Caffe.
     Raises ProtoError for a net that mixes `layer` and `layers`, and for a layer type that never existed.
     """
     whole = True
@@ -71,9 +71,9 @@ def upgrade_net(net: caffe_pb2.NetParameter, where: str) -> bool:
 
 
 def upgrade_solver(solver: caffe_pb2.SolverParameter, where: str) -> bool:
-    """Turns the enum `solver_type` into the string `type`, in place; whether there was something to do.
+    """Turns the enum `solver_type` into the string `type`, in place. Returns whether there was something to do.
 
-    Raises ProtoError where both are given.
+    Raises ProtoError if both are given.
     """
     if not solver.HasField("solver_type"):
         return False
@@ -140,7 +140,7 @@ def _upgrade_v1_net(net: caffe_pb2.NetParameter, where: str) -> bool:
     if net.layer:
         raise ProtoError(
             f"{where}: the net mixes 'layer {{ type: \"Convolution\" … }}' with the older 'layers {{ type: CONVOLUTION "
-            f"… }}'; write all as 'layer'"
+            f"… }}'; use 'layer' for all"
         )
     whole = True
     for index, old in enumerate(net.layers):
@@ -152,7 +152,7 @@ def _upgrade_v1_net(net: caffe_pb2.NetParameter, where: str) -> bool:
 
 
 _PER_BLOB = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
-"""V1's repeated fields, one value a blob, and the ParamSpec field that each became."""
+"""V1's repeated fields, one value per blob, and the ParamSpec field that each became."""
 
 
 def _upgrade_v1_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParameter) -> bool:
@@ -168,7 +168,7 @@ def _upgrade_v1_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParam
         elif field.name == "name":
             new.name = value
         elif field.name not in ("layer", "type"):
-            # Everything else has its name and its type in both.
+            # Everything else has the same name and type in both.
             target = getattr(new, field.name)
             if isinstance(value, Message):
                 target.CopyFrom(value)
@@ -181,9 +181,9 @@ def _upgrade_v1_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParam
 
 
 def _upgrade_input(net: caffe_pb2.NetParameter, where: str) -> None:
-    """`input`, `input_shape` or `input_dim` of the net become an Input layer in front.
+    """`input`, `input_shape` or `input_dim` of the net become an Input layer at the beginning.
 
-    Inputs without any shape are left by old caffemodels; they are dropped, as in Caffe.
+    Old caffemodels have inputs without any shape; they are dropped, as in Caffe.
     """
     count = len(net.input)
     if net.input_shape or net.input_dim:

@@ -1,4 +1,4 @@
-"""Caffe's first net format, V0: one message with every layer type's parameters, and padding as a layer of its own."""
+"""Caffe's first net format, V0: one message with every layer type's parameters, and padding as a separate layer."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ _MOVED: dict[str, tuple[str, dict[str, str]]] = {
     "det_context_pad": ("context_pad", {"window_data": "window_data_param"}),
     "det_crop_mode": ("crop_mode", {"window_data": "window_data_param"}),
 }
-"""V0's fields: their present names, and the parameter message by layer type."""
+"""V0's fields: their current names, and the parameter message by layer type."""
 
 _TRANSFORMATION = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
 _SAME = ("blobs", "blobs_lr", "weight_decay")
 
 
 def upgrade_v0_net(net: caffe_pb2.NetParameter, where: str) -> bool:
-    """Turns the V0 layers of `net` into V1 layers, in place; whether every field could be carried over.
+    """Turns the V0 layers of `net` into V1 layers, in place. Returns whether every field could be converted.
 
-    Raises ProtoError for an unknown layer type, an unknown bottom, and padding that no convolution can take over.
+    Raises ProtoError for an unknown layer type, an unknown bottom, and padding that does not precede a convolution.
     """
     layers = _without_padding(net, where)
     del net.layers[:]
@@ -91,7 +91,7 @@ def _without_padding(net: caffe_pb2.NetParameter, where: str) -> list[caffe_pb2.
             pair = f"padding layer '{shown(source.layer.name)}' and '{shown(layer.name)}' behind it"
             if layer.type not in ("conv", "pool"):
                 raise ProtoError(
-                    f"{where}: {pair}: only conv and pool layers take padding over, not type '{shown(layer.type)}'"
+                    f"{where}: {pair}: only conv and pool layers can take the padding, not type '{shown(layer.type)}'"
                 )
             if len(original.bottom) != 1 or len(source.bottom) != 1 or len(source.top) != 1:
                 raise ProtoError(f"{where}: {pair} must have one bottom and one top each")
@@ -139,7 +139,7 @@ def _v1_type(layer: caffe_pb2.V0LayerParameter, where: str) -> caffe_pb2.V1Layer
 
 
 def _set(parameter: Message, name: str, value: object) -> None:
-    """Sets a field of `parameter`, or adds to it where it has become repeated, as convolution's sizes have."""
+    """Sets a field of `parameter`, or adds to it if it has become repeated, as convolution's sizes have."""
     current = getattr(parameter, name)
     if isinstance(value, Message):
         current.CopyFrom(value)

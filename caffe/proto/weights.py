@@ -1,7 +1,7 @@
-"""Weights files: `.caffemodel` (a binary NetParameter) and `.caffemodel.h5`, read in place and written whole.
+"""Weights files: `.caffemodel` (a binary NetParameter) and `.caffemodel.h5`, read in place and written atomically.
 
-The formats are those of Caffe's Net::ToProto and Net::ToHDF5. Which of the two a file is, its content says, not its
-name.
+The formats are those of Caffe's Net::ToProto and Net::ToHDF5. The content of a file decides which of the two it is, not
+its name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LayerWeights:
 
     `blobs` are float32 and may be read-only views of the file, not aligned in memory: copy them (`np.copyto`,
     `np.array`) before computing with them. `diffs` is empty unless the file holds gradients; then it matches `blobs`.
-    `type` is Caffe's present name of the layer type, whatever the file's age, and empty for HDF5, which has none.
+    `type` is Caffe's current name of the layer type, for files of any age, and empty for HDF5, which has none.
     """
 
     name: str
@@ -57,11 +57,12 @@ class LayerWeights:
 
 
 def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
-    """The layers of a weights file, in its order, those without weights included.
+    """The layers of a weights file, in its order, including those without weights.
 
-    Reads the present format and both older ones (V1 `layers`, V0 `layers { layer { ... } }`).
+    Reads the current format and both older ones (V1 `layers`, V0 `layers { layer { ... } }`).
 
-    Raises ProtoError: missing, empty, cut short or damaged files, and others than weights, with what they look like.
+    Raises ProtoError for missing, empty, truncated or damaged files, and for files that are not weights, with what they
+    look like.
     """
     path = Path(path)
     buffer = map_file(path, "weights")
@@ -77,7 +78,7 @@ def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
     except WireError as error:
         raise _unreadable(path, buffer, layers, error) from error
     if not layers:
-        raise ProtoError(f"{path}: no weights in it: {describe(buffer)}; {_WANTED}")
+        raise ProtoError(f"{path}: it has no weights: {describe(buffer)}; {_WANTED}")
     return [layer for layer in layers if layer.type != "padding"]
 
 
@@ -85,14 +86,14 @@ _WANTED = "give a .caffemodel or .caffemodel.h5"
 
 
 def _unreadable(path: Path, buffer: memoryview, layers: list[LayerWeights], error: WireError) -> ProtoError:
-    """The message for bytes that stop making sense."""
+    """The error for bytes that are not valid any more."""
     kind = looks_like(bytes(buffer[:512]))
     if not layers and kind is not None and "NetParameter" not in kind:
         return ProtoError(f"{path}: not weights, it looks like {kind}; {_WANTED}")
     if not layers and kind is None:
-        return ProtoError(f"{path}: not weights, nothing that Caffe writes ({error}); {_WANTED}")
+        return ProtoError(f"{path}: not weights or any other file that Caffe writes ({error}); {_WANTED}")
     after = f" after layer '{shown(layers[-1].name)}' ({len(layers)} read)" if layers else ""
-    what = "cut short" if error.truncated else "damaged"
+    what = "truncated" if error.truncated else "damaged"
     return ProtoError(f"{path}: {what}{after}, {error}; copy or download it again ({len(buffer):,} bytes here)")
 
 
@@ -139,7 +140,7 @@ def _read_layer(buffer: memoryview, span: Field, blobs_number: int) -> LayerWeig
 
 
 def _read_v1_layer(buffer: memoryview, span: Field) -> LayerWeights:
-    """A V1LayerParameter; where it wraps a V0 layer, that one's fields count and its own don't."""
+    """A V1LayerParameter; if it wraps a V0 layer, that layer's fields count instead of its own."""
     name = type_ = ""
     blobs = _Blobs(buffer)
     for part in fields(buffer, span.start, span.end):
@@ -170,19 +171,19 @@ def _read_hdf5(path: Path) -> list[LayerWeights]:
             diffs = _hdf5_arrays(gradients) if isinstance(gradients, h5py.Group) else []
             layers.append(LayerWeights(name, "", blobs, diffs if len(diffs) == len(blobs) else []))
         if not layers:
-            raise ProtoError(f"{path}: an HDF5 file with an empty group 'data', no weights in it; {_WANTED}")
+            raise ProtoError(f"{path}: an HDF5 file with an empty group 'data' and no weights; {_WANTED}")
         return layers
 
 
 def _hdf5_layers(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:
-    """Layers by name. A name with slashes is a group within a group, to HDF5."""
+    """Layers by name. In HDF5, a name with slashes is nested groups."""
     if depth > 16:
         raise ProtoError(f"{group.file.filename}: groups nested over 16 deep under 'data'")
     for name in hdf5.names(group):
         found = hdf5.member(group, name)
         if not isinstance(found, h5py.Group):
             raise ProtoError(
-                f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' stands where a layer's group should be"
+                f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' is where a layer's group should be"
             )
         inner = [hdf5.member(found, part) for part in hdf5.names(found)]
         if inner and all(isinstance(part, h5py.Group) for part in inner):
@@ -212,14 +213,14 @@ def write_weights(
     shared: Collection[tuple[int, int]] = (),
     hdf5: bool | None = None,
 ) -> None:
-    """Writes `net`, a NetParameter without blobs, and `blobs`, one sequence of arrays a layer of `net.layer`.
+    """Writes `net`, a NetParameter without blobs, and `blobs`, one sequence of arrays per layer of `net.layer`.
 
-    `hdf5` says whether in that form; left out, a name ending in `.h5` does. `diffs` adds gradients. `shared` lists
+    `hdf5` chooses that format; by default, a name that ends in `.h5` does. `diffs` adds gradients. `shared` lists
     (layer, blob) parameters that an earlier layer owns: HDF5 leaves their data out, as the original does; the binary
-    form holds every blob.
+    format holds every blob.
 
-    The bytes are those of the original's serialisation, streamed from the arrays, and the file appears only once it is
-    whole. Raises CaffeError where it cannot be written.
+    The bytes are the same as the original's, streamed from the arrays, and the file appears only when it is complete.
+    Raises CaffeError if it cannot be written.
     """
     path = Path(path)
     if len(blobs) != len(net.layer) or (diffs is not None and len(diffs) != len(net.layer)):
@@ -249,7 +250,7 @@ def _write_binary(path: Path, net: Any, blobs: Blobs, diffs: Blobs | None) -> No
 
 def _write_layer(file: IO[bytes], layer: Any, blobs: Sequence[BlobWriter]) -> None:
     if layer.blobs:
-        raise ValueError(f"layer '{layer.name}' carries blobs of its own")
+        raise ValueError(f"layer '{layer.name}' already has blobs")
     parts = split_fields(layer.SerializeToString(deterministic=True))
     file.write(header(_LAYER, sum(len(part) for _, part in parts) + blobs_size(_BLOBS, blobs)))
     for number, part in parts:

@@ -1,8 +1,8 @@
-"""Protobuf's wire format, as far as weights need it: fields as spans of a buffer, blobs as views of one.
+"""Protobuf's wire format, as far as weights need it: fields as spans of a buffer, blobs as views of it.
 
-A caffemodel is nearly all packed floats, and packed floats are little-endian bytes: they are looked at where they lie
-instead of being parsed into a second copy. Every length is checked against the span that contains it before it is
-believed, so a hostile length costs nothing.
+A caffemodel is nearly all packed floats, and packed floats are little-endian bytes: they are viewed in place instead of
+being parsed into a second copy. Every length is checked against the span that contains it before it is used, so a
+hostile length costs nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FloatArray = npt.NDArray[np.float32]
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 MAX_FIELDS = 1_000_000
-"""Fields in one message, those of its blobs' unpacked floats aside. The largest nets have thousands."""
+"""The most fields in one message, apart from its blobs' unpacked floats. The largest nets have thousands."""
 
 
 class WireError(ProtoError):
-    """Bytes that are no message; `offset` is where. Readers turn it into a message that names the file."""
+    """Bytes that are not a message; `offset` is where. Readers turn it into an error that names the file."""
 
     def __init__(self, offset: int, problem: str, truncated: bool = False) -> None:
         super().__init__(f"at byte {offset}: {problem}")
@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
 
 def read_varint(buffer: memoryview, position: int, end: int) -> tuple[int, int]:
-    """The unsigned varint at `position` and where the next byte is."""
+    """The unsigned varint at `position`, and the position after it."""
     result = 0
     for index in range(position, min(end, position + 10)):
         byte = buffer[index]
@@ -52,7 +52,7 @@ def read_varint(buffer: memoryview, position: int, end: int) -> tuple[int, int]:
             return result & 0xFFFF_FFFF_FFFF_FFFF, index + 1
     if end - position < 10:
         raise WireError(position, "the data ends within a number", truncated=True)
-    raise WireError(position, "a number of over ten bytes")
+    raise WireError(position, "a number of more than ten bytes")
 
 
 def signed(value: int) -> int:
@@ -65,7 +65,7 @@ def read_field(buffer: memoryview, position: int, end: int) -> Field:
     tag, start = read_varint(buffer, position, end)
     number, wire_type = tag >> 3, tag & 7
     if not 0 < number < 1 << 29 or start - position > 5:
-        raise WireError(position, f"{number} is no field number")
+        raise WireError(position, f"{number} is not a field number")
     if wire_type == VARINT:
         value, stop = read_varint(buffer, start, end)
         return Field(number, wire_type, start, stop, value)
@@ -76,11 +76,9 @@ def read_field(buffer: memoryview, position: int, end: int) -> Field:
     elif wire_type == FIXED64:
         size = 8
     else:
-        raise WireError(position, f"wire type {wire_type}, which Caffe's files don't use")
+        raise WireError(position, f"wire type {wire_type}, which Caffe's files do not use")
     if size > end - start:
-        raise WireError(
-            position, f"field {number} claims {size:,} bytes where {end - start:,} are left", truncated=True
-        )
+        raise WireError(position, f"field {number} claims {size:,} bytes, but {end - start:,} are left", truncated=True)
     return Field(number, wire_type, start, start + size, 0)
 
 
@@ -96,14 +94,14 @@ def fields(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
 
 
 class BlobArrays(NamedTuple):
-    """A BlobProto as arrays: `data`, and `diff` where the file holds one. Views of the file where it is packed."""
+    """A BlobProto as arrays: `data`, and `diff` if the file has one. Views of the file if they are packed."""
 
     data: FloatArray
     diff: FloatArray | None
 
 
 def _run(buffer: memoryview, field: Field, end: int, kind: str) -> tuple[npt.NDArray[np.generic], int]:
-    """Unpacked numbers from `field` on, each under a one-byte tag: as an array, and where the run ends."""
+    """Unpacked numbers from `field` on, each under a one-byte tag: as an array, and the end of the run."""
     record = np.dtype([("tag", "u1"), ("value", kind)])
     first = field.start - 1
     records = np.frombuffer(buffer, record, (end - first) // record.itemsize, first)
@@ -126,7 +124,7 @@ def _dims(buffer: memoryview, start: int, end: int) -> list[int]:
                 value, position = read_varint(buffer, position, field.end)
                 dims.append(signed(value))
         if len(dims) > 32:
-            raise WireError(start, "a blob of over 32 axes, the most that Caffe has")
+            raise WireError(start, "a blob with more than 32 axes, Caffe's maximum")
     return dims
 
 
@@ -136,8 +134,8 @@ _FLOATS, _FLOAT_DIFFS, _DOUBLES, _DOUBLE_DIFFS = 5, 6, 8, 9
 def read_blob(buffer: memoryview, start: int, end: int) -> BlobArrays:
     """The BlobProto in `buffer[start:end]`.
 
-    Shapes come as `shape` or as the older num, channels, height, width, which win where both stand, as in Caffe.
-    Doubles become floats. Raises WireError where a shape and its data disagree.
+    Shapes come as `shape` or as the older num, channels, height, width, which take precedence, as in Caffe. Doubles
+    become floats. Raises WireError if a shape and its data disagree.
     """
     legacy: dict[int, int] = {}
     dims: list[int] = []
@@ -200,7 +198,7 @@ def header(number: int, size: int) -> bytes:
 
 
 class BlobWriter:
-    """A BlobProto to be written: `size` is known before a byte of it is, and `write` streams the array as it lies.
+    """A BlobProto to be written: `size` is known in advance, and `write` streams the array without a copy.
 
     Writes what Caffe's Blob::ToProto does: packed `data`, packed `diff` if given, then `shape`.
     """
@@ -220,14 +218,14 @@ class BlobWriter:
     def write(self, file: IO[bytes]) -> None:
         for head, array in self._parts:
             file.write(head)
-            # One blob at a time is converted if it has to be; float32 in memory order goes out as it is.
+            # One blob at a time is converted if necessary; contiguous float32 is written as it is.
             flat = np.ascontiguousarray(array, "<f4").reshape(-1)
             file.write(flat.data.cast("B"))
         file.write(self._shape)
 
 
 def split_fields(message: bytes) -> list[tuple[int, bytes]]:
-    """A serialised message's fields, whole, with their numbers, in ascending order of the numbers."""
+    """The complete fields of a serialized message with their numbers, in ascending order."""
     view = memoryview(message)
     found, start = [], 0
     for field in fields(view, 0, len(message)):

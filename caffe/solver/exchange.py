@@ -1,4 +1,4 @@
-"""How the gradients of several ranks become one, as the training loop sees it; `Alone` is the case of one rank."""
+"""How the training loop sees the averaging of gradients over ranks; `Alone` is the case of a single rank."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def watch(self, params: Sequence[Tensor]) -> None:
-        """Says whose gradients are to be averaged."""
+        """Registers the parameters whose gradients are to be averaged."""
 
     @abstractmethod
     def begin(self, iteration: int) -> None:
@@ -35,19 +35,19 @@ class Exchange(ABC):
 
     @abstractmethod
     def wait_for_root(self, stopped: bool) -> bool:
-        """Waits, without a limit while rank 0 shows life, until rank 0 comes here too. Returns rank 0's `stopped`."""
+        """Waits until rank 0 comes here too, without a limit while rank 0 is alive. Returns rank 0's `stopped`."""
 
     @abstractmethod
     def from_root(self, key: str, value: str) -> str:
-        """Rank 0's `value`, on every rank. Each `key` is for one use."""
+        """Rank 0's `value`, on every rank. Each `key` can be used once."""
 
     @abstractmethod
     def alive(self) -> None:
-        """Rank 0 shows life within a long piece of work."""
+        """Rank 0 reports that it is alive, within a long piece of work."""
 
     @abstractmethod
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Makes rank 0's values of these tensors everybody's."""
+        """Copies rank 0's values of these tensors to all ranks."""
 
 
 class Alone(Exchange):

@@ -12,12 +12,12 @@ from caffe.engine.cuda_graph import CudaRecorder, Recorder, StaticInputs, captur
 from caffe.engine.net import Net
 from caffe.solver.updates import UpdateRule
 
-#: iterations done one by one before one is recorded, while libraries choose their algorithms
+#: iterations that run one by one before one is recorded, while libraries choose their algorithms
 WARM_UPS = 3
 
 
 def obstacle(param: Any, net: Net, world_size: int) -> str | None:
-    """Why the iterations of a SolverParameter cannot be one graph each; None where they can."""
+    """Why the iterations of a SolverParameter cannot each be one graph; None if they can."""
     count, reason = capturable_steps(net.steps)
     if count < len(net.steps):
         return reason
@@ -25,17 +25,18 @@ def obstacle(param: Any, net: Net, world_size: int) -> str | None:
         if layer.dynamic_axes and not layer.static_shape:
             return f"layer '{layer.name}' ({layer.type_name}) gives tops whose sizes depend on values"
     if world_size > 1:
-        return "several ranks exchange gradients while backward is going on"
+        return "several ranks exchange gradients while backward is running"
     if param.lr_policy == "plateau":
         return 'lr_policy "plateau" takes the learning rate from the iteration\'s own loss'
     return None
 
 
 class GraphedStep:
-    """Runs iterations. The first ones of a batch's shape run one by one, then one is recorded, and replayed from then on.
+    """Runs iterations. The first ones of a batch's shape run one by one, then one is recorded, and replayed from then
+    on.
 
-    The rates are scalars on the device, the batches have a place of their own, labels with room for more rows. Batches
-    that do not fit (more boxes than ever, another size) make a new recording.
+    The rates are scalars on the device. The batches are copied to fixed buffers, with room for more label rows. Batches
+    that do not fit (more boxes than before, another size) cause a new recording.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class GraphedStep:
         self.recordings = 0
 
     def __call__(self, rate: float, iteration: int) -> tuple[float, dict[str, Tensor]]:
-        """One iteration on the next batches, at learning rate `rate`: the sum of their losses, the last one's outputs."""
+        """One iteration on the next batches, at learning rate `rate`: their losses' sum, the last batch's outputs."""
         return self.run([dict(self.net.next_batch()) for _ in range(self.iter_size)], rate, iteration)
 
     def run(
@@ -92,7 +93,7 @@ class GraphedStep:
         return float(loss), outputs
 
     def _take(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
-        """Brings the batches to their places; makes new ones, and forgets the recording, where they do not fit."""
+        """Copies the batches to their buffers; where they do not fit, makes new buffers and drops the recording."""
         places = tuple(t.data_ptr() for t in (*self.net.learnable_params, *self.rule.history))
         fit = len(self._inputs) == len(batches) and all(i.fit(b) for i, b in zip(self._inputs, batches, strict=True))
         if not fit or places != self._places:
@@ -100,7 +101,7 @@ class GraphedStep:
             self._left = WARM_UPS
             self._places = places
         if not fit:
-            # one size of labels for all passes, so that the fullest one grows them all
+            # all passes have label buffers of one size, so the fullest one grows them all
             fullest = {name: max(batches, key=lambda b: b[name].shape[2]) for name in self._labels}
             wide = [{**batch, **{name: fullest[name][name] for name in self._labels}} for batch in batches]
             self._inputs = [StaticInputs(batch, self._labels) for batch in wide]
@@ -112,7 +113,7 @@ class GraphedStep:
             parameter.grad = None
 
     def _record(self) -> None:
-        self._drop_gradients()  # those of the recording get memory of its own
+        self._drop_gradients()  # the recording allocates its own
         self._results, self._replay = record(self._recorder, self._work)
         self._gradients = [parameter.grad for parameter in self.net.learnable_params]
         self.recordings += 1
@@ -127,5 +128,5 @@ class GraphedStep:
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         norm = self.rule.apply_rates(list(self._rates.unbind()), self.keep_updates)
-        # detached: what holds on to autograd's graph would tie it to this stream
+        # detached: a reference to autograd's graph would tie it to this stream
         return total, {name: value.detach() for name, value in outputs.items()}, norm

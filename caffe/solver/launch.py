@@ -1,7 +1,7 @@
-"""Starts the ranks of a training on this machine, a process each, and ends them all when one fails.
+"""Starts the ranks of a training on this machine, one process each, and ends them all when one fails.
 
-The processes find each other through a store that this one hosts, with the environment variables that torchrun sets as
-well. SIGINT and SIGHUP are passed on to rank 0, which decides for all.
+The processes find each other through a store that this one hosts, with the environment variables that torchrun uses
+too. SIGINT and SIGHUP are passed on to rank 0, which decides for all.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from caffe.errors import CaffeError
 from caffe.solver.ranks import LAUNCHED, describe_places
 
 _POLL_SECONDS = 0.05
-#: after the first rank's end, the time in which others may end of the same cause, or of a better one to report
+#: after the first rank has ended, how long others may take to end for the same cause, or for the actual one
 _GRACE_SECONDS = 2.0
-#: what a rank has to put itself away when told to end
+#: how long a rank may take to clean up when told to end
 _TERMINATION_SECONDS = 10.0
 
 
 def caffe_command(argv: Sequence[str]) -> list[str]:
-    """The command line that runs `caffe` with `argv` in another process, whatever the present folder holds."""
+    """The command line that runs `caffe` with `argv` in another process, whatever the current directory holds."""
     return [sys.executable, "-P", "-m", "caffe.cli.caffe", *argv]
 
 
@@ -84,7 +84,7 @@ def _relay(rank: int, stream: IO[str]) -> None:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[str]], seconds: float | None = None, for_all: bool = False) -> None:
-    """Waits until all ranks have ended, or (unless `for_all`) one has failed, or the time is over."""
+    """Waits until all ranks have ended, or (unless `for_all`) one has failed, or the time is up."""
     until = None if seconds is None else time.monotonic() + seconds
     while until is None or time.monotonic() < until:
         states = [process.poll() for process in ranks]
@@ -94,7 +94,7 @@ def _wait(ranks: Sequence[subprocess.Popen[str]], seconds: float | None = None, 
 
 
 def _explain(store: Store, ranks: Sequence[subprocess.Popen[str]]) -> str:
-    """Whose failure ended the run: a rank's own error, then a rank killed, then one that others waited for in vain."""
+    """Whose failure ended the run: first a rank's own error, then a killed rank, then one that never answered."""
     own: list[tuple[float, str]] = []
     lost: list[tuple[float, str]] = []
     ended: list[str] = []

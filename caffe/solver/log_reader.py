@@ -1,4 +1,4 @@
-"""Reading training logs: ours and the original's are of one form."""
+"""Reading training logs: this project's and the original's have the same format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, float]
 
 @dataclass
 class TrainingLog:
-    """What a log says. Rows hold NumIters, Seconds (since training began), LearningRate and one value an output."""
+    """What a log says. Rows hold NumIters, Seconds (since training began), LearningRate and one value per output."""
 
     train: list[Row] = field(default_factory=list)
     test: list[Row] = field(default_factory=list)
@@ -30,14 +30,14 @@ class TrainingLog:
     losses: list[tuple[int, float, float]] = field(default_factory=list)
     #: iteration, seconds, learning rate
     rates: list[tuple[int, float, float]] = field(default_factory=list)
-    #: outputs of the test nets that count towards a loss
+    #: outputs of the test nets that contribute to a loss
     loss_outputs: set[str] = field(default_factory=set)
 
 
 def read_training_log(path: str | Path) -> TrainingLog:
     """Reads the log of one or several runs of `caffe train`, as written to standard error.
 
-    Raises CaffeError for a file that holds no iteration.
+    Raises CaffeError for a file without any iteration.
     """
     result = TrainingLog()
     began: datetime.datetime | None = None
@@ -68,14 +68,14 @@ def read_training_log(path: str | Path) -> TrainingLog:
 
 def _moment(prefix: re.Match[str]) -> datetime.datetime:
     year, month, day, hour, minute, second, fraction, _ = prefix.groups()
-    # Without a year any leap year will do: only differences count.
+    # Without a year, any leap year will do: only differences matter.
     return datetime.datetime(
         int(year or 2000), int(month), int(day), int(hour), int(minute), int(second), int(fraction.ljust(6, "0")[:6])
     )
 
 
 def _take(log: TrainingLog, message: str, iteration: int, seconds: float) -> None:
-    """Adds what one message says."""
+    """Adds what one log line says."""
     if loss := _LOSS.search(message):
         log.losses.append((iteration, seconds, float(loss[1])))
     elif rate := _RATE.search(message):

@@ -15,7 +15,7 @@ _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 @dataclass
 class NetChoice:
-    """A net to build: its parameters with their state filled in, and what the log says of where they come from."""
+    """A net to build: its parameters with their state filled in, and what the log says about their source."""
 
     param: Any
     source: str

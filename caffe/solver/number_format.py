@@ -1,4 +1,4 @@
-"""Numbers as Caffe's log shows them, which log parsers and people's eyes are used to."""
+"""Numbers as Caffe's log shows them, which log parsers expect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def ostream_number(value: float) -> str:
 
 
 def loss_suffix(weight: float, value: float) -> str:
-    """What follows an output that is a loss, ` (* 1 = 4.2 loss)`; nothing for an output that is none."""
+    """What follows an output that is a loss, ` (* 1 = 4.2 loss)`; nothing for any other output."""
     if not weight:
         return ""
     return f" (* {ostream_number(weight)} = {ostream_number(weight * value)} loss)"

@@ -10,17 +10,17 @@ from caffe.errors import CaffeError
 from caffe.solver.number_format import ostream_number
 
 KNOWN = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid", "plateau")
-#: what each policy reads besides base_lr; a missing one would divide by zero or hold the rate at zero
+#: what each policy reads besides base_lr; a missing field would divide by zero or keep the rate at zero
 _NEEDS = {"step": ("gamma", "stepsize"), "exp": ("gamma",), "inv": ("gamma", "power"), "multistep": ("gamma",),
           "poly": ("power", "max_iter"), "sigmoid": ("gamma", "stepsize"), "plateau": ("gamma",)}  # fmt: skip
 _NO_LOSS_YET = 3.4028234663852886e38  # the largest float, as the original starts with
 
 
 class LearningRatePolicy:
-    """The rate of each iteration; holds what a solver state keeps of it.
+    """The rate of each iteration, and the state that a solver state stores.
 
-    A policy of another fork is only warned of at first, since its solver may be read for its nets alone; asking for a
-    rate is then an error.
+    For a policy of another fork there is only a warning at first, because the solver may be read for its nets alone.
+    Asking for a rate is then an error.
     """
 
     def __init__(self, param: Any) -> None:
@@ -31,7 +31,7 @@ class LearningRatePolicy:
         self.iter_last_event = 0
         self.minimum_loss = _NO_LOSS_YET
         if self.name not in KNOWN:
-            log.warning(log.here(), f"{self._unknown()}. The nets can be used; training would be an error.")
+            log.warning(log.here(), f"{self._unknown()}. The nets can be used, but not trained.")
 
     @property
     def state(self) -> list[float]:
@@ -43,7 +43,7 @@ class LearningRatePolicy:
         self.current_step, self.iter_last_event, self.minimum_loss = int(values[0]), int(values[1]), values[2]
 
     def check(self) -> None:
-        """Raises a CaffeError if no rate can be had from these settings."""
+        """Raises a CaffeError if these settings do not define a rate."""
         if self.name not in KNOWN:
             raise CaffeError(f"solver: {self._unknown()}. Choose one of these to train.")
         missing = [field for field in _NEEDS.get(self.name, ()) if not self.param.HasField(field)]
@@ -53,7 +53,7 @@ class LearningRatePolicy:
             raise CaffeError(f"solver: stepsize is {self.param.stepsize}; it must be at least 1")
 
     def rate(self, iteration: int, smoothed_loss: float) -> float:
-        """The learning rate of `iteration`, before any lr_mult. To be called once an iteration, in order."""
+        """The learning rate of `iteration`, before any lr_mult. Must be called once per iteration, in order."""
         self.check()
         p = self.param
         base, gamma = p.base_lr, p.gamma
@@ -82,7 +82,7 @@ class LearningRatePolicy:
             log.info("sgd_solver.cpp:47", f"MultiStep Status: Iteration {iteration}, step = {self.current_step}")
 
     def _plateau(self, iteration: int, smoothed_loss: float) -> None:
-        """A step down once the smoothed loss has not reached a new minimum for plateau_winsize[step] iterations."""
+        """A step down when the smoothed loss has not reached a new minimum for plateau_winsize[step] iterations."""
         if smoothed_loss < self.minimum_loss:
             self.minimum_loss = smoothed_loss
             self.iter_last_event = iteration

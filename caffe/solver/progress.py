@@ -1,4 +1,4 @@
-"""How far a long run is: a bar with loss and time left on a terminal, nothing where the log goes to a file."""
+"""The progress of a long run: a bar with loss and time left on a terminal, nothing if the log goes to a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caffe.solver.number_format import ostream_number
 
 
 class Progress:
-    """A progress bar from `start` to `total`, below which log lines scroll by. Enter it as a context.
+    """A progress bar from `start` to `total`, with log lines scrolling above it. A context manager.
 
     `enabled` None: only if stderr is a terminal and the log level has not been raised.
     """
@@ -47,7 +47,7 @@ class Progress:
             self._bar = None
 
     def advance(self, **figures: float) -> None:
-        """One step further; `figures` are shown beside the bar (loss=4.2)."""
+        """Advances by one step; `figures` are shown beside the bar (loss=4.2)."""
         if self._bar is not None:
             self._bar.set_postfix({k: ostream_number(v) for k, v in figures.items()}, refresh=False)
             self._bar.update()

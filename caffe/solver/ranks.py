@@ -1,9 +1,9 @@
-"""Several ranks training one net: a process each, gradients averaged over torch.distributed.
+"""Several ranks training one net: one process each, gradients averaged over torch.distributed.
 
-Every rank runs the same loop on its own records. Gradients travel in buckets while backward is still going on: a bucket
-leaves as soon as the last gradient in it is there, in the same order on every rank. What else the ranks must agree on
-(a stop, the end of a test) goes through the store that they met at, where each also notes how far it is, so that a
-rank that others wait for in vain can be named.
+Every rank runs the same loop on its own records. Gradients are sent in buckets while backward is still running: a
+bucket is sent as soon as its last gradient is there, in the same order on every rank. Everything else that the ranks
+must agree on (a stop, the end of a test) goes through the store that they met at. Each rank also notes there how far it
+is, so that a rank that keeps the others waiting can be named.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from caffe.solver.requests import Action
 
 #: set for processes that caffe.solver.launch starts: they report errors to it instead of printing them
 LAUNCHED = "CAFFE_LAUNCHED"
-#: a bucket's size: large enough for full bandwidth, small enough that the first leaves early in backward
+#: a bucket's size: large enough for full bandwidth, small enough that the first is sent early in backward
 BUCKET_BYTES = 25 << 20
-#: rank 0 is asked to stop between iterations, and all ranks do so this many iterations later. On a GPU a rank's host runs
-#: at most one iteration ahead of the gradients it has received, so by then every rank has had the news.
+#: rank 0 is asked to stop between iterations, and all ranks do so this many iterations later. On a GPU a rank's host
+#: runs at most one iteration ahead of the gradients it has received, so by then every rank has heard of it.
 _NOTICE = 2
 
 
 class LostContactError(CaffeError):
-    """Another rank is gone or hangs; the cause lies there."""
+    """Another rank is gone or hangs; the cause is there."""
 
 
 def started_by_launcher() -> bool:
@@ -53,10 +53,10 @@ def local_rank() -> int:
 
 @contextmanager
 def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
-    """Meets the other ranks and sets this process's rank; on leaving, parts from them.
+    """Joins the other ranks and sets this process's rank; on exit, leaves them.
 
-    `timeout`: seconds after which a rank that does not answer counts as lost. An error on the way out is noted where the
-    launcher finds it.
+    `timeout`: seconds after which a rank that does not answer counts as lost. An error is noted where the launcher
+    finds it.
     """
     limit = timedelta(seconds=timeout)
     try:
@@ -82,7 +82,7 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
         runtime.seed = int(ranks.from_root("seed", str(runtime.data_seed())))
         yield ranks
     except (Exception, KeyboardInterrupt) as error:
-        # The process group is left as it is: taking it down would wait for the others.
+        # The process group is left as it is: destroying it would wait for the others.
         report_error(store, rank, error)
         raise
     dist.destroy_process_group()
@@ -90,7 +90,7 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
 
 
 def report_error(store: Store, rank: int, error: BaseException) -> None:
-    """Notes why this rank fails; as far as the store can still be reached."""
+    """Notes why this rank fails, if the store can still be reached."""
     message = str(error) if isinstance(error, CaffeError) else f"{type(error).__name__}: {error}"
     with suppress(RuntimeError):
         note = {"lost": isinstance(error, LostContactError), "time": time.time(), "message": message}
@@ -99,7 +99,7 @@ def report_error(store: Store, rank: int, error: BaseException) -> None:
 
 @dataclass
 class _Bucket:
-    """Gradients that travel together, packed into `flat`."""
+    """Gradients that are sent together, packed into `flat`."""
 
     params: list[Tensor]
     flat: Tensor
@@ -150,7 +150,7 @@ class Ranks(Exchange):
 
     def begin(self, iteration: int) -> None:
         if LAUNCHED in os.environ and os.getppid() != self._parent:
-            raise SystemExit(1)  # the launcher is gone, and with it those who would end this process
+            raise SystemExit(1)  # the launcher is gone, so nobody would end this process
         self._iteration = iteration
         self._note("computing")
         self._launched = 0
@@ -213,7 +213,7 @@ class Ranks(Exchange):
         return self.from_root(f"meeting_{self._meetings}", str(int(stopped))) == "1"
 
     def from_root(self, key: str, value: str) -> str:
-        """Rank 0's `value`, on every rank; waits for it as long as rank 0 shows life."""
+        """Rank 0's `value`, on every rank; waits for it as long as rank 0 is alive."""
         if self._rank == 0:
             self._store.set(key, value)
             return value
@@ -225,7 +225,7 @@ class Ranks(Exchange):
             except dist.DistStoreError as error:
                 now = self._heartbeat()
                 if now == seen:
-                    raise LostContactError(f"rank 0 has shown no life for {self._timeout:g} s") from error
+                    raise LostContactError(f"rank 0 has shown no sign of life for {self._timeout:g} s") from error
                 seen = now
 
     def alive(self) -> None:
@@ -238,7 +238,7 @@ class Ranks(Exchange):
         with self._contact():
             return self._store.get("heartbeat") if self._store.check(["heartbeat"]) else b""
 
-    # ---- who is where
+    # ---- the ranks' positions
 
     def _note(self, doing: str) -> None:
         with self._contact():
@@ -252,18 +252,18 @@ class Ranks(Exchange):
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             raise LostContactError(
-                f"waited in vain for another rank in iteration {self._iteration}: "
+                f"gave up waiting for another rank in iteration {self._iteration}: "
                 f"{describe_places(self._store, self._world) or reason}"
             ) from error
 
 
 def describe_places(store: Store, world: int) -> str:
-    """How far each rank says it is, the one that the others wait for first; empty if the store cannot be asked."""
+    """How far each rank is, the one that the others wait for first; empty if the store cannot be reached."""
     places = []
     try:
         for rank in range(world):
             if not store.check([f"at_{rank}"]):
-                places.append((-1, 0, f"rank {rank} has not begun"))
+                places.append((-1, 0, f"rank {rank} has not started"))
                 continue
             at = json.loads(store.get(f"at_{rank}"))
             waits = at["doing"] != "computing"

@@ -1,4 +1,4 @@
-"""What a running training is asked to do from outside: Ctrl-C and SIGHUP, each mapped to an action."""
+"""Requests to a running training from outside: Ctrl-C and SIGHUP, each mapped to an action."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import FrameType
 
 from caffe.errors import CaffeError
 
-#: on a terminal below the "^C", and the progress bar
-_STOPPING = b"\nStopping after this iteration, with a snapshot; Ctrl-C again ends at once.\n"
+#: shown on a terminal, below the "^C" and the progress bar
+_STOPPING = b"\nStopping after this iteration, with a snapshot; press Ctrl-C again to end at once.\n"
 
 
 class Action(enum.Enum):
@@ -31,10 +31,10 @@ class Action(enum.Enum):
 
 
 class SignalRequests:
-    """Turns SIGINT and SIGHUP into actions while it is entered as a context.
+    """A context manager that turns SIGINT and SIGHUP into actions.
 
-    Call it to take the request that has come in since the last call. While a stop is pending, a second Ctrl-C ends the
-    process at once, without a snapshot.
+    Calling it returns the request that has come in since the last call. While a stop is pending, a second Ctrl-C ends
+    the process at once, without a snapshot.
     """
 
     def __init__(self, sigint: Action, sighup: Action) -> None:
@@ -61,7 +61,8 @@ class SignalRequests:
             raise KeyboardInterrupt
         if action is Action.STOP:
             self._stopping = True
-            # Past sys.stderr and the log: the signal may have come while they were writing, and they take no second writer.
+            # Bypasses sys.stderr and the log: the signal may have come while they were writing, and they are not
+            # reentrant.
             with suppress(OSError):
                 os.write(2, _STOPPING if os.isatty(2) else _STOPPING.lstrip())
         if action is not Action.NONE and action not in self._pending:

@@ -1,4 +1,4 @@
-"""What testing sums up over its batches, and how it is logged (Solver::TestClassification, TestDetection)."""
+"""What testing accumulates over its batches, and how it is logged (Solver::TestClassification, TestDetection)."""
 
 from __future__ import annotations
 
@@ -63,10 +63,11 @@ class ClassificationScores:
 
 
 class DetectionScores:
-    """DetectionEvaluate's rows, collected over the batches and turned into average precision a class.
+    """DetectionEvaluate's rows, collected over the batches and turned into average precision per class.
 
-    A row is image, label, score, true positive, false positive; rows of image -1 hold a label's number of objects in
-    the place of the score. A detection that is neither positive matched a difficult object and does not count.
+    A row is image, label, score, true positive, false positive; in rows of image -1, a label's number of
+    objects is in the place of the score. A detection that is neither positive matched a difficult object and is not
+    counted.
     """
 
     def __init__(self, outputs: Sequence[str], ap_version: str, per_class: bool) -> None:
@@ -95,7 +96,7 @@ class DetectionScores:
             self._found[name].append(found[(found[:, 3] != 0) | (found[:, 4] != 0)])
 
     def average_precisions(self, name: str) -> dict[int, float]:
-        """AP by label, for the labels whose objects were counted in output `name`; 0 where nothing was found."""
+        """AP by label, for the labels with objects in output `name`; 0 if nothing was found."""
         found = np.concatenate(self._found[name]) if self._found[name] else np.empty((0, 5), np.float32)
         result = {}
         for label, objects in sorted(self._objects[name].items()):
@@ -108,11 +109,11 @@ class DetectionScores:
         return result
 
     def mean(self, name: str) -> float:
-        """The mean over the labels; 0 where there is none."""
+        """The mean over the labels; 0 if there are none."""
         return _mean(self.average_precisions(name).values())
 
     def report(self) -> dict[str, float]:
-        """Logs AP a class if asked for, and the mean; returns the means by output."""
+        """Logs AP per class if asked for, and the mean; returns the means by output."""
         means = {}
         for index, name in enumerate(self.outputs):
             precisions = self.average_precisions(name)

@@ -1,4 +1,4 @@
-"""Snapshots: names, the check that they can be written, writing weights with their solver state, and reading them back."""
+"""Snapshots: names, the check that they can be written, writing weights and solver state, reading them back."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def snapshot_name(param: Any, iteration: int, extension: str) -> str:
 
 
 def check_writable(param: Any, at_end: bool = False) -> None:
-    """Raises a CaffeError now if a snapshot could not be written later; `at_end`: also if only the last one is due."""
+    """Raises a CaffeError now if a snapshot could not be written later; `at_end`: even if only the last one is due."""
     if param.snapshot < 0:
         raise CaffeError(f"solver: snapshot is {param.snapshot}; it must be 0 (none) or a number of iterations")
     if not param.snapshot and not (at_end and param.snapshot_after_train):
         return
     if param.snapshot and not param.HasField("snapshot_prefix"):
-        raise CaffeError('solver: snapshot is given but snapshot_prefix is not; say where to, as in "models/ssd"')
+        raise CaffeError('solver: snapshot is given but snapshot_prefix is not; give the path, such as "models/ssd"')
     folder = Path(snapshot_name(param, 0, "")).parent
     if not folder.is_dir():
         raise CaffeError(
-            f"solver: snapshot_prefix '{param.snapshot_prefix}' lies in {folder}, which is no folder; "
+            f"solver: snapshot_prefix '{param.snapshot_prefix}' is in {folder}, which is not a directory; "
             f"create it (mkdir -p {folder}) or change the prefix"
         )
     if not os.access(folder, os.W_OK):
-        raise CaffeError(f"solver: snapshot_prefix '{param.snapshot_prefix}' lies in {folder}, which is not writable")
+        raise CaffeError(f"solver: snapshot_prefix '{param.snapshot_prefix}' is in {folder}, which is not writable")
 
 
 def check_is_solver_state(path: str) -> None:
     """Raises a CaffeError for a missing file, and for weights given where a solver state belongs."""
     if path.endswith((".caffemodel", ".caffemodel.h5")):
         state = path.replace(".caffemodel", ".solverstate")
-        there = f" (it is there: {state})" if os.path.exists(state) else ""
+        there = f" (there is {state})" if os.path.exists(state) else ""
         raise CaffeError(
             f"{path} holds weights, not a solver state: to resume training give -snapshot its .solverstate{there}; "
             f"to start from these weights use -weights {path}"
@@ -82,18 +82,16 @@ def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor
 
 
 def check_finite(net: Any) -> None:
-    """Raises a CaffeError rather than let a ruined net take the place of a good snapshot."""
+    """Raises a CaffeError, so that a ruined net does not replace a good snapshot."""
     norms = torch._foreach_norm(net.learnable_params)
     if norms and not bool(torch.isfinite(torch.stack(list(norms))).all()):
-        raise CaffeError(
-            "no snapshot written: the weights are no longer finite, which a too large base_lr brings about"
-        )
+        raise CaffeError("no snapshot written: the weights are no longer finite; base_lr is probably too high")
 
 
 def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int) -> int:
-    """Restores weights, history and policy from a solver state. Returns the iteration to go on from.
+    """Restores weights, history and policy from a solver state. Returns the iteration to continue from.
 
-    The weights are looked for where the state says, then beside the state itself.
+    The weights are looked for where the state says they are, then beside the state itself.
     """
     check_is_solver_state(path)
     state = read_solver_state(path)
@@ -126,5 +124,5 @@ def _weights_of(state_path: str, learned_net: str) -> str:
         return beside
     raise CaffeError(
         f"{state_path}: the weights it goes with, {learned_net}, are neither there nor beside it; "
-        "put the .caffemodel of the same iteration there"
+        "put the .caffemodel of the same iteration beside the state"
     )

@@ -1,4 +1,4 @@
-"""The training loop: iterations, tests, snapshots, and the log of all that (caffe/solver.cpp)."""
+"""The training loop: iterations, tests, snapshots, and their log (caffe/solver.cpp)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from caffe.solver.updates import rule_for
 class Solver:
     """Trains the net of a SolverParameter.
 
-    `layerwise` runs the net layer by layer, so that every blob's data and diff can be looked at afterwards, as pycaffe
-    promises; otherwise the graph runs as a whole. `exchange` averages the gradients of several ranks. `requests` is asked
-    after each iteration whether to stop or snapshot. A loss that is not finite ends training with a CaffeError unless
-    `stop_on_nonfinite` is false.
+    `layerwise` runs the net layer by layer, so that every blob's data and diff can be read afterwards, as pycaffe
+    promises; otherwise the graph runs as a whole. `exchange` averages the gradients of several ranks. `requests` is
+    asked after each iteration whether to stop or snapshot. A loss that is not finite ends training with a CaffeError
+    unless `stop_on_nonfinite` is false.
     """
 
     def __init__(
@@ -101,18 +101,18 @@ class Solver:
 
     @property
     def history(self) -> list[Tensor]:
-        """What the update rule remembers, in the order of a solver state."""
+        """The update rule's history, in the order of a solver state."""
         return self._rule.history
 
     # ---- training
 
     def solve(self, resume_file: str | None = None) -> None:
-        """Trains from the present iteration (or that of `resume_file`) to max_iter, with a snapshot and a test at the end."""
+        """Trains from the current iteration (or `resume_file`'s) to max_iter, with a snapshot and a test at the end."""
         self._info("solver.cpp:294", f"Solving {self.net.name}")
         self._info("solver.cpp:295", f"Learning Rate Policy: {self.param.lr_policy}")
         self._policy.check()
         if not self.param.HasField("max_iter"):
-            raise CaffeError("solver: max_iter is not given; say after how many iterations training ends")
+            raise CaffeError("solver: max_iter is not given; it is the number of iterations after which training ends")
         if resume_file:
             self._info("solver.cpp:301", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
@@ -140,7 +140,7 @@ class Solver:
         self._log_summary(first, time.monotonic() - began)
 
     def step(self, iterations: int) -> None:
-        """Trains for `iterations` more iterations, with the tests, snapshots and log lines that fall due."""
+        """Trains for `iterations` more iterations, with the tests, snapshots and log lines that are due."""
         self._policy.check()
         self._stopped = False
         self._smoothed.clear()
@@ -201,14 +201,14 @@ class Solver:
         return loss, outputs
 
     def _graphed_step(self) -> GraphedStep | None:
-        """What runs an iteration as one CUDA graph; None where that is not asked for or cannot be."""
+        """Runs an iteration as one CUDA graph; None if that was not asked for or is not possible."""
         if not runtime.graph or self.layerwise or self.net.device.type != "cuda":
             return None
         if self._graphed is None and not self._cannot_graph:
             reason = graph_obstacle(self.param, self.net, runtime.world_size)
             if reason:
                 self._cannot_graph = True
-                self._info(log.here(), f"CUDA graph: iterations run without one, as {reason}")
+                self._info(log.here(), f"CUDA graph: iterations run without one, because {reason}")
             else:
                 self._graphed = GraphedStep(
                     self.net, self._rule, self.param.iter_size, keep_updates=self.param.snapshot_diff
@@ -216,13 +216,13 @@ class Solver:
         return self._graphed
 
     def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
-        """Calls the first before each iteration, the second when its gradients are there, before the update."""
+        """Calls the first before each iteration, the second when its gradients are ready, before the update."""
         self._callbacks.append((on_start, on_gradients_ready))
 
     def apply_update(self) -> None:
-        """Moves the weights by the gradients that stand in the net, at this iteration's learning rate."""
+        """Updates the weights from the gradients in the net, at this iteration's learning rate."""
         rate = self._policy.rate(self.iter, self._smoothed.value)
-        if self._policy.name == "plateau":  # it follows the loss, which every rank has one of its own of
+        if self._policy.name == "plateau":  # it follows the loss, which differs between ranks
             rate = float(self._exchange.from_root(f"rate_{self.iter}", repr(rate)))
         self._log_rate(rate)
         self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
@@ -272,7 +272,9 @@ class Solver:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
         kept = (
-            f"the last snapshot is {self._last_snapshot[1]}" if self._last_snapshot else "no snapshot was written yet"
+            f"the last snapshot is {self._last_snapshot[1]}"
+            if self._last_snapshot
+            else "no snapshot has been written yet"
         )
         records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
         whose = "the batch" if batches == 1 else f"its {batches} batches"
@@ -281,13 +283,13 @@ class Solver:
         raise CaffeError(
             f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
             f"{ostream_number(rate)}{seen}. The {weights}; {kept}. Usual causes: a base_lr that is "
-            "too large (try a tenth, or clip_gradients: 10), weights that were not loaded, boxes that are not within the image"
+            "too high (try a tenth of it, or clip_gradients: 10), weights that were not loaded, boxes outside the image"
         )
 
     # ---- testing
 
     def test_all(self) -> None:
-        """Tests every test net with the present weights, and logs the scores."""
+        """Tests every test net with the current weights, and logs the scores."""
         if self.is_root:
             for i in range(len(self.test_nets)):
                 if not self._stopped:
@@ -309,16 +311,16 @@ class Solver:
     # ---- snapshots
 
     def snapshot(self) -> None:
-        """Writes weights and solver state of the present iteration under snapshot_prefix."""
+        """Writes weights and solver state of the current iteration under snapshot_prefix."""
         if self.is_root:
             weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
             self._last_snapshot = (self.iter, weights)
         self._continue_random_stream()
 
     def restore(self, path: str) -> None:
-        """Goes on where a solver state was written: weights, history, iteration, learning rate, place in the data.
+        """Continues from a solver state: weights, history, iteration, learning rate, position in the data.
 
-        Of several ranks, rank 0 reads the file.
+        With several ranks, rank 0 reads the file.
         """
         if self.is_root:
             self.iter = snapshots.load(path, self.net, self._policy, self.history, self._rule.histories)
@@ -331,7 +333,7 @@ class Solver:
         self._continue_random_stream()
 
     def _continue_random_stream(self) -> None:
-        """Seeds dropout's generator from the iteration at each snapshot, so that a resumed run draws what this one does."""
+        """Seeds dropout's generator from the iteration at each snapshot, so a resumed run draws the same numbers."""
         torch.manual_seed(hash((runtime.data_seed(), self.iter, runtime.rank)) & 0x7FFFFFFFFFFFFFFF)
 
     # ---- log
@@ -349,7 +351,7 @@ class Solver:
                 index += 1
 
     def _log_batch(self) -> None:
-        """The number of records behind one update, which the published results hang on."""
+        """Logs the number of records per update, which the published results depend on."""
         for layer in self.net.source_layers:
             shape = self.net.blobs[layer.param.top[0]].shape
             if shape:
@@ -378,7 +380,7 @@ class Solver:
             set_random_seed(self.param.random_seed)
         elif runtime.seed is None:
             set_random_seed(runtime.data_seed())
-            self._info(log.here(), f"Random seed {runtime.seed}: random_seed in the solver repeats this run.")
+            self._info(log.here(), f"Random seed {runtime.seed}: put it into the solver as random_seed to repeat this run.")
 
     def _check(self) -> None:
         p = self.param

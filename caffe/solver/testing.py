@@ -1,4 +1,4 @@
-"""The tests that fall due while training: each test net with the present weights, over its batches (Solver::TestAll)."""
+"""The tests that are due while training: each test net with the current weights, over its batches (Solver::TestAll)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EVAL_TYPES = ("classification", "detection")
 
 
 class Testing:
-    """The test nets of a SolverParameter, and the best scores they gave.
+    """The test nets of a SolverParameter, and their best scores so far.
 
-    `layerwise` as in Solver. Raises CaffeError for an eval_type that does not exist, or a net that cannot be built.
+    `layerwise` as in Solver. Raises CaffeError for an unknown eval_type, or a net that cannot be built.
     """
 
     def __init__(self, param: Any, *, layerwise: bool) -> None:
@@ -40,11 +40,11 @@ class Testing:
             self.nets.append(Net(choice.param))
 
     def is_due(self, iteration: int) -> bool:
-        """Whether test_interval asks for a test before this iteration (test_initialization apart)."""
+        """Whether test_interval asks for a test before this iteration (regardless of test_initialization)."""
         return bool(self._param.test_interval) and iteration % self._param.test_interval == 0
 
     def start_at(self, iteration: int) -> None:
-        """Puts the test data where an uninterrupted run that reaches `iteration` has it."""
+        """Moves the test data to where an uninterrupted run has it at `iteration`."""
         done = 0
         if self._param.test_interval and iteration:
             done = -(-iteration // self._param.test_interval) - (not self._param.test_initialization)
@@ -57,7 +57,7 @@ class Testing:
     ) -> None:
         """Tests net `index` with the weights of `trained`, and logs the scores as eval_type asks.
 
-        Before each batch `stop` is asked whether to leave it; after each, `alive` is told of progress.
+        Before each batch `stop` is asked whether to end the test; after each, `alive` is called.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
         net = self.nets[index]

@@ -1,8 +1,8 @@
 """How weights move: the update rules of Caffe's solvers, on lists of tensors.
 
-Notation: w a weight blob, g its gradient, h (and k) what the rule remembers of it, r the learning rate times the blob's
+Notation: w a weight blob, g its gradient, h (and k) the rule's history of it, r the learning rate times the blob's
 lr_mult, m momentum, d delta. One step is `clip`, `normalize`, `regularize`, then the rule's own update; the order is
-Caffe's (caffe/solvers/sgd_solver.cpp). Blobs of equal multipliers go through torch._foreach together.
+Caffe's (caffe/solvers/sgd_solver.cpp). Blobs with equal multipliers go through torch._foreach together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from caffe import log
 from caffe.errors import CaffeError
 from caffe.solver.number_format import ostream_number
 
-#: what torch's foreach functions take and give
+#: what torch's foreach functions take and return
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -41,10 +41,10 @@ def _one_minus(value: float) -> float:
 
 
 class UpdateRule:
-    """SGD with momentum, and the frame of the other rules: h = m h + r g; w -= h.
+    """SGD with momentum, and the base of the other rules: h = m h + r g; w -= h.
 
-    `history` is what a solver state stores, in Caffe's order: one blob a weight blob in the order of `params`; rules
-    that keep two append the second ones after all the first.
+    `history` is what a solver state stores, in Caffe's order: one blob per weight blob in the order of `params`. Rules
+    that keep two append all the second ones after the first.
     """
 
     type_name: ClassVar[str] = "SGD"
@@ -60,7 +60,7 @@ class UpdateRule:
         self.history = [torch.zeros_like(p) for _ in range(self.histories) for p in params]
         by_multipliers: dict[tuple[float, float], list[int]] = defaultdict(list)
         for i, multipliers in enumerate(zip(lr_mults, decay_mults, strict=True)):
-            if multipliers[0]:  # a frozen blob has no gradient and never moves
+            if multipliers[0]:  # a frozen blob has no gradient and never changes
                 by_multipliers[multipliers].append(i)
         self._groups = [_Group(lr, decay, index) for (lr, decay), index in by_multipliers.items()]
         if param.weight_decay and param.regularization_type not in ("L2", "L1"):
@@ -71,13 +71,13 @@ class UpdateRule:
         """Raises a CaffeError for settings that the rule cannot work with."""
 
     def rates(self, rate: float, iteration: int) -> list[float]:
-        """What each group's step is multiplied by, given the learning rate."""
+        """The factor of each group's step, given the learning rate."""
         return [rate * group.lr_mult for group in self._groups]
 
     def apply(self, rate: float, iteration: int, keep_updates: bool = False) -> None:
-        """Moves the weights by one step from their `.grad`, summed over iter_size passes.
+        """Updates the weights by one step from their `.grad`, summed over iter_size passes.
 
-        Gradients are overwritten; with `keep_updates` they hold afterwards what was subtracted, as Caffe's diffs do.
+        Gradients are overwritten; with `keep_updates` they then hold what was subtracted, as Caffe's diffs do.
         """
         norm = self.apply_rates(self.rates(rate, iteration), keep_updates)
         if norm is not None:
@@ -85,14 +85,14 @@ class UpdateRule:
 
     @torch.no_grad()
     def apply_rates(self, rates: Sequence[float | Tensor], keep_updates: bool = False) -> Tensor | None:
-        """As `apply`, from each group's rate. Rates that are tensors (scalars on the device of the weights) stay there.
+        """Like `apply`, given each group's rate. Rates that are tensors (scalars on the weights' device) stay there.
 
-        With such rates nothing waits for the device and nothing depends on values, so that a CUDA graph can hold it.
+        With such rates nothing waits for the device or depends on values, so a CUDA graph can record it.
         Returns the norm of all gradients before they were scaled down; None without clip_gradients.
         """
         for group in self._groups:
             for i in group.index:
-                if self.params[i].grad is None:  # a blob that the loss does not reach: regularisation still acts on it
+                if self.params[i].grad is None:  # a blob that the loss does not reach: regularization still applies
                     self.params[i].grad = torch.zeros_like(self.params[i])
         norm = self._clip(on_device=any(isinstance(rate, Tensor) for rate in rates))
         for group, rate in zip(self._groups, rates, strict=True):
@@ -109,7 +109,7 @@ class UpdateRule:
         return norm
 
     def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
-        """Brings the histories up to date and returns what is to be subtracted from the weights; may reuse `grads`."""
+        """Updates the histories and returns what to subtract from the weights; may reuse `grads`."""
         (h,) = histories
         torch._foreach_mul_(h, self.param.momentum)
         _add_scaled(h, grads, rate)
@@ -129,7 +129,7 @@ class UpdateRule:
         return norm
 
     def log_clipping(self, norm: float) -> None:
-        """Says that gradients of this norm were scaled down, if they were."""
+        """Logs that gradients of this norm were scaled down, if they were."""
         limit = self.param.clip_gradients
         if norm > limit:
             log.info(
@@ -184,7 +184,7 @@ class RMSProp(UpdateRule):
     def check(self) -> None:
         _no_momentum(self)
         if not 0 <= self.param.rms_decay < 1:
-            raise CaffeError(f"solver: rms_decay is {self.param.rms_decay:g}; it must be at least 0 and under 1")
+            raise CaffeError(f"solver: rms_decay is {self.param.rms_decay:g}; it must be at least 0 and below 1")
 
     def update(self, grads: list[Tensor], histories: list[list[Tensor]], rate: float | Tensor) -> Tensors:
         (h,) = histories
@@ -218,7 +218,7 @@ class AdaDelta(UpdateRule):
 class Adam(UpdateRule):
     """h = m h + (1 - m) g; k = n k + (1 - n) g², n being momentum2; w -= r c h / (√k + d) (adam_solver.cpp).
 
-    c = √(1 - n^t) / (1 - m^t) undoes the bias towards zero of the first steps; t counts steps from 1.
+    c = √(1 - n^t) / (1 - m^t) corrects the bias of the first steps towards zero; t counts steps from 1.
     """
 
     type_name = "Adam"

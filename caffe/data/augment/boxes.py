@@ -1,6 +1,6 @@
 """Box arithmetic of the data layers, in Caffe's order of float32 operations, on all boxes of an image at once.
 
-Corners are arrays [n, 4] of xmin, ymin, xmax, ymax, float32, normalised by the image's size.
+Corners are arrays [n, 4] of xmin, ymin, xmax, ymax, float32, normalized by the image's size.
 """
 
 from __future__ import annotations
@@ -56,25 +56,25 @@ class Boxes:
 
 
 def areas(corners: Corners) -> NDArray[Any]:
-    """Areas [n]; nought where a box has none."""
+    """Areas [n]; 0 for an empty box."""
     width, height = corners[..., 2] - corners[..., 0], corners[..., 3] - corners[..., 1]
     return np.asarray(np.where((width < 0) | (height < 0), np.float32(0), width * height))
 
 
 def intersections(a: Corners, b: Corners) -> NDArray[Any]:
-    """Areas that boxes share; `a` and `b` broadcast."""
+    """Areas of the intersections; `a` and `b` broadcast."""
     width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
     height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
     return np.where((width > 0) & (height > 0), width * height, np.float32(0))
 
 
 def coverage(shared: NDArray[Any], size: NDArray[Any]) -> NDArray[Any]:
-    """The share of boxes of area `size` that lies in the shared areas."""
+    """The share of boxes of area `size` that the intersections cover."""
     return np.asarray(np.divide(shared, size, out=np.zeros_like(shared), where=shared > 0))
 
 
 def emitted(boxes: Corners, crop: Corners, constraint: Any) -> NDArray[Any]:
-    """Which boxes stay in a crop by an EmitConstraint: the centre inside, or enough of the box covered."""
+    """Which boxes stay in a crop by an EmitConstraint: the center is inside, or enough of the box is covered."""
     if constraint.emit_type == caffe_pb2.EmitConstraint.MIN_OVERLAP:
         kept: NDArray[Any] = coverage(intersections(boxes, crop), areas(boxes)) > np.float32(constraint.emit_overlap)
         return kept
@@ -83,9 +83,9 @@ def emitted(boxes: Corners, crop: Corners, constraint: Any) -> NDArray[Any]:
 
 
 def project(boxes: Corners, crop: Corners) -> tuple[Corners, NDArray[Any]]:
-    """Boxes in coordinates of `crop` (which may reach beyond the image), clipped, and which of them have area left.
+    """Boxes in coordinates of `crop` (which may reach beyond the image), clipped, and which of them still have area.
 
-    A box wholly outside is clipped to no area.
+    A box that is entirely outside is clipped to an empty one.
     """
     size = crop[2:] - crop[:2]
     projected = (boxes - crop[_ORIGIN]) / size[_ORIGIN]
@@ -95,7 +95,7 @@ def project(boxes: Corners, crop: Corners) -> tuple[Corners, NDArray[Any]]:
 
 
 def select(boxes: Boxes, crop: Corners, constraint: Any | None, *, corners: Corners | None = None) -> Boxes:
-    """The boxes that stay when `crop` is cut out: by the constraint where there is one, projected and clipped.
+    """The boxes that stay when `crop` is cut out: by the constraint if there is one, projected and clipped.
 
     `corners` replaces the boxes' own where the image was resized in between.
     """
@@ -107,7 +107,7 @@ def select(boxes: Boxes, crop: Corners, constraint: Any | None, *, corners: Corn
 
 
 def resized(boxes: Corners, height: int, width: int, param: Any) -> Corners:
-    """Boxes of an image of `height` × `width` after a ResizeParameter's resizing, normalised by the new size."""
+    """Boxes of an image of `height` × `width` after a ResizeParameter's resizing, normalized by the new size."""
     one = np.float32(1)
     old_width, old_height = one * width, one * height
     new_width, new_height = one * param.width, one * param.height
@@ -135,7 +135,7 @@ def resized(boxes: Corners, height: int, width: int, param: Any) -> Corners:
 
 
 def extrapolated(boxes: Boxes, height: int, width: int, crop: Corners, param: Any) -> Boxes:
-    """Boxes in units of `width_scale` × `height_scale` pixels, where FIT_SMALL_SIZE asks for that."""
+    """Boxes in units of `width_scale` × `height_scale` pixels, if FIT_SMALL_SIZE asks for that."""
     if not (param.height_scale and param.width_scale and param.resize_mode == _Resize.FIT_SMALL_SIZE):
         return boxes
     one = np.float32(1)

@@ -1,7 +1,7 @@
-"""Resizing a window of a canvas that holds an image on a plain ground, without making the canvas.
+"""Resizing a window of a canvas with an image on a plain background, without making the canvas.
 
 SSD's expansion puts the image on a canvas of up to 16 times its area, of which a crop is then resized to the net's
-input. Here only what the result depends on is ever laid out.
+input. Here only what the result depends on is computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from caffe.data.augment.resample import resample
 from caffe.data.images import Image, deep, fill
 
-#: a window of more than so many times the image it shows is resampled without being laid out
+#: a window of more than this many times the image it shows is resampled without being laid out
 _MUCH = 3
 
 
@@ -28,7 +28,7 @@ class Window:
     height: int
 
     def visible(self, image: Image) -> Image:
-        """The part of the image that the window shows; a view, perhaps of no pixels."""
+        """The part of the image that the window shows; a view, possibly empty."""
         top, left = max(0, self.y), max(0, self.x)
         return image[top : max(top, self.y + self.height), left : max(left, self.x + self.width)]
 
@@ -43,7 +43,7 @@ class Window:
 
 
 def lay_out(part: Image, borders: tuple[int, int, int, int], ground: tuple[int, ...]) -> Image:
-    """`part` with rows above and below and columns left and right in the ground's colour."""
+    """`part` with rows above and below and columns left and right in the background's color."""
     if part.size == 0:
         return fill(borders[0] + borders[1], borders[2] + borders[3], ground)
     if not any(borders):
@@ -54,9 +54,9 @@ def lay_out(part: Image, borders: tuple[int, int, int, int], ground: tuple[int, 
 def resize_window(
     part: Image, borders: tuple[int, int, int, int], ground: tuple[int, ...], size: tuple[int, int], interpolation: int
 ) -> Image:
-    """The window, `part` with its borders of ground, resized to `size` (height, width).
+    """The window, `part` with its borders of background, resized to `size` (height, width).
 
-    A little ground is laid out around the image, as OpenCV is fastest on whole images; much is never made.
+    A small border is laid out around the image, because OpenCV is fastest on whole images; a large one never is.
     """
     top, bottom, left, right = borders
     height, width = part.shape[0] + top + bottom, part.shape[1] + left + right

@@ -1,6 +1,6 @@
 """Photometric distortion (DistortionParameter): brightness, contrast, saturation, hue, order of channels.
 
-Each step rounds to 8 bits, as the original's do; steps that change each value by itself are looked up in one table.
+Each step rounds to 8 bits, as the original's do. Steps that change each value by itself are combined into one table.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Step = tuple[str, NDArray[Any]]
 
 
 def check_distortion(param: Any, where: str) -> None:
-    """NetError, beginning with `where`, for ranges that are none."""
+    """Raises NetError, beginning with `where`, for invalid ranges."""
     for name in ("contrast", "saturation"):
         lower, upper = getattr(param, f"{name}_lower"), getattr(param, f"{name}_upper")
         if getattr(param, f"{name}_prob") > 0 and not 0 <= lower <= upper:
             raise NetError(
-                f"{where}: distort_param needs 0 <= {name}_lower <= {name}_upper, it has {lower:g}, {upper:g}"
+                f"{where}: distort_param needs 0 <= {name}_lower <= {name}_upper; found {lower:g}, {upper:g}"
             )
     for name in ("brightness_delta", "hue_delta"):
         if getattr(param, name) < 0:
-            raise NetError(f"{where}: distort_param needs {name} >= 0, it has {getattr(param, name):g}")
+            raise NetError(f"{where}: distort_param needs {name} >= 0; found {getattr(param, name):g}")
 
 
 def draw_distortion(param: Any, rng: np.random.Generator) -> list[Step]:
-    """Draws what to do to an image. Contrast comes second or fourth, by a coin."""
+    """Draws what to do to an image. Contrast comes second or fourth, at random."""
     coin, *chance = rng.random(6, np.float32)
     amount = rng.random(4, np.float32)
     p = param
@@ -66,7 +66,7 @@ def _table(values: NDArray[np.float32]) -> Image:
 
 
 def distort(image: Image, steps: list[Step]) -> Image:
-    """The image [H, W, C], uint8, after the steps. Hue and saturation are colour's: a gray image keeps its values."""
+    """The image [H, W, C], uint8, after the steps. Hue and saturation do not change gray images."""
     table: NDArray[Any] | None = None
     for kind, argument in steps:
         if kind == "values":
@@ -86,7 +86,7 @@ def distort(image: Image, steps: list[Step]) -> Image:
 
 
 def _in_hsv(image: Image, channel: int, table: NDArray[Any]) -> Image:
-    """Changes hue (0 to 179, which saturates at 0 and 255 rather than wrapping) or saturation, through 8-bit HSV."""
+    """Changes hue (0 to 179, which saturates at 0 and 255 instead of wrapping) or saturation, through 8-bit HSV."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     tables = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
     tables[0, :, channel] = table

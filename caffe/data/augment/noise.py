@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from caffe.data.images import Image, deep
 from caffe.errors import NetError
 
-#: values a channel keeps with posterize: the middles of bands this wide
+#: posterize keeps these values of a channel: the middles of bands this wide
 _POSTERIZE_BAND = 64
 
 
 def check_noise(param: Any, where: str) -> None:
-    """NetError, beginning with `where`, for what cannot be applied."""
+    """Raises NetError, beginning with `where`, for settings that cannot be applied."""
     if param.saltpepper and not param.saltpepper_param.value:
         raise NetError(f"{where}: noise_param has saltpepper without a value in saltpepper_param")
     if param.convert_to_hsv and param.convert_to_lab:
@@ -24,9 +24,9 @@ def check_noise(param: Any, where: str) -> None:
 
 
 def add_noise(image: Image, param: Any, rng: np.random.Generator) -> NDArray[Any]:
-    """The image [H, W, C] degraded: uint8, or float32 where it is converted to Lab.
+    """The image [H, W, C] degraded: uint8, or float32 if it is converted to Lab.
 
-    What needs colour (decolorize, HSV, Lab) leaves gray images as they are.
+    Steps that need color (decolorize, HSV, Lab) leave gray images as they are.
     """
     color = image.shape[2] == 3
     if param.decolorize and color:

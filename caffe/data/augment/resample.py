@@ -1,7 +1,7 @@
-"""Resizing an image that lies on a larger plain ground, as OpenCV would resize the whole, without laying out the whole.
+"""Resizing an image on a larger plain background, as OpenCV would resize the whole, without laying out the whole.
 
 All of OpenCV's interpolations are separable and their weights sum to one. So a resized pixel is a weighted sum over
-those taps that fall on the image, and the ground has the rest of the weight; pixels without such taps are ground.
+the taps that fall on the image, and the background has the rest of the weight. Pixels without such taps are background.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def resample(
     part: Image, offset: tuple[int, int], window: tuple[int, int], ground: tuple[int, ...], size: tuple[int, int],
     interpolation: int,
 ) -> Image:  # fmt: skip
-    """A window of `window` (height, width) pixels of ground, with `part` at `offset` (row, column) in it, resized to
-    `size`. It must shrink both ways. Within one grey level of OpenCV, which weighs in 11-bit fixed point.
+    """A window of `window` (height, width) pixels of background, with `part` at `offset` (row, column) in it, resized
+    to `size`. It must shrink both ways. Within one gray level of OpenCV, which uses 11-bit fixed-point weights.
     """
     channels = len(ground)
     rows, taken_rows, row_weights = _on_image(*_taps(window[0], size[0], interpolation), offset[0], part.shape[0])
     columns, taken, weights = _on_image(*_taps(window[1], size[1], interpolation), offset[1], part.shape[1])
     if rows.start == rows.stop or columns.start == columns.stop:
         return fill(*size, ground)
-    # Rows first, as whole rows of width · channels values, where numpy is fast; then columns of what is left of them.
+    # Rows first, as whole rows of width · channels values, where numpy is fast; then columns of the result.
     mixed = _weigh(part.reshape(part.shape[0], -1).astype(np.float32), taken_rows, row_weights)
     taken = (taken[:, None] * channels + np.arange(channels)[:, None]).reshape(-1, taken.shape[1])
     block = _weigh(np.ascontiguousarray(mixed.T), taken, np.repeat(weights, channels, axis=0)).T
@@ -54,7 +54,7 @@ def _weigh(lines: NDArray[Any], taken: NDArray[Any], weights: NDArray[Any]) -> N
 def _on_image(
     indices: NDArray[Any], weights: NDArray[Any], offset: int, count: int
 ) -> tuple[slice, NDArray[Any], NDArray[Any]]:
-    """The outputs with a tap on the image, which pixels of it their taps are, and their weights (0 for the ground)."""
+    """The outputs with a tap on the image, the pixels of their taps, and their weights (0 for the background)."""
     indices = indices - offset
     inside = (indices >= 0) & (indices < count) & (weights != 0)
     touched = np.flatnonzero(inside.any(axis=1))
@@ -65,7 +65,8 @@ def _on_image(
 
 
 def _taps(before: int, after: int, interpolation: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """For resizing `before` pixels to `after`, fewer ones: each output's source pixels and their weights, [after, taps].
+    """For resizing `before` pixels to `after`, fewer ones: each output's source pixels and their weights, [after,
+    taps].
 
     Taps beyond an edge repeat the pixel at the edge.
     """

@@ -29,15 +29,15 @@ _BORDERS = {
 
 
 def check_resize(param: Any, where: str) -> None:
-    """NetError, beginning with `where`, for a size that is none."""
+    """Raises NetError, beginning with `where`, for an invalid size."""
     if param.height < 1 or param.width < 1:
         raise NetError(
-            f"{where}: resize_param needs a height and a width over 0, it has {param.height} and {param.width}"
+            f"{where}: resize_param needs a height and a width over 0; found {param.height} and {param.width}"
         )
 
 
 def draw_interpolation(param: Any, rng: np.random.Generator) -> int:
-    """One of the parameter's interpolations, each as likely; linear if it names none."""
+    """One of the parameter's interpolations, with equal probability; linear if it names none."""
     modes = param.interp_mode
     if not modes:
         return cv2.INTER_LINEAR
@@ -67,7 +67,7 @@ def _at_height(param: Any, aspect: np.float32) -> tuple[int, int]:
 def resize(
     part: Image, borders: tuple[int, int, int, int], ground: tuple[int, ...], param: Any, interpolation: int
 ) -> Image:
-    """Resizes a window, `part` with `borders` of `ground` (see `resize_window`), as the parameter says."""
+    """Resizes a window, `part` with `borders` of color `ground` (see `resize_window`), as the parameter says."""
     height, width = part.shape[0] + borders[0] + borders[1], part.shape[1] + borders[2] + borders[3]
     if param.resize_mode != _Resize.FIT_LARGE_SIZE_AND_PAD:
         return resize_window(part, borders, ground, resized_size(param, height, width), interpolation)
@@ -84,6 +84,6 @@ def resize(
 
 
 def pad_value(param: Any, channels: int) -> tuple[float, ...]:
-    """The colour of constant padding, black by default."""
+    """The color of constant padding, black by default."""
     values = tuple(param.pad_value) or (0.0,)
     return values * channels if len(values) == 1 else values[:channels]

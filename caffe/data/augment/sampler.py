@@ -18,7 +18,7 @@ _Limits = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """A BatchSampler message, checked. Limits are (least, most), None for none."""
+    """A BatchSampler message, checked. Limits are (minimum, maximum), or None."""
 
     scale: tuple[float, float]
     aspect_ratio: tuple[float, float]
@@ -30,16 +30,16 @@ class BatchSampler:
 
     @classmethod
     def of(cls, message: Any, where: str) -> BatchSampler:
-        """From the message; NetError, beginning with `where`, for values that no crop can have."""
+        """From the message; raises NetError, beginning with `where`, for values that no crop can have."""
         sampler, limits = message.sampler, message.sample_constraint
         if not 0 < sampler.min_scale <= sampler.max_scale <= 1:
             raise NetError(
-                f"{where}: batch_sampler needs 0 < min_scale <= max_scale <= 1, it has {sampler.min_scale:g} and "
+                f"{where}: batch_sampler needs 0 < min_scale <= max_scale <= 1; found {sampler.min_scale:g} and "
                 f"{sampler.max_scale:g}"
             )
         if not 0 < sampler.min_aspect_ratio <= sampler.max_aspect_ratio < float("inf"):
             raise NetError(
-                f"{where}: batch_sampler needs 0 < min_aspect_ratio <= max_aspect_ratio, it has "
+                f"{where}: batch_sampler needs 0 < min_aspect_ratio <= max_aspect_ratio; found "
                 f"{sampler.min_aspect_ratio:g} and {sampler.max_aspect_ratio:g}"
             )
 
@@ -62,8 +62,8 @@ class BatchSampler:
     def satisfied(self, overlaps: Overlaps, trials: slice) -> NDArray[Any]:
         """Which of its trials satisfy the constraint.
 
-        Of several kinds of limits the first decides alone, as in the original, where one object that passes it is
-        remembered even if it fails the others.
+        If there are several kinds of limits, the first one decides alone. So it does in the original, where an object
+        that passes it is remembered even if it fails the others.
         """
         if _limited(self.jaccard):
             return _within(overlaps.jaccard[trials], self.jaccard)
@@ -75,7 +75,7 @@ class BatchSampler:
 
 
 class BatchSamplers:
-    """A layer's batch samplers. All trials of all samplers are drawn and judged at once."""
+    """A layer's batch samplers. All trials of all samplers are drawn and evaluated at once."""
 
     def __init__(self, samplers: Sequence[BatchSampler]) -> None:
         self.samplers = tuple(samplers)
@@ -91,7 +91,7 @@ class BatchSamplers:
     def draw(self, rng: np.random.Generator) -> Corners:
         """Every sampler's trials, one after the other: crops [n, 4] of the unit square.
 
-        A trial draws its scale, then its aspect ratio within what that scale leaves room for, then its place.
+        A trial draws its scale, then an aspect ratio that fits that scale, then its position.
         """
         least_scale, most_scale, least_ratio, most_ratio = self._limits
         uniform = rng.random((4, len(least_scale)), np.float32)
@@ -100,7 +100,7 @@ class BatchSamplers:
         ratio = np.clip(least_ratio + (most_ratio - least_ratio) * uniform[1], square, np.float32(1) / square)
         root = np.sqrt(ratio)
         size = np.stack([scale * root, scale / root])
-        # rounding can make a side a little over 1, where the original aborts for want of an interval
+        # rounding can make a side a little over 1, where the original aborts because the interval is empty
         start = uniform[2:] * np.maximum(np.float32(0), np.float32(1) - size)
         return np.ascontiguousarray(np.concatenate([start, start + size]).T)
 
@@ -115,7 +115,7 @@ class BatchSamplers:
         return np.concatenate(found) if found else crops
 
     def crop(self, objects: Corners, rng: np.random.Generator) -> Corners | None:
-        """One of all the crops, each as likely; None where no sampler found one (then the image stays whole)."""
+        """One of all the crops, with equal probability; None if no sampler found one (the image then stays whole)."""
         crops = self.crops(objects, rng)
         if not len(crops):
             return None
@@ -124,7 +124,7 @@ class BatchSamplers:
 
 
 class Overlaps:
-    """How much crops [n, 4] and objects [m, 4] share; each measure is [n, m], worked out when first asked for."""
+    """The overlap of crops [n, 4] with objects [m, 4]; each measure is [n, m], computed when first used."""
 
     def __init__(self, crops: Corners, objects: Corners) -> None:
         self._shared = intersections(crops[:, None], objects[None])
@@ -136,7 +136,7 @@ class Overlaps:
 
     @cached_property
     def of_crops(self) -> NDArray[Any]:
-        """The share of each crop that an object takes."""
+        """The share of each crop that an object covers."""
         return coverage(self._shared, np.broadcast_to(self._crop_areas, self._shared.shape))
 
     @cached_property

@@ -1,7 +1,7 @@
 """From a decoded image and its boxes to what the net is fed: SSD's augmentation and Caffe's transformations.
 
-In this order: distort, expand, crop (a batch sampler's), resize, noise, crop_size, mirror, mean, scale. All is drawn
-first and boxes are worked out from that; then only the pixels that the result shows are touched.
+In this order: distort, expand, crop (a batch sampler's), resize, noise, crop_size, mirror, mean, scale. All random
+numbers are drawn first and the boxes computed from them; then only the pixels that the result shows are touched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAIN = 0
 
 @dataclass(frozen=True)
 class Source:
-    """A decoded image [H, W, C] (uint8, or float32 for float_data), and the record it came from for messages."""
+    """A decoded image [H, W, C] (uint8, or float32 for float_data), and its record's name for messages."""
 
     image: NDArray[Any]
     where: str
@@ -41,7 +41,7 @@ class Transformer:
     """A TransformationParameter, checked, with a layer's batch samplers."""
 
     def __init__(self, param: Any, phase: int, where: str, samplers: Sequence[BatchSampler] = ()) -> None:
-        """NetError, beginning with `where` (the layer), for settings that contradict each other."""
+        """Raises NetError, beginning with `where` (the layer), for settings that contradict each other."""
         self.param, self.phase, self.where, self.samplers = param, phase, where, BatchSamplers(samplers)
         if param.force_color and param.force_gray:
             raise NetError(f"{where}: transform_param has both force_color and force_gray")
@@ -64,21 +64,21 @@ class Transformer:
         self.mean = Mean(param, where)
 
     def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
-        """(channels, height, width) that an image of this size leaves with."""
+        """(channels, height, width) of the result for an image of this size."""
         if self.resizes:
             height, width = resized_size(self.param.resize_param, height, width)
         return channels, self.crop[0] or height, self.crop[1] or width
 
     @property
     def fixed_size(self) -> bool:
-        """Whether images of any size leave with one size."""
+        """Whether images of all sizes get the same size."""
         fits_small = self.resizes and self.param.resize_param.resize_mode == self.param.resize_param.FIT_SMALL_SIZE
         return bool(self.crop[0]) or (self.resizes and not fits_small)
 
     def __call__(
         self, source: Source, boxes: Boxes | None, rng: np.random.Generator, out: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], Boxes | None]:
-        """The data [C, h, w], written into `out` where its shape fits, and the boxes that are left."""
+        """The data [C, h, w], written into `out` if that has its shape, and the remaining boxes."""
         image = source.image
         channels = image.shape[2]
         self._check(source)
@@ -96,7 +96,7 @@ class Transformer:
             part = distort(part, steps)
         if self.samplers and self.phase != TRAIN and not source.raw and not any(borders):
             # The original compresses each crop again. In training that is noise; SSD's test nets crop the whole image
-            # (`batch_sampler {}`), and there it decides a third digit of the scores that people know.
+            # (`batch_sampler {}`), and there it changes the third digit of the published scores.
             part = through_jpeg(part)
         ground = self.mean.ground(channels)
         if not part.size:
@@ -114,14 +114,14 @@ class Transformer:
         channels = source.image.shape[2]
         self.mean.check_channels(channels, source.where)
         if source.image.dtype != np.uint8 and (self.distorts or self.noises):
-            raise DataError(f"{source.where}: distort_param and noise_param need 8-bit images, this one has floats")
+            raise DataError(f"{source.where}: distort_param and noise_param need 8-bit images, but this one has floats")
         if self.noises and len(self.param.noise_param.saltpepper_param.value) not in (0, 1, channels):
             raise DataError(f"{source.where}: saltpepper_param needs 1 value or {channels}")
         if self.resizes and len(pad_value(self.param.resize_param, channels)) != channels:
             raise DataError(f"{source.where}: resize_param needs 1 pad_value or {channels}")
 
     def _expand(self, window: Window, boxes: Boxes | None, rng: np.random.Generator) -> tuple[Window, Boxes | None]:
-        """The whole of a canvas of random size on which the image lies at a random place."""
+        """A canvas of random size with the image at a random position."""
         param = self.param.expand_param
         chance, ratio, down, right = rng.random(4, np.float32)
         if chance > param.prob or abs(param.max_expand_ratio - 1) < 1e-2:
@@ -158,7 +158,7 @@ class Transformer:
         rng: np.random.Generator,
         out: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.float32], Boxes | None]:
-        """crop_size, mirror, mean and scale; the boxes through resizing and these."""
+        """Applies crop_size, mirror, mean and scale to the data, and resizing and these to the boxes."""
         height, width = pixels.shape[:2]
         crop_height, crop_width = self.crop[0] or height, self.crop[1] or width
         if crop_height > height or crop_width > width:

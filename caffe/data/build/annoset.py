@@ -1,8 +1,8 @@
-"""Databases from image lists: everything is read and checked first, then written in one go.
+"""Databases from image lists: everything is read and checked first, then written in a second pass.
 
-Reading (decoding every image, parsing every annotation) is spread over processes. What it finds is small (the record
-without its pixels), so a list of a hundred thousand images fits; the images that need no conversion are copied into the
-database byte by byte in the second pass.
+Reading (decoding every image, parsing every annotation) is spread over processes. Its results are small (records
+without pixels), so a list of a hundred thousand images fits into memory. Images that need no conversion are copied into
+the database byte by byte in the second pass.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Found:
 
 
 def check_line(task: Task, line: tuple[str, str | int]) -> Found:
-    """Reads an image and its annotation, and says everything that is wrong with them."""
+    """Reads an image and its annotation, and notes everything that is wrong with them."""
     image_path, target = line
     found = Found()
     size = (0, 0)
@@ -114,7 +114,7 @@ def build(
     replace: bool = False,
     program: str = "convert_annoset",
 ) -> None:
-    """Checks every line, then writes `database`; DataError with all faults, and nothing written, if there are any."""
+    """Checks every line, then writes `database`; raises a DataError with all faults, and writes nothing, if any."""
     writer = LmdbWriter(database, replace=replace)
     log.info(f"{program}.cpp:128", f"A total of {len(lines)} images.")
     found = _check(lines, task, check_size)
@@ -142,10 +142,10 @@ def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool)
             faults.append(f"{image_path}: the path is too long for a key of {MAX_KEY_BYTES} bytes")
         encoding = encoding_of(image_path, task.image_format)
         if (task.image_format.encoded or task.image_format.encode_type) and not encoding:
-            faults.append(f"{image_path}: has no extension to tell its format by; give -encode_type")
+            faults.append(f"{image_path}: has no extension that tells its format; give -encode_type")
     if check_size and not faults:
         faults += [
-            f"{line[0]}: is {_size(each.size)}, the first image is {_size(found[0].size)}"
+            f"{line[0]}: is {_size(each.size)}, but the first image is {_size(found[0].size)}"
             for line, each in zip(lines, found, strict=True)
             if each.size != found[0].size
         ]
@@ -172,10 +172,10 @@ def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task
     empty = [line[0] for line, each in zip(lines, found, strict=True) if not each.labels]
     if empty:
         some = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no box: {some}")
+        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no boxes: {some}")
     absent = [item.name for item in task.label_map.items if item.label > 0 and not labels[item.label]]
     if absent:
-        log.warning(log.here(), f"no box of {len(absent)} classes of the label map: {', '.join(absent)}")
+        log.warning(log.here(), f"{len(absent)} classes of the label map have no boxes: {', '.join(absent)}")
 
 
 def _size(size: tuple[int, int, int]) -> str:

@@ -1,8 +1,8 @@
 """Box annotations of one image: VOC XML, COCO JSON, plain text, read into AnnotationGroups as Caffe stores them.
 
-Readers are strict about what makes a box meaningless (an unknown name, a coordinate that is no number), and collect all
-such faults instead of stopping at the first. What is merely odd (a box beyond the image or without area, another size
-than the image's) is kept as Caffe keeps it, and counted.
+Readers are strict about faults that make a box meaningless (an unknown name, a coordinate that is not a number), and
+collect them all instead of stopping at the first. Oddities (a box that reaches beyond the image or has no area, a size
+that differs from the image's) are kept, as in Caffe, and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from caffe.data.label_map import LabelMap
 from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
-#: an annotation of one image is a few kilobytes; what is far larger is another file by mistake
+#: an annotation of one image is a few kilobytes; something far larger is another file by mistake
 MAX_BYTES = 32 << 20
 _MAX_DEPTH = 64
 
@@ -43,10 +43,10 @@ class Box:
 
 @dataclass
 class Annotations:
-    """What one file says. `faults` are errors, each naming its object; `oddities` counts what is kept but said."""
+    """The content of one file. `faults` are errors, each naming its object; `oddities` counts what is kept but odd."""
 
     boxes: list[Box] = field(default_factory=list)
-    #: (height, width) that the file gives for its image, None where it gives none
+    #: (height, width) that the file gives for its image, or None
     size: tuple[int, int] | None = None
     faults: list[str] = field(default_factory=list)
     oddities: Counter[str] = field(default_factory=Counter)
@@ -57,9 +57,9 @@ class Annotations:
         The size is the file's own if it gives one, else the image's, `height` × `width`.
         """
         if self.size is None:
-            self.oddities["without an image size of its own"] += 1
+            self.oddities["without an image size"] += 1
         elif self.size != (height, width):
-            self.oddities["for another image size than the image's"] += 1
+            self.oddities["with another size than the image's"] += 1
         height, width = self.size or (height, width)
         record = caffe_pb2.AnnotatedDatum()
         record.type = caffe_pb2.AnnotatedDatum.BBOX
@@ -83,14 +83,14 @@ class Annotations:
 
 
 def read_annotations(path: str | Path, kind: str, label_map: LabelMap) -> Annotations:
-    """Reads the annotation file of one image; `kind` is xml, json or txt. DataError where it cannot be read at all."""
+    """Reads the annotation file of one image (`kind`: xml, json or txt); DataError if it cannot be read at all."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise DataError(f"over {MAX_BYTES >> 20} MB: no annotation of one image")
+        raise DataError(f"over {MAX_BYTES >> 20} MB: not an annotation of one image")
     return PARSERS[kind](data, label_map)
 
 
@@ -101,7 +101,7 @@ def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
     """VOC's XML: size, and objects with name, difficult, bndbox. Entities and document types are refused."""
     root = _xml_tree(data)
     if root.tag != "annotation":
-        raise DataError(f"no VOC annotation: its root is <{shown(root.tag)}>, not <annotation>")
+        raise DataError(f"not a VOC annotation: its root is <{shown(root.tag)}>, not <annotation>")
     result = Annotations(size=_xml_size(root))
     for number, element in enumerate(root.findall("object"), 1):
         name = (element.findtext("name") or "").strip()
@@ -119,7 +119,7 @@ def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
             if text is None:
                 result.faults.append(f"{what} has no {side}")
             elif (value := _number(text)) is None:
-                result.faults.append(f"{what} has {side} '{shown(text.strip())}', which is no number")
+                result.faults.append(f"{what} has {side} '{shown(text.strip())}', which is not a number")
             else:
                 corners.append(value)
         if label is not None and len(corners) == 4:
@@ -138,7 +138,7 @@ def _xml_tree(data: bytes) -> Element:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise DataError(f"no VOC annotation: elements nested over {_MAX_DEPTH} deep")
+            raise DataError(f"not a VOC annotation: elements are nested more than {_MAX_DEPTH} deep")
         builder.start(tag, {})
 
     def end(tag: str) -> None:
@@ -147,18 +147,18 @@ def _xml_tree(data: bytes) -> Element:
         builder.end(tag)
 
     def refuse(*_: object) -> int:
-        raise DataError("a document type with entities has no place in an annotation")
+        raise DataError("document types with entities are not allowed in an annotation")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
     parser.EntityDeclHandler, parser.ExternalEntityRefHandler = refuse, refuse
     try:
         parser.Parse(data, True)
     except xml.parsers.expat.ExpatError as error:
-        raise DataError(f"no well-formed XML: {error}") from None
+        raise DataError(f"not well-formed XML: {error}") from None
     except (LookupError, ValueError) as error:  # an encoding that Python does not know
         if isinstance(error, DataError):
             raise
-        raise DataError(f"no readable XML: {error}") from None
+        raise DataError(f"not readable as XML: {error}") from None
     return builder.close()
 
 
@@ -167,7 +167,7 @@ def _xml_size(root: Element) -> tuple[int, int] | None:
     return _size(height, width)
 
 
-# ---- COCO JSON, one file an image
+# ---- COCO JSON, one file per image
 
 
 def parse_json(data: bytes, label_map: LabelMap) -> Annotations:
@@ -175,19 +175,19 @@ def parse_json(data: bytes, label_map: LabelMap) -> Annotations:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"no JSON: {error}") from None
+        raise DataError(f"not JSON: {error}") from None
     if isinstance(document, dict) and "annotations" in document and "images" in document:
         raise DataError(
-            "this is COCO's file of all images; make one a file with 'create_list --coco_instances', see its --help"
+            "this is COCO's file for all images; 'create_list --coco_instances' splits it into one per image"
         )
     if not isinstance(document, dict) or not isinstance(document.get("annotation"), list):
-        raise DataError("no COCO annotation of one image: it needs 'image' and a list 'annotation'")
+        raise DataError("not a COCO annotation of one image: it needs 'image' and a list 'annotation'")
     image = document.get("image")
     sides = [image.get(side) for side in ("height", "width")] if isinstance(image, dict) else [None, None]
     result = Annotations(size=_size(*(_json_number(side) for side in sides)))
     for number, entry in enumerate(document["annotation"], 1):
         if not isinstance(entry, dict):
-            result.faults.append(f"object {number} is no JSON object")
+            result.faults.append(f"object {number} is not a JSON object")
             continue
         name = entry.get("category_id")
         what = f"object {number} (category_id {shown(str(name))})"
@@ -216,9 +216,9 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError("no text file") from None
+        raise DataError("not a text file") from None
     if "\0" in text:
-        raise DataError("no text file")
+        raise DataError("not a text file")
     result = Annotations()
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
@@ -236,7 +236,7 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
     return result
 
 
-# ---- parts they share
+# ---- shared parts
 
 
 def _known(name: str, label_map: LabelMap, what: str, result: Annotations) -> int | None:
@@ -273,14 +273,14 @@ def _finite(value: float) -> float | None:
 
 
 def _size(height: float | None, width: float | None) -> tuple[int, int] | None:
-    """A size of nought, as some tools write, counts as none."""
+    """None for a size of 0, which some tools write."""
     if height is None or width is None or height < 1 or width < 1:
         return None
     return int(height), int(width)
 
 
 def describe(oddities: Counter[str], annotations: int) -> Iterator[str]:
-    """What was odd but kept, a line each."""
+    """The oddities, one line each."""
     for what, count in sorted(oddities.items()):
         yield f"{count:,} {what}" if what.startswith("boxes") else f"{count:,} of {annotations:,} annotations {what}"
 

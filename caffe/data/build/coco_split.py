@@ -1,4 +1,4 @@
-"""COCO's annotation file of a whole data set, split into one file an image, as convert_annoset reads them."""
+"""COCO's annotation file of a whole data set, split into one file per image, as convert_annoset reads them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split(instances: str | Path, root: Path, images: str, annotations: str) -> t
     except OSError as error:
         raise DataError(f"cannot read '{instances}': {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"'{instances}' is no JSON: {error}") from None
+        raise DataError(f"'{instances}' is not JSON: {error}") from None
     try:
         entries = [(int(image["id"]), str(image["file_name"]), image) for image in document["images"]]
         objects: dict[int, list[Any]] = defaultdict(list)
@@ -32,16 +32,16 @@ def split(instances: str | Path, root: Path, images: str, annotations: str) -> t
             objects[int(each["image_id"])].append({key: each[key] for key in _KEPT if key in each})
         sizes = [f"{number} {int(image['height'])} {int(image['width'])}" for number, _, image in entries]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"'{instances}' is no COCO instances file: {type(error).__name__} {error}") from None
+        raise DataError(f"'{instances}' is not a COCO instances file: {type(error).__name__} {error}") from None
     strangers = objects.keys() - {number for number, _, _ in entries}
     if strangers:
         raise DataError(
-            f"'{instances}': objects of {len(strangers):,} images that it does not list, e.g. {min(strangers)}"
+            f"'{instances}': has objects in {len(strangers):,} images that it does not list, e.g. {min(strangers)}"
         )
     lines = []
     for number, name, image in tqdm(entries, desc="splitting", unit=" images", disable=None, leave=False):
         if Path(name).name != name:
-            raise DataError(f"'{instances}': file_name '{name}' is no plain name")
+            raise DataError(f"'{instances}': file_name '{name}' is not a plain name")
         target = Path(annotations) / f"{Path(name).stem}.json"
         write_text(root / target, json.dumps({"image": image, "annotation": objects[number]}))
         lines.append(f"{Path(images) / name} {target}")

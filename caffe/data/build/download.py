@@ -32,14 +32,15 @@ class Archive:
 
 
 def download(archive: Archive, server: str, folder: Path) -> Path:
-    """Fetches an archive into `folder`, going on where an earlier try broke off; DataError if it cannot or is not it.
+    """Downloads an archive into `folder`, resuming an earlier attempt. Raises DataError if that fails or the sum
+    differs.
 
-    What is not complete and checked has the name <archive>.part.
+    Until it is complete and checked, the file is named <archive>.part.
     """
     whole, part = folder / archive.name, folder / f"{archive.name}.part"
     if whole.is_file():
         if archive.md5 in (None, _md5(whole)):
-            print(f"{whole} is there already")
+            print(f"{whole} is already there")
             return whole
         raise DataError(f"'{whole}' is not the published archive (its MD5 sum differs). Remove it and run this again")
     try:
@@ -51,11 +52,11 @@ def download(archive: Archive, server: str, folder: Path) -> Path:
         ) from None
     except urllib.error.URLError as error:
         raise DataError(
-            f"cannot reach {server}: {error.reason}. Is this machine online? -server names a mirror; or put "
+            f"cannot reach {server}: {error.reason}. Is this machine online? Name a mirror with -server, or put "
             f"{archive.name} into {folder} yourself"
         ) from None
     except (TimeoutError, ConnectionError) as error:
-        raise DataError(f"the connection to {server} broke ({error}). Run this again: it goes on from there") from None
+        raise DataError(f"the connection to {server} was lost ({error}). Run this again to resume it") from None
     except OSError as error:
         raise DataError(f"cannot write '{part}': {error.strerror}") from None
     found = _md5(part) if archive.md5 is not None else None
@@ -70,18 +71,18 @@ def download(archive: Archive, server: str, folder: Path) -> Path:
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Appends what `part` lacks of `url`."""
+    """Appends to `part` what it still lacks of `url`."""
     start = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:
-            return  # nothing left to send: the part is whole, or the check will tell
+            return  # nothing left to send: the part is complete, or the check will show that it is not
         raise
     with response:
         if response.status != 206:
-            start = 0  # a server that cannot resume sends all of it
+            start = 0  # a server that cannot resume sends everything
         length = int(response.headers.get("Content-Length") or 0)
         with (
             open(part, "ab" if start else "wb") as file,
@@ -95,7 +96,7 @@ def _fetch(url: str, part: Path) -> None:
                 received += len(chunk)
                 progress.update(len(chunk))
         if received < length:
-            raise ConnectionError(f"{received:,} of {length:,} bytes came")
+            raise ConnectionError(f"received {received:,} of {length:,} bytes")
 
 
 def _md5(path: Path) -> str:
@@ -113,17 +114,17 @@ def _md5(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a tar into `folder`, once: a note beside it says that it is done. Only plain files and folders below it."""
+    """Unpacks a tar into `folder`, once (a marker file records it). Only plain files and directories are accepted."""
     note = folder / f".{archive.name}.unpacked"
     if note.exists():
-        print(f"{archive.name} is unpacked already")
+        print(f"{archive.name} is already unpacked")
         return
     try:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar, desc=f"unpacking {archive.name}", unit=" files", disable=None):
                 target = folder / member.name
                 if not target.resolve().is_relative_to(folder.resolve()) or not (member.isreg() or member.isdir()):
-                    raise DataError(f"'{archive}' holds '{member.name}', which is no plain file below its folder")
+                    raise DataError(f"'{archive}' holds '{member.name}', which is not a plain file below its directory")
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue

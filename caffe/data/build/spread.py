@@ -1,4 +1,4 @@
-"""Work on many files, spread over processes, with its progress shown."""
+"""Work on many files, spread over processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tqdm import tqdm
 from caffe.errors import DataError
 
 Result = TypeVar("Result")
-#: less work than this is done in this process: starting others would take longer
+#: fewer jobs than this are done in this process: starting others would take longer
 _FEW = 64
 
 
 def spread(
     function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], what: str, *, here: bool = False
 ) -> Iterator[Result]:
-    """`function(*job)` for each job, in order; `what` says to a person what is going on. Over all cores unless `here`."""
+    """`function(*job)` for each job, in order; `what` describes the work to the user. On all cores unless `here`."""
     workers = min(len(os.sched_getaffinity(0)), 16)
     with tqdm(total=len(jobs), desc=what, unit=" images", disable=None, leave=False) as progress:
         if here or len(jobs) < _FEW or workers == 1:

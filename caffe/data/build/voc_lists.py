@@ -1,6 +1,7 @@
 """Lists of a VOC-like data set: which images are for training and which for testing.
 
-A data set is a folder with JPEGImages, Annotations and ImageSets/Main, of which the lists name images without extension.
+A data set is a folder with JPEGImages, Annotations and ImageSets/Main. The lists in the last name images without
+extension.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 def find_datasets(root: Path) -> list[str]:
-    """The data sets in `root`, by their folders' names; '.' if it is one itself."""
+    """The data sets in `root`, by their folders' names; '.' if `root` is one itself."""
     if not root.is_dir():
-        raise DataError(f"no folder '{root}'")
+        raise DataError(f"no directory '{root}'")
     found = sorted(path.parent.parent.name for path in root.glob("*/ImageSets/Main") if path.is_dir())
     if (root / "ImageSets" / "Main").is_dir():
         return ["."]
@@ -31,7 +32,7 @@ def find_datasets(root: Path) -> list[str]:
 def subset(root: Path, dataset: str, name: str) -> list[str] | None:
     """The image names of `name` (trainval or test) of a data set; None if it has no such list.
 
-    trainval is train and val together where it has no list of its own.
+    Without a trainval list, train and val are joined.
     """
     sets = root / dataset / "ImageSets" / "Main"
     if (sets / f"{name}.txt").is_file():
@@ -43,7 +44,7 @@ def subset(root: Path, dataset: str, name: str) -> list[str] | None:
 
 
 def list_lines(root: Path, dataset: str, names: Sequence[str], faults: list[str]) -> list[str]:
-    """Lines `image annotation`, relative to `root`; what is missing goes to `faults`."""
+    """Lines `image annotation`, relative to `root`; what is missing is added to `faults`."""
     lines = []
     folder = Path(dataset)
     images = {path.stem: path.name for path in (root / folder / "JPEGImages").glob("*") if path.suffix in _EXTENSIONS}

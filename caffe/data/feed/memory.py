@@ -1,18 +1,18 @@
-"""How the process's memory comes and goes."""
+"""How the process keeps its memory."""
 
 from __future__ import annotations
 
 import ctypes
 
-#: glibc's numbers of these options, from malloc.h
+#: glibc's numbers for these options, from malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
     """Lets glibc keep freed blocks of up to 32 MB (its limit) for the next allocation; elsewhere does nothing.
 
-    By default each large block is taken from the system anew, page by page: a fifth of the time of augmentation, half of
-    that of MultiBoxLoss's backward. The process stays as large as it once was.
+    By default each large block is requested from the system again, page by page: a fifth of the time of augmentation,
+    half of that of MultiBoxLoss's backward. The process then never shrinks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,10 +1,11 @@
 """Batches made ahead of time by worker processes.
 
-Worker w of n makes places w, w + n, w + 2n, … of the stream, in order, into slots of memory that it shares with this
-process; labels and errors come back through a pipe of its own. So nothing is locked, results need no sorting, and an
-error comes up with the batch it belongs to. The memory is anonymous, hence not bound by the size of /dev/shm.
+Worker w of n makes the records at places w, w + n, w + 2n, … of the stream, in order, in slots of memory that it shares
+with this process. Labels and errors come back through its own pipe. So nothing is locked, results need no sorting, and
+an error is raised with the batch that it belongs to. The memory is anonymous, so /dev/shm does not limit it.
 
-For a GPU a thread puts the next batch together, in memory that the device copies from, while the device works on this one.
+For a GPU a thread puts the next batch together, in memory that the device copies from, while the device works on this
+one.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ from caffe.runtime import runtime
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
-#: makes the record at a place of the stream: its data (in the array given, where the shape fits) and its label rows
+#: makes the record at a place of the stream: its data (in the given array, if the shape fits) and its label rows
 Load = Callable[[int, Array], tuple[Array, Array]]
 
 _MAX_DEFAULT_WORKERS = 8
-#: seconds that a worker has to come to an end before it is killed
+#: seconds that a worker has to end before it is killed
 _PATIENCE = 2.0
 #: this process's ends of all workers' pipes; a later worker must not keep them open
 _own_ends: weakref.WeakSet[Connection[Any, Any]] = weakref.WeakSet()
 
 
 def default_workers() -> int:
-    """CAFFE_DATA_WORKERS, else a share of this machine's cores for each rank, at most 8. 0: no other process."""
+    """CAFFE_DATA_WORKERS, or this rank's share of the machine's cores, at most 8. 0 means no other process."""
     text = os.environ.get("CAFFE_DATA_WORKERS", "")
     if text:
         if not text.isdigit() or int(text) > 512:
-            raise DataError(f"CAFFE_DATA_WORKERS is '{text}'; it takes a number of processes from 0 to 512")
+            raise DataError(f"CAFFE_DATA_WORKERS is '{text}'; it must be a number of processes from 0 to 512")
         return int(text)
     if "fork" not in multiprocessing.get_all_start_methods():
         return 0
@@ -71,25 +72,25 @@ class Prefetcher:
         workers: int | None = None,
         ahead: bool | None = None,
     ) -> None:
-        """`workers`: processes, None: `default_workers`. `ahead`: whether a thread collects the next batch, None: for a GPU."""
+        """`workers`: processes (None: `default_workers`). `ahead`: a thread collects the next batch (None: on a GPU)."""
         self._load, self._shape, self._batch_size, self._where = load, shape, batch_size, where
         self._workers = default_workers() if workers is None else workers
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection[Any, Any]] = []
         self._stop: Callable[[], object] = lambda: None
-        #: places of the stream: the first not given out, not collected, not asked of the workers
+        #: places of the stream: the first not returned, not collected, not requested from the workers
         self._given = self._next = self._asked = 0
         self._ahead = ahead
         self._pending: Future[tuple[Tensor, list[Array]]] | None = None
 
     def start_at(self, batch: int) -> None:
-        """The next batch is number `batch`."""
+        """Makes `batch` the number of the next batch."""
         if batch * self._batch_size != self._given:
             self.close()
             self._given = self._next = batch * self._batch_size
 
     def batch(self) -> tuple[Tensor, list[Array]]:
-        """The next batch: data [N, …] of one shape, and each record's label rows. DataError names a faulty record."""
+        """The next batch: data [N, …] of one shape, and each record's label rows. A DataError names a faulty record."""
         if self._pending is not None:
             wait_for([self._pending])  # an interrupt here leaves it pending
             pending, self._pending = self._pending, None
@@ -121,11 +122,12 @@ class Prefetcher:
                 data = torch.empty((self._batch_size, *shape), pin_memory=_on_gpu())
             if record.shape != shape:
                 raise DataError(
-                    f"{self._where(place)}: its data is {_times(record.shape)}, that of the batch's first record "
+                    f"{self._where(place)}: its data is {_times(record.shape)}, but the batch's first record has "
                     f"{_times(shape)} (channels × height × width). Give resize_param a size, or use a batch of 1"
                 )
             if record is not room or item == 0:
-                # By NumPy, on this thread: PyTorch would wake its own, which then spin where the workers should run.
+                # With NumPy, on this thread: PyTorch would wake its own threads, which then spin where the workers
+                # should run.
                 np.copyto(data[item].numpy(), record)
             labels.append(rows)
             if self._workers:
@@ -147,12 +149,12 @@ class Prefetcher:
 
     def _start(self) -> None:
         count, size = self._workers, int(np.prod(self._shape)) * 4
-        # Not __del__: of objects that end together, a pipe may be finished before its prefetcher, and be closed twice.
+        # Not __del__: when objects are collected together, a pipe may go before its prefetcher, and be closed twice.
         self._stop = weakref.finalize(self, _stop, self._pipes, self._processes, os.getpid())
         self._slots = max(2 * self._batch_size, 2 * count)
         self._memory = mmap.mmap(-1, max(1, self._slots * size))
         context = multiprocessing.get_context("fork")
-        # OpenCV's own threads would not live through the fork, and joining them in the child would hang it
+        # OpenCV's own threads do not survive the fork, and joining them in the child would hang it
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
@@ -166,20 +168,22 @@ class Prefetcher:
                 self._processes.append(process)
         except OSError as error:
             self._end_workers()
-            raise DataError(f"cannot start {count} data workers: {error}. CAFFE_DATA_WORKERS sets how many") from None
+            raise DataError(
+                f"cannot start {count} data workers: {error}. Set CAFFE_DATA_WORKERS to start fewer"
+            ) from None
         finally:
             cv2.setNumThreads(threads)
         self._asked = self._next
         self._ask()
 
     def _ask(self) -> None:
-        """Lets the workers go on as far as there are free slots."""
+        """Requests records from the workers as far as there are free slots."""
         try:
             while self._asked < self._next + self._slots:
                 self._pipes[self._asked % self._workers].send(self._asked)
                 self._asked += 1
         except OSError:
-            pass  # that worker ended; the batch that misses its record will say so
+            pass  # that worker has ended; the batch that lacks its record will raise the error
 
     def _slot(self, place: int) -> Array:
         size = int(np.prod(self._shape))
@@ -195,7 +199,7 @@ class Prefetcher:
             process.join(1)
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
-            reason = ". Out of memory? CAFFE_DATA_WORKERS sets how many workers there are" if code == -9 else ""
+            reason = ". Out of memory? Set CAFFE_DATA_WORKERS to use fewer workers" if code == -9 else ""
             self._end_workers()
             raise DataError(f"{self._where(place)}: the data worker {how}{reason}") from None
         if error:
@@ -204,7 +208,7 @@ class Prefetcher:
         return self._slot(place) if record is None else record, rows
 
     def _work(self, pipe: Connection[Any, Any]) -> None:
-        """A worker's life: until it is sent None, or the other end is gone."""
+        """A worker's loop: runs until it receives None, or the other end is gone."""
         # The main process decides what Ctrl-C and a hang-up mean, and ends its workers itself.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -231,8 +235,8 @@ class Prefetcher:
         """Ends the workers. The prefetcher may be used again afterwards: it then starts new ones."""
         if self._pending is not None:
             if not wait_for([self._pending], timeout=_PATIENCE).done:
-                for process in self._processes:  # one hangs; the thread that waits for it gives up when it ends
-                    with suppress(ValueError):  # which that thread has closed by now
+                for process in self._processes:  # one hangs; the thread that waits for it stops when it ends
+                    with suppress(ValueError):  # that thread has closed it by now
                         process.kill()
                 wait_for([self._pending])
             self._pending = None
@@ -245,7 +249,7 @@ class Prefetcher:
 
 
 def _stop(pipes: list[Connection[Any, Any]], processes: list[BaseProcess], starter: int) -> None:
-    """Ends the workers that the process `starter` has started; a worker that was forked later has none to end."""
+    """Ends the workers, if this process is `starter`; a worker that was forked later has none to end."""
     if os.getpid() != starter:
         return
     for pipe in pipes:
@@ -255,14 +259,12 @@ def _stop(pipes: list[Connection[Any, Any]], processes: list[BaseProcess], start
         if process.is_alive():
             process.kill()
             process.join()
-        with suppress(
-            ValueError
-        ):  # at the program's end a thread may be waiting for it too, and learn first that it ended
+        with suppress(ValueError):  # at exit, a thread may be waiting for it too, and see its end first
             process.close()
 
 
 def _in_a_thread(work: Callable[[], T]) -> Future[T]:
-    """What `work` will have returned or raised. The thread does not keep the program from ending."""
+    """A future of what `work` returns or raises. The thread does not keep the program from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

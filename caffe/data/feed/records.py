@@ -1,4 +1,4 @@
-"""The records that a layer reads from an LMDB, made ready for the net one by one, in this process or a worker."""
+"""The records that a layer reads from an LMDB, prepared for the net one by one, in this process or a worker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DatumRecords:
         return self.transformer.shape(*self.image_of(self._read(index), index).image.shape)
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
-        """Data [C, H, W], in `room` where that has its shape, and the label [1, 1], of the record at `place`."""
+        """Data [C, H, W], in `room` if that has its shape, and the label [1, 1], of the record at `place`."""
         epoch, index = self.order.at(place)
         datum = self._read(index)
         source = self.image_of(datum, index)
@@ -55,22 +55,22 @@ class DatumRecords:
 class AnnotatedRecords(DatumRecords):
     """AnnotatedDatum records: an image and its boxes, or (without annotations) its label."""
 
-    #: whether to make label rows of the boxes
+    #: whether to make label rows from the boxes
     boxed = True
-    #: whether the layer's parameter says what the annotations are, in place of the records
+    #: whether the layer's parameter, instead of the records, gives the type of the annotations
     typed = False
     #: whether records need a label at all
     labelled = True
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
-        """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each box left; or [1, 1]."""
+        """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each remaining box; or [1, 1]."""
         epoch, index = self.order.at(place)
         record = self.source.annotated_datum(index)
         source = self.image_of(record.datum, index)
         boxes = None
         if self.boxed:
             if not record.HasField("type") and not self.typed:
-                raise DataError(f"{source.where}: has no annotation type, while the first record has one")
+                raise DataError(f"{source.where}: has no annotation type, but the first record has one")
             boxes = Boxes.of(record)
         data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room)
         if boxes is not None:

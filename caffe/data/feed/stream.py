@@ -1,4 +1,4 @@
-"""Which record comes when, and what chance has in store for it: functions of seed, epoch and index alone.
+"""The order of records and their random numbers: functions of seed, epoch and index alone.
 
 Neither the number of worker processes nor a pause in between changes what a run sees.
 """
@@ -14,7 +14,7 @@ from caffe.runtime import runtime
 
 @dataclass(frozen=True)
 class Order:
-    """The stream of records that one rank reads: every `world_size`-th of the database, over and over.
+    """The stream of records that one rank reads: every `world_size`-th of the database, again and again.
 
     As in Caffe, ranks take turns record by record: place p of rank r is record (p · world_size + r) modulo `count`.
     """
@@ -22,12 +22,12 @@ class Order:
     count: int
     rank: int = 0
     world_size: int = 1
-    #: records left out at the very start (rand_skip)
+    #: records skipped at the very start (rand_skip)
     skip: int = 0
 
     @classmethod
     def of_phase(cls, count: int, train: bool, skip: int = 0) -> Order:
-        """This process's order. Ranks share the work in training; each tests alone."""
+        """This process's order. Ranks share the records in training; a test uses one rank."""
         if train:
             return cls(count, runtime.rank, runtime.world_size, skip)
         return cls(count, skip=skip)
@@ -38,7 +38,7 @@ class Order:
 
 
 def record_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of record `index` in `epoch`: a Philox stream of its own."""
+    """The random numbers of record `index` in `epoch`, from their own Philox stream."""
     return np.random.Generator(np.random.Philox(key=[seed & (1 << 64) - 1, epoch], counter=[0, 0, 0, index]))
 
 
@@ -48,5 +48,5 @@ def layer_seed() -> int:
 
 
 def random_skip(most: int, seed: int) -> int:
-    """rand_skip: a number of records under `most` to leave out at the start; 0 if it is 0."""
+    """rand_skip: a random number of records below `most` to skip at the start; 0 if `most` is 0."""
     return int(np.random.default_rng([seed, most]).integers(most)) if most else 0

@@ -1,4 +1,4 @@
-"""Window files (R-CNN's): images, each with windows that overlap an object of some class by so much."""
+"""Window files (R-CNN's): images, each with windows and how much these overlap an object of some class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageWindow:
 
 @dataclass
 class WindowFile:
-    """The images of a window file, and their windows parted by overlap."""
+    """The images of a window file, and their windows divided by overlap."""
 
     images: list[str]
     channels: int
@@ -34,26 +34,26 @@ class WindowFile:
 def read_windows(path: str, foreground_threshold: float, background_threshold: float) -> WindowFile:
     """Reads `# number, path, channels, height, width, count` and then `label overlap xmin ymin xmax ymax`, repeated.
 
-    Windows at or over the first threshold are foreground, those under the second background; the rest is left out.
+    Windows at or over the first threshold are foreground, those below the second are background; the rest is left out.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot read window file '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"window file '{path}' is no text file") from None
+        raise DataError(f"window file '{path}' is not a text file") from None
     words = iter(text.split())
     result = WindowFile([], 0, [], [])
     try:
         for mark in words:
             number = len(result.images)
             if mark != "#" or int(next(words)) != number:
-                raise DataError(f"window file '{path}': expected '# {number}' in place of image {number}'s '{mark}'")
+                raise DataError(f"window file '{path}': expected '# {number}', found '{mark}'")
             result.images.append(next(words))
             channels, _, _, count = (int(next(words)) for _ in range(4))
             if number and channels != result.channels:
                 raise DataError(
-                    f"window file '{path}': image {number} has {channels} channels, the first {result.channels}"
+                    f"window file '{path}': image {number} has {channels} channels, but the first has {result.channels}"
                 )
             result.channels = channels
             for _ in range(count):
@@ -68,7 +68,7 @@ def read_windows(path: str, foreground_threshold: float, background_threshold: f
         raise DataError(f"window file '{path}' is empty")
     for kind, windows in (("foreground", result.foreground), ("background", result.background)):
         if not windows:
-            raise DataError(f"window file '{path}' has no {kind} window by the layer's thresholds")
+            raise DataError(f"window file '{path}' has no {kind} window at the layer's thresholds")
     return result
 
 
@@ -98,10 +98,10 @@ class Placement:
 
 
 def place(window: ImageWindow, height: int, width: int, crop: int, pad: int, square: bool, mirror: bool) -> Placement:
-    """How a window of an image of `height` × `width` goes into a crop of `crop` × `crop`.
+    """How a window of an image of `height` × `width` is warped to a crop of `crop` × `crop`.
 
-    With context, the window grows so that `pad` pixels of the crop show what surrounds it; where that lies beyond the
-    image the crop stays empty. `square` grows the window's shorter side first.
+    With context, the window grows so that `pad` pixels of the crop show its surroundings; outside the image the
+    crop stays empty. `square` grows the window's shorter side first.
     """
     if not pad and not square:
         return Placement(window.xmin, window.ymin, window.xmax, window.ymax, crop, crop, 0, 0)
@@ -125,5 +125,5 @@ def place(window: ImageWindow, height: int, width: int, crop: int, pad: int, squ
 
 
 def _round(value: float) -> int:
-    """C's round: halves away from nought."""
+    """C's round: halves away from zero."""
     return int(value + 0.5) if value >= 0 else -int(0.5 - value)
