@@ -1,7 +1,7 @@
-"""AnnotatedData with all of SSD's augmentation, 640 × 480 photographs to 300 × 300: images a second for each core.
+"""AnnotatedData with all of SSD's augmentation, 640 × 480 photographs to 300 × 300: images a second per core.
 
 First in this process on one core, with the share of each stage, then with worker processes. The photographs are those
-of --photographs (a folder of JPEGs), by default ../shared/data/bccd; without it, smooth noise of the same size.
+of --photographs (a directory of JPEGs); if it does not exist, smooth noise of the same size.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ STAGES = {
 
 
 def write_database(path: Path, folder: Path, count: int) -> str:
-    """An LMDB of `count` JPEGs with a dozen boxes each; says what they are."""
+    """Makes an LMDB of `count` JPEGs with a dozen boxes each; returns what they are, in words."""
     rng = np.random.default_rng(0)
     files = sorted(folder.glob("*.jpg"))[:count]
     images = [file.read_bytes() for file in files]
@@ -96,7 +96,7 @@ def make_layer(source: Path, workers: int) -> Any:
 
 
 def rates(run: Callable[[], object], clock: Callable[[], float], rounds: int) -> dict[str, float]:
-    """Images a second of each round's batch, by `clock`: the median and the fastest."""
+    """Images a second for each round's batch, measured by `clock`: the median and the fastest."""
     found = []
     for _ in range(rounds):
         start = clock()
@@ -106,8 +106,8 @@ def rates(run: Callable[[], object], clock: Callable[[], float], rounds: int) ->
 
 
 def throughput(run: Callable[[], object], rounds: int) -> float:
-    """Images a second over all rounds. (Single batches tell nothing: workers finish several at about the same time.)"""
-    for _ in range(3):  # what was made ahead while nobody timed it
+    """Images a second over all rounds. (Single batches mean nothing: workers finish several at about the same time.)"""
+    for _ in range(3):  # what was prepared before the clock started
         run()
     start = time.perf_counter()
     for _ in range(rounds):
@@ -137,9 +137,11 @@ def timed(seconds: Counter[str]) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="folder of JPEGs of 640 × 480")
+    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="directory of JPEGs of 640 × 480")
     parser.add_argument("--rounds", type=int, default=20, help=f"batches of {BATCH} to time")
-    parser.add_argument("--workers", default="", help="numbers of workers, with commas (default: 1, 2, … the cores)")
+    parser.add_argument(
+        "--workers", default="", help="numbers of workers, separated by ',' (default: 1, 2, … the cores)"
+    )
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     counts = [int(each) for each in arguments.workers.split(",") if each] or sorted(

@@ -1,6 +1,6 @@
-"""DetectionOutput on the CPU: MDSSD300, batch 8, 21 classes, about 81,000 scores an image over the threshold.
+"""DetectionOutput on the CPU: MDSSD300, batch 8, 21 classes, about 81,000 scores per image over the threshold.
 
-Against a plain PyTorch version and OpenCV's suppression (with NumPy before and after it), which give the same detections.
+Compared with a plain PyTorch version and OpenCV's suppression (with NumPy before and after it), which give the same detections.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def decoded(loc: Tensor, prior: Tensor) -> Tensor:
 
 
 def in_torch(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int:
-    """Top-k by class, the matrix of overlaps, greedy suppression over its rows. Returns how many are kept."""
+    """Top-k per class, the matrix of overlaps, greedy suppression over its rows. Returns the number of boxes kept."""
     total = 0
     for boxes, scores in zip(decoded(loc, prior), conf.reshape(len(conf), -1, CLASSES), strict=True):
         kept_scores = []
@@ -57,7 +57,7 @@ def in_torch(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int:
 
 
 def in_opencv(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int:
-    """cv2.dnn.NMSBoxes by class, as a detector around OpenCV would do it. Returns how many are kept."""
+    """cv2.dnn.NMSBoxes per class, as a detector around OpenCV would use it. Returns the number of boxes kept."""
     total = 0
     for boxes, scores in zip(decoded(loc, prior).numpy(), conf.reshape(len(conf), -1, CLASSES).numpy(), strict=True):
         rectangles = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)

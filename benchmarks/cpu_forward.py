@@ -1,6 +1,6 @@
 """MDSSD300's forward at batch 1 on the CPU: the engine against the same network written by hand in PyTorch.
 
-Both have the same weights, and their answers are compared before anything is timed.
+Both have the same weights, and their outputs are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEADS = ("mbox_loc", "mbox_conf")
 
 
 def engine_up_to_heads() -> Net:
-    """The deploy net without what follows the predictions (softmax, decoding), which the peer lacks."""
+    """The deploy net without the steps after the predictions (softmax, decoding), which the peer does not have."""
     param = read_net(DEPLOY)
     del param.layer[[layer.name for layer in param.layer].index("mbox_conf_reshape") :]
     return Net(param, phase=1)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def copy_weights(net: Net, peer: MDSSD300) -> None:
-    """Gives the peer the engine's weights: both have their layers in the order of the paper's figure 2."""
+    """Copies the engine's weights to the peer: both have their layers in the order of the paper's figure 2."""
     layers = [step.layer for step in net.steps if len(step.layer.blobs)]
     order = [layer for layer in layers if "_mbox_" not in layer.name]
     order += [layer for layer in layers if layer.name.endswith("_mbox_loc")]

@@ -1,4 +1,4 @@
-"""MultiBoxLoss forward and backward on the CPU at MDSSD300's size: the native op against the same loss in PyTorch operations.
+"""MultiBoxLoss forward and backward on the CPU at MDSSD300's size: the native op against the loss in PyTorch operations.
 
 Batch 8, the 31,232 default boxes of MDSSD300, 21 classes; 48 objects in the whole batch, then 48 in each image. Both
 compute the same loss and gradients (compared before anything is timed).
@@ -38,7 +38,7 @@ def mdssd300_priors() -> Tensor:
 
 
 def objects(count: int) -> Tensor:
-    """Label rows of `count` random boxes, dealt to the images in turn; sides from 0.03 to 0.6 of the image."""
+    """Label rows of `count` random boxes, distributed over the images in turn; sides from 0.03 to 0.6 of the image."""
     size = 0.03 * 20 ** torch.rand(count, 2)
     corner = torch.rand(count, 2) * (1 - size)
     image = torch.arange(count) * IMAGES // count
@@ -55,7 +55,7 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 def peer(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor) -> Tensor:
-    """The same loss in PyTorch operations, an image at a time, as PyTorch's SSDs write it."""
+    """The same loss in PyTorch operations, one image at a time, as in PyTorch versions of SSD."""
     boxes, variances = prior.reshape(2, -1, 4)
     loc, conf, rows = loc.view(IMAGES, -1, 4), conf.view(IMAGES, -1, CLASSES), label.view(-1, 8)
     loss, positives = loc.new_zeros(()), 0
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="timed runs of each (default: 20)")
     args = parser.parse_args()
-    keep_freed_memory()  # as `caffe train` does, which it is measured for
+    keep_freed_memory()  # as in `caffe train`
     torch.manual_seed(0)
     prior = mdssd300_priors()
     priors = prior.shape[2] // 4

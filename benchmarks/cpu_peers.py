@@ -1,8 +1,8 @@
 """MDSSD300, batch 1, input blob to detections, on the CPU: the engine beside OpenCV, ONNX Runtime, OpenVINO and PyTorch.
 
-All have the same random weights, with the background made likely so that about as many boxes reach the suppression as in
+All have the same random weights, with the background made likely, so that about as many boxes reach the suppression as in
 a photograph. Detections are compared before anything is timed; then the candidates run in turn. A peer that is not
-installed is left out, and named.
+installed is left out and listed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BACKGROUND_BIAS = 5.0
 
 
 class Unsupported(Exception):
-    """What keeps a candidate from running here."""
+    """The reason why a candidate cannot run here."""
 
 
 def make_engine() -> Net:
@@ -68,7 +68,7 @@ def engine(net: Net) -> Candidate:
 def engine_bf16(net: Net, pack: bool) -> Candidate:
     """The engine as `-precision bf16` runs it, on a processor that computes in bfloat16."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise Unsupported("this processor has neither AVX-512 bf16 nor AMX")
+        raise Unsupported("this processor has no AVX-512 bf16 and no AMX")
     with at_bf16():
         run = engine(packed(net) if pack else net)
 
@@ -89,7 +89,7 @@ def at_bf16() -> Iterator[None]:
 
 
 def pytorch(net: Net, channels_last: bool = False) -> Candidate:
-    """The network by hand; softmax by PyTorch, the last step by the engine's operator, as torchvision's is another."""
+    """The network by hand; softmax by PyTorch, the last step by the engine's operator: torchvision's is different."""
     peer = MDSSD300(CLASSES).eval()
     copy_weights(net, peer)
     form = torch.channels_last if channels_last else torch.contiguous_format
@@ -163,9 +163,9 @@ def openvino(net: Net, folder: Path, threads: int) -> Candidate:
 
 
 def differing(found: Array, expected: Array, score: float = 1e-4, corner: float = 1e-3) -> int:
-    """How many of the expected detections have no like in `found`: same label, score and corners as near as that.
+    """How many of the expected detections have no match in `found`: same label, score and corners within the tolerance.
 
-    Sums in another order move scores in their last digits, and where two boxes tie to those digits another one stays.
+    Another order of summation changes the last digits of scores, and of two boxes that tie up to those, another stays.
     """
     missing = 0
     for row in expected:
@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, help="timed runs of each (default: 10)")
     parser.add_argument("--threads", type=int, default=2, help="threads of each (default: 2)")
-    parser.add_argument("--only", default="", help="time only candidates whose names contain one of these words (a,b)")
+    parser.add_argument("--only", default="", help="time only candidates with one of these words in their names (a,b)")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)

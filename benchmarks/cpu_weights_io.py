@@ -1,8 +1,8 @@
 """A 319 MB .caffemodel into a net's parameters and out again: this project's reader and writer against protobuf's own.
 
-Each round is a process of its own, so that the peak of its memory is that of one load or save. The parameters are
-allocated and touched before the clock starts; memory is what comes on top of them. A mapped file's pages count, though
-the system can take them back.
+Each round is a separate process, so that its peak memory is that of one load or save. The parameters are
+allocated and touched before the clock starts; memory is counted on top of them. A mapped file's pages count, although
+the system can reclaim them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Predictions of an MDSSD300 with 21 classes that let about 81,000 scores an image through, and DetectionOutput's settings."""
+"""Predictions of an MDSSD300 with 21 classes and about 81,000 scores per image over the threshold, with settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: cells of MDSSD300's seven sources and default boxes of a cell
+#: cells of MDSSD300's seven sources and default boxes per cell
 SOURCES = ((75, 4), (38, 4), (19, 6), (10, 6), (5, 6), (3, 4), (1, 4))
 PRIORS = sum(cells * cells * boxes for cells, boxes in SOURCES)
 CLASSES = 21
@@ -34,7 +34,7 @@ def priors() -> Tensor:
 
 
 def scene(batch: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """loc, conf, prior and the confidence threshold that CANDIDATES scores an image are over, on average."""
+    """loc, conf, prior and the confidence threshold that CANDIDATES scores per image exceed, on average."""
     generator = torch.Generator().manual_seed(0)
     loc = torch.randn(batch, PRIORS * 4, generator=generator) * 0.5
     conf = torch.randn(batch, PRIORS, CLASSES, generator=generator).mul(1.5).softmax(-1)

@@ -1,6 +1,6 @@
-"""ImageDetector with MDSSD300 on a GPU, bf16: images a second from JPEG files to boxes in pixels, and from an image in memory.
+"""ImageDetector with MDSSD300 on a GPU, bf16: images a second from JPEG files to boxes, and from memory.
 
-Files of 640 × 480 are decoded and resized by threads while the device works on earlier ones. For comparison: the threads alone.
+Threads decode and resize files of 640 × 480 while the device works on earlier ones. For comparison: the threads alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from caffe.image_detector import Image, ImageDetector
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=3000, help="files to go through (default: 3000)")
-    parser.add_argument("--batch", type=int, default=32, help="images a batch (default: 32)")
+    parser.add_argument("--images", type=int, default=3000, help="number of files (default: 3000)")
+    parser.add_argument("--batch", type=int, default=32, help="images per batch (default: 32)")
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 8, 16], help="numbers of threads")
     args = parser.parse_args()
     need_gpu()
@@ -41,7 +41,7 @@ def main() -> None:
         pictures = write_pictures(folder)
         paths = list(itertools.islice(itertools.cycle(pictures), args.images))
         image = cv2.imread(str(pictures[0])).astype(np.uint8)
-        # random weights find 200 boxes in every image; a photograph has a few that are wanted
+        # random weights find 200 boxes in every image; in a photograph only a few are wanted
         thresholds = {"all boxes": 0.0, "a few boxes": detector.detect([image])[0][9].score}
         for workers in args.workers:
             figure = {"threads alone": round(threads_alone(paths, workers), 1)}

@@ -1,7 +1,7 @@
 """MDSSD300 training from an LMDB on a GPU, batch 32, bf16 on CUDA graphs: does the data path keep the device busy?
 
-Images a second of the data workers alone (SSD's whole augmentation), of the device alone (one batch over and over), and
-of training as it is, for several numbers of workers.
+Images a second of the data workers alone (SSD's whole augmentation), of the device alone (the same batch again and again), and
+of real training, for several numbers of workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 32
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="folder of JPEGs")
+    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="directory of JPEGs")
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 8, 16], help="numbers of workers")
     parser.add_argument("--iterations", type=int, default=60, help="iterations to time (default: 60)")
     args = parser.parse_args()
@@ -72,7 +72,7 @@ def solver_param(database: Path) -> Any:
 
 
 def timed(run: Any, iterations: int) -> float:
-    for _ in range(8):  # what was made ahead while nobody timed it, and the recording of a graph
+    for _ in range(8):  # what was prepared before the clock started, and the recording of a graph
         run()
     torch.cuda.synchronize()
     start = time.perf_counter()

@@ -1,6 +1,6 @@
-"""MDSSD300 training, batch 32, bf16, data in device memory: its share of the device's matrix rate, and MultiBoxLoss's of a step.
+"""MDSSD300 training, batch 32, bf16, data in device memory: its share of the matrix rate, and MultiBoxLoss's share.
 
-A step is forward, loss, backward and update, counted as three forwards.
+A step is forward, loss, backward and update, and counts as three forward passes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         loss = loss_time(net, training_batch(net))
         share = 3 * batch * FORWARD_OPERATIONS / (took / 1e3) / rate
         name = ", ".join(["CUDA graph"] * graph + ["compiled"] * compiled) or "as it is"
-        print(f"{name}: {took:.1f} ms a step, {batch / took * 1e3:.0f} images a second")
+        print(f"{name}: {took:.1f} ms per step, {batch / took * 1e3:.0f} images a second")
         print(f"{name}: {share:.1%} of the matrix rate (goal: over 35%)")
         print(f"{name}: MultiBoxLoss {loss / took:.1%} of the step (goal: under 5%)", flush=True)
         figures[name] = {"ms": took, "of matrix rate": share, "MultiBoxLoss's share": loss / took}

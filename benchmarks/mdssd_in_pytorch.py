@@ -1,6 +1,6 @@
 """MDSSD300 written by hand in PyTorch: the peer that the engine is measured against.
 
-The paper's Table I in plain modules, its convolutions in the order of the prototxt, so that one set of weights serves both.
+The paper's Table I in plain modules, its convolutions in the order of the prototxt, so both can have the same weights.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FUSION = [
     ("conv4_3", "conv7_2", 256, 512, 2, 1),
     ("fc7", "conv8_2", 512, 1024, 3, 3),
 ]
-#: default boxes a cell of each source: the three modules, then conv6_2 to conv9_2
+#: default boxes per cell of each source: the three modules, then conv6_2 to conv9_2
 BOXES = [4, 4, 6, 6, 6, 4, 4]
 
 
 class L2Norm(nn.Module):
-    """SSD's Normalize: each position to unit length over channels, times a learned scale a channel."""
+    """SSD's Normalize: each position to unit length over channels, times a learned scale per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the GPU benchmarks share: leave when there is no GPU, nets with data in device memory, the device's matrix rate."""
+"""Shared by the GPU benchmarks: exit without a GPU, nets with data in device memory, the device's matrix rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = 21
 def need_gpu() -> None:
     """Ends the program, successfully, on a machine without a GPU; otherwise nets are made on it from now on."""
     if not torch.cuda.is_available():
-        print(f"{Path(sys.argv[0]).name}: needs a GPU, there is none here")
+        print(f"{Path(sys.argv[0]).name}: needs a GPU, but there is none")
         sys.exit(0)
     from caffe import _C
 
@@ -63,13 +63,13 @@ def milliseconds(run: Callable[[], object], rounds: int = 50, warm_up: int = 10)
 
 
 def matrix_rate(size: int = 8192) -> float:
-    """Operations a second of a bf16 product of square matrices: what the device reaches, not what its data sheet says."""
+    """Operations a second of a bf16 product of square matrices, as measured, not as in the data sheet."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / (milliseconds(lambda: a @ b, rounds=30) / 1e3)
 
 
 def deploy_net(name: str, background_bias: float = 5.0) -> Net:
-    """models/<name>/VOC/deploy.prototxt as ImageDetector has it: random weights, the background likely as in a photograph."""
+    """models/<name>/VOC/deploy.prototxt as in ImageDetector: random weights, the background as likely as in a photograph."""
     torch.manual_seed(0)
     net = Net(read_net(MODELS / name / "VOC" / "deploy.prototxt"), phase=1)
     for step in net.steps:
@@ -80,7 +80,7 @@ def deploy_net(name: str, background_bias: float = 5.0) -> Net:
 
 
 def training_net(name: str, batch: int) -> Net:
-    """models/<name>/VOC/train.prototxt with an Input in place of its data layer."""
+    """models/<name>/VOC/train.prototxt with an Input instead of its data layer."""
     param = read_net(MODELS / name / "VOC" / "train.prototxt")
     data = next(layer for layer in param.layer if layer.type == "AnnotatedData")
     size = data.transform_param.resize_param.height
@@ -109,6 +109,6 @@ def training_batch(net: Net, boxes_an_image: int = 3) -> dict[str, Tensor]:
 
 
 def images(batch: int, height: int, *, channels: int = 3, width: int | None = None) -> Tensor:
-    """Random images in device memory, as the mean has been taken from them."""
+    """Random images in device memory, with the mean already subtracted."""
     pixels = torch.randn(batch, channels, height, width or height, device=runtime.device) * 50
     return pixels.contiguous(memory_format=acceleration.memory_format())

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing several candidates in turn, and the result file with machine and date."""
+"""Shared by all benchmarks: timing several candidates in turn, and the result file with machine and date."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "1")  # figures, not the set-up of nets
+os.environ.setdefault("GLOG_minloglevel", "1")  # print figures, not the set-up of nets
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name, from the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -27,7 +27,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     import torch
 
     return {
@@ -43,7 +43,7 @@ def machine() -> dict[str, Any]:
 def time_in_turn(
     candidates: Mapping[str, Callable[[], object]], rounds: int = 10, warmup: int = 2
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of each candidate, run one after another in every round so that a slow spell hits all alike.
+    """Milliseconds of each candidate, run one after another in every round so that a slow period affects all alike.
 
     Returns for each the fastest, the median and the slowest round.
     """

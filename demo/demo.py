@@ -1,7 +1,7 @@
 """From nothing to a scored detector: writes scenes, builds LMDBs, generates a narrow MDSSD300, trains, scores and draws.
 
-Every step is a command that a user of the project types; it is printed before it runs. The results stay in a folder,
-whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with boxes.
+Every step is a command that a user of the project would type; it is printed before it runs. The results stay in a
+directory, whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with boxes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 DEMO = Path(__file__).resolve().parent
 ROOT = DEMO.parent
 BIN = Path(sys.executable).parent
-#: a narrow SSD300 that pretrain/pretrain.sh made from other scenes; the demo starts there, as the paper does from SSD
+#: a narrow SSD300 that pretrain/pretrain.sh made from other scenes; the demo starts from it, as the paper from SSD
 PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
 #: share of the channels; that of the pretrained weights
 WIDTH = "0.125"
-#: images of one update
+#: images per update
 BATCH = 8
 #: held-out scenes to draw the detections on
 PICTURES = 24
-#: written once all steps are done, and by it a folder is known as an earlier run's
+#: SUMMARY is written when all steps are done; MARKER marks a directory as an earlier run's
 SUMMARY = "summary.json"
 MARKER = ".demo"
 EXAMPLES = """
@@ -38,12 +38,12 @@ examples:
 
 
 def shown(part: str) -> str:
-    """A path as a user in the project's folder types it."""
+    """A path as a user in the project's directory would type it."""
     return part.replace(f"{BIN}/", "").replace(f"{ROOT}/", "")
 
 
 class Steps:
-    """Runs commands one after another, each printed before; ends the program at the first that fails."""
+    """Prints and runs commands one after another; ends the program at the first that fails."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -55,7 +55,7 @@ class Steps:
         for command in commands:
             words = [str(word) for word in command]
             print(f"$ {' '.join(shlex.quote(shown(word)) for word in words)}", flush=True)
-            # The project's commands and scripts are those of this Python.
+            # The project's commands and scripts have to be those of this Python.
             path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
             status = subprocess.run(
                 words, cwd=ROOT, env=os.environ | {"PATH": path, "PYTHON": sys.executable}
@@ -66,10 +66,12 @@ class Steps:
 
 
 def fresh(folder: Path) -> None:
-    """Makes `folder`, in place of what an earlier run left there; refuses to remove anything else."""
+    """Creates `folder`, and replaces an earlier run there; refuses to remove anything else."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
-            sys.exit(f"demo: {folder} is no earlier run of the demo, so it stays; name another folder with --output")
+            sys.exit(
+                f"demo: {folder} is not an earlier run of the demo and is left alone; name another directory with --output"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
@@ -79,7 +81,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "demo_run", help="folder for it all (default: demo_run)")
     parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")

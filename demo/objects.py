@@ -1,8 +1,8 @@
-"""Six kinds of things, drawn with random shape, colours and texture. Each painter fills a BGR picture and its mask.
+"""Six kinds of objects, drawn with random shape, colors and texture. Each painter fills a BGR picture and its mask.
 
 A painter takes a random generator and a side in pixels and returns (picture, mask): side × side × 3 float32 in 0 to 255
-and side × side float32 in 0 to 1, the thing centred and about as large as the square. Colours overlap between kinds, as
-those of real things do: a green bottle, a green car and a leaf differ in shape.
+and side × side float32 in 0 to 1, the object centered and about as large as the square. Colors overlap between kinds, as
+those of real objects do: a green bottle, a green car and a leaf differ in shape.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _colour(
     saturation: tuple[int, int] = (90, 256),
     value: tuple[int, int] = (70, 235),
 ) -> tuple[float, float, float]:
-    """A BGR colour from ranges of OpenCV's 8-bit HSV (hue 0 to 179: red 0, yellow 30, green 60, blue 120)."""
+    """A BGR color from ranges of OpenCV's 8-bit HSV (hue 0 to 179: red 0, yellow 30, green 60, blue 120)."""
     hsv = np.uint8([[[rng.integers(*hues), rng.integers(*saturation), rng.integers(*value)]]])
     b, g, r = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return float(b), float(g), float(r)
@@ -38,7 +38,7 @@ def _blank(side: int, colour: tuple[float, float, float]) -> tuple[Picture, Pict
 
 
 def _points(side: int, *xy: tuple[float, float]) -> np.ndarray:
-    """Points given in parts of the side, as cv2 takes them."""
+    """Points given as fractions of the side, in cv2's form."""
     return np.int32([[round(x * side), round(y * side)] for x, y in xy])
 
 
@@ -145,7 +145,7 @@ def crate(rng: np.random.Generator, side: int) -> tuple[Picture, Picture]:
 
 
 def leaf(rng: np.random.Generator, side: int) -> tuple[Picture, Picture]:
-    """Pointed at both ends, with veins; lies at any angle, green or in autumn's colours."""
+    """Pointed at both ends, with veins; at any angle, green or in autumn colors."""
     green = _colour(rng, (4, 30) if rng.random() < 0.25 else (32, 85), (120, 240), (70, 210))
     picture, mask = _blank(side, green)
     width = rng.uniform(0.16, 0.26)
@@ -165,7 +165,7 @@ def leaf(rng: np.random.Generator, side: int) -> tuple[Picture, Picture]:
 
 
 def tyre(rng: np.random.Generator, side: int) -> tuple[Picture, Picture]:
-    """A ring with treads, seen from the front or at a slant; what lies behind shows through."""
+    """A ring with treads, seen from the front or at an angle; what is behind it shows through."""
     rubber = rng.uniform(25, 90)
     picture, mask = _blank(side, (rubber, rubber, rubber * rng.uniform(0.9, 1.1)))
     slant = rng.uniform(0.6, 1.0)

@@ -1,8 +1,8 @@
 """Writes a data set of synthetic scenes in the layout of PASCAL VOC: images, annotations, train and test lists.
 
-Each picture has a textured background with clutter and one to eight things of the six kinds in objects.py, from under 16
-pixels to half the picture, shaded, shadowed, over one another and cut by the border. Picture `index` of a split depends
-on (seed, split, index) alone, so a larger data set of the same seed begins with the smaller one.
+Each picture has a textured background with clutter and one to eight objects of the six kinds in objects.py, from under 16
+pixels to half the picture, shaded, with shadows, overlapping and cut off at the border. Picture `index` of a split
+depends only on (seed, split, index), so a larger data set with the same seed starts with the smaller one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 from objects import PAINTERS
 from tqdm import tqdm
 
-#: the lists of ImageSets/Main, named as VOC names them
+#: the lists of ImageSets/Main, with VOC's names
 SPLITS = ("trainval", "test")
-#: things with less of them to see than this are left unannotated, up to the second they are marked difficult
+#: objects of which less than the first share is visible are not annotated; below the second they are difficult
 HIDDEN, HARD_TO_SEE = 0.25, 0.5
-#: things with both sides shorter than this, in pixels, are marked difficult
+#: objects with both sides shorter than this, in pixels, are marked difficult
 TINY = 10
 
 
 @dataclass
 class Thing:
-    """One annotated object: its box in pixels (0-based, end exclusive), where it still shows, whether it is cut."""
+    """One annotated object: its box in pixels (0-based, end exclusive), where it is still visible, whether it is cut off."""
 
     name: str
     box: tuple[int, int, int, int]
@@ -56,8 +56,8 @@ def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Two colours mixed by texture, stripes or tiles, with specks, lines and grain."""
-    # Greyish colours, as of ground, walls and sky.
+    """Two colors mixed by texture, stripes or tiles, with specks, lines and grain."""
+    # Grayish colors, like those of ground, walls and sky.
     grey, tint = rng.uniform(50, 205, (2, 1)), rng.uniform(-35, 35, (2, 3))
     first, second = (grey + tint).astype(np.float32)
     mix = 0.5 + 0.45 * noise(rng, height, width)
@@ -72,7 +72,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     elif style == 3:
         mix += (y / height - 0.5) * rng.choice([-1, 1])
     image = first + (second - first) * np.clip(mix, 0, 1)[..., None]
-    for _ in range(rng.integers(0, 12)):  # clutter that is no object: specks and lines
+    for _ in range(rng.integers(0, 12)):  # clutter: specks and lines
         colour = rng.uniform(30, 225, 3).tolist()
         a, b = (rng.integers(0, (width, height)) for _ in range(2))
         if rng.random() < 0.5:
@@ -83,15 +83,15 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name: str, side: int) -> None:
-    """Puts one thing of `side` pixels on the image, over those that are there."""
+    """Puts one object of `side` pixels on the image, over the others."""
     height, width = image.shape[:2]
-    # Drawn large and made smaller, so that edges are smooth at every size.
+    # Drawn large and shrunk, so that edges are smooth at every size.
     large = max(48, 2 * side)
     picture, mask = PAINTERS[name](rng, large)
     picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     mask = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
     picture *= rng.uniform(0.8, 1.15) * (1 + 0.12 * noise(rng, side, side)[..., None])
-    # Up to a quarter of the square may lie outside the image.
+    # Up to a quarter of the square may be outside the image.
     left = int(rng.integers(-side // 4, max(width - 3 * side // 4, 0) + 1))
     top = int(rng.integers(-side // 4, max(height - 3 * side // 4, 0) + 1))
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
@@ -121,12 +121,12 @@ def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name
 
 
 def scene(seed: int, split: str, index: int) -> tuple[np.ndarray, list[Thing]]:
-    """Picture (H×W×3, BGR, uint8) and annotated things of one place in the data set."""
+    """Picture (H×W×3, BGR, uint8) and annotated objects of one place in the data set."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     width, height = ((300, 300), (320, 240), (240, 320), (360, 270))[rng.integers(4)]
     image, things = background(rng, height, width), list[Thing]()
     count = int(rng.integers(1, 9))
-    # From 12 pixels to half the picture, by octaves, somewhat more of the larger ones; those lie at the back.
+    # From 12 pixels to half the picture, by octaves, somewhat more of the larger ones, which are at the back.
     largest = 0.55 * max(width, height)
     sides = (12 * (largest / 12) ** (rng.uniform(0, 1, count) ** 0.6)).astype(int)
     for side in sorted(sides.tolist(), reverse=True):
@@ -212,7 +212,7 @@ def main() -> None:
         description=__doc__.split("\n\n")[0],
         epilog="example: python demo/scenes.py --output scenes --train 600 --test 200 --seed 1",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. scenes")
+    parser.add_argument("--output", type=Path, required=True, help="directory to write, e.g. scenes")
     parser.add_argument("--train", type=int, default=600, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="test images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other pictures (default: %(default)s)")

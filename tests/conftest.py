@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Asked for by name (`-m gpu`), they fail without a GPU rather than pass for run.
+    # If asked for by name (`-m gpu`), they fail without a GPU instead of being skipped.
     if torch.cuda.is_available() or "gpu" in config.option.markexpr:
         return
     for item in items:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference answers and real photographs that live beside the checkout; the test is skipped where they are not."""
+    """Reference answers and real photographs beside the checkout; the test is skipped if they are missing."""
     folder = ROOT.parent / "shared"
     if not (folder / "golden").is_dir():
         pytest.skip("needs the reference answers in ../shared")
@@ -49,7 +49,7 @@ def _seed() -> None:
 
 @pytest.fixture
 def nets_on_gpu() -> Iterator[None]:
-    """Nets are made on the GPU; the mode, and what caffe.engine.acceleration chose, are put back afterwards."""
+    """Nets are made on the GPU; the mode, and what caffe.engine.acceleration chose, are restored afterwards."""
     runtime.mode_gpu = True
     yield
     acceleration.use()

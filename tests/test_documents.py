@@ -78,7 +78,7 @@ def test_prose_is_wrapped(document: Path) -> None:
 
 
 def test_quoted_messages_are_the_programs() -> None:
-    """Each message that training_problems.md quotes is one of the package's, but for what is filled in."""
+    """Each message that training_problems.md quotes is in the package's source, except for what is filled in."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "caffe").rglob("*.py")]
     texts = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     known = "\n".join(text for text in texts if isinstance(text, str))

@@ -58,7 +58,7 @@ def same(a: list[Detection], b: list[Detection]) -> None:
 
 
 def test_as_the_layers_say_it(model: tuple[Path, Path], files: list[Path]) -> None:
-    """Against the net run by hand on a blob made by hand."""
+    """Against the net, run by hand on a blob made by hand."""
     image = cv2.imread(str(files[1]))
     blob = cv2.resize(image, (300, 300)).astype(np.float32).transpose(2, 0, 1)[None] - np.array(
         [104, 117, 123], np.float32
@@ -89,7 +89,7 @@ def test_batches_give_what_single_images_give(model: tuple[Path, Path], files: l
     assert [path for path, *_ in found] == files
     assert [image.shape[0] for _, image, _ in found] == [20, 30, 40, 50, 60]
     same(flat([detections for *_, detections in found]), flat(single))
-    assert recorder.warm_ups == (2 if graph else 0), "the last, shorter batch takes no recording of its own"
+    assert recorder.warm_ups == (2 if graph else 0), "the last, shorter batch needs no new recording"
 
 
 def test_broken_files_are_raised_or_reported(

@@ -1,11 +1,11 @@
-"""Batch normalisation while pretraining: put into a net that has none, and taken out of its weights again.
+"""Batch normalization for pretraining: inserted into a net that has none, and folded into its weights afterwards.
 
     python demo/pretrain/batch_norm.py insert train.prototxt
-        puts BatchNorm and Scale behind every convolution that a ReLU follows; rewrites the file
+        inserts BatchNorm and Scale after every convolution that a ReLU follows; rewrites the file
     python demo/pretrain/batch_norm.py fold trained.caffemodel plain.prototxt plain.caffemodel
-        weights for the net without them (`plain.prototxt`) that compute what the trained ones do in phase TEST
+        weights for the net without them (`plain.prototxt`) with the same result as the trained ones in phase TEST
 
-Deep nets without it start slowly, and SSD has none. With mean m, standard deviation s, scale g and shift b a channel,
+Deep nets without it start slowly, and SSD has none. With mean m, standard deviation s, scale g and shift b per channel,
 g (W x + c − m) / s + b is a convolution of weights W g / s and bias (c − m) g / s + b, so nothing is lost.
 """
 
@@ -25,7 +25,7 @@ EPS = 1e-5
 
 
 def insert(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
-    """`net` with BatchNorm and Scale, in place, behind each convolution that an in-place ReLU follows."""
+    """`net` with BatchNorm and Scale, in place, after each convolution that an in-place ReLU follows."""
     activated = {layer.bottom[0] for layer in net.layer if layer.type == "ReLU"}
     result = caffe_pb2.NetParameter()
     result.CopyFrom(net)
@@ -42,7 +42,7 @@ def insert(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 
 
 def fold(trained: dict[str, list[np.ndarray]], name: str) -> list[np.ndarray]:
-    """The blobs of convolution `name` with the normalisation behind it worked in; unchanged where there is none."""
+    """The blobs of convolution `name` with the normalization after it folded in; unchanged if there is none."""
     blobs = trained.get(name, [])
     if f"{name}_bn" not in trained:
         return blobs

@@ -1,4 +1,4 @@
-"""Writes small pictures of one thing each, or of none, with their labels: what the backbone is pretrained on.
+"""Writes small pictures of one object each, or of none, with labels, to pretrain the backbone on.
 
 They take the place that ImageNet has for SSD: pictures of single things are cheaper to learn from than whole scenes.
 Writes OUTPUT/images/*.jpg and OUTPUT/list.txt, `path label` a line, label 0 for a picture of nothing.
@@ -31,12 +31,12 @@ def crop(seed: int, index: int) -> tuple[np.ndarray, int]:
     rng = np.random.default_rng([seed, index])
     names = list(PAINTERS)
     image, things = background(rng, SIDE, SIDE), list[Thing]()
-    if rng.random() < 0.5:  # something smaller, of any kind, behind or beside it
+    if rng.random() < 0.5:  # something smaller, of any kind, behind or next to it
         paint(rng, image, [], str(rng.choice(names)), int(rng.integers(10, 30)))
     label = int(rng.integers(len(names) + 1))
     if label > 0:
         side = int(np.exp(rng.uniform(np.log(20), np.log(72))))
-        while not things:  # too little of it may have come to lie inside
+        while not things:  # too little of it may be inside
             paint(rng, image, things, names[label - 1], side)
     image = image * rng.uniform(0.75, 1.15) + rng.uniform(-12, 12)
     return np.clip(image, 0, 255).astype(np.uint8), label
@@ -53,7 +53,7 @@ def write_one(folder: Path, seed: int, index: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--output", type=Path, required=True, help="directory to write")
     parser.add_argument("--count", type=int, default=20000, help="pictures (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other pictures (default: %(default)s)")
     options = parser.parse_args()

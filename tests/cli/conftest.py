@@ -38,7 +38,7 @@ solver_mode: CPU random_seed: 1
 
 @pytest.fixture
 def tiny_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with solver.prototxt and net.prototxt of a net that trains in milliseconds."""
+    """The current directory, with solver.prototxt and net.prototxt of a net that trains in milliseconds."""
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     (tmp_path / "tiny_data.py").write_text(DATA)

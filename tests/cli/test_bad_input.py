@@ -1,4 +1,4 @@
-"""What users get wrong, through the commands: one message that says what, where and what to do, and exit status 1."""
+"""Typical mistakes of users, through the commands: one message that says what, where and what to do, and exit status 1."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SOLVER = (
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a data set of four images, its LMDB, a net and a solver that train."""
+    """A directory with a data set of four images, its LMDB, a net and a solver that train."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GLOG_minloglevel", "2")
     monkeypatch.setenv("CAFFE_DATA_WORKERS", "0")
@@ -82,7 +82,7 @@ def train(*flags: str) -> int:
 
 
 def complaint(capfd: pytest.CaptureFixture[str]) -> str:
-    """The one message on stderr, which must not be a stack of ours."""
+    """The single message on stderr, which must not be a stack trace."""
     err = capfd.readouterr().err
     assert "Traceback" not in err
     lines = [line for line in err.splitlines() if line and not re.match(r"[IWE]\d{8} ", line)]
@@ -206,7 +206,7 @@ def test_images_to_detect_in(run: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_no_space_left(run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk while a snapshot is written: the earlier one stays, and no half of the new one is there."""
+    """A full disk while a snapshot is written: the earlier one stays, and no part of the new one is left."""
     assert train() == 0
     earlier = (run / "out" / "tiny_iter_2.caffemodel").read_bytes()
     capfd.readouterr()

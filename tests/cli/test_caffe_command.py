@@ -1,4 +1,4 @@
-"""The `caffe` command: dispatch, flags, what it says to those who ask for the wrong thing."""
+"""The `caffe` command: dispatch, flags, and the messages for wrong arguments."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_solver_mode_gpu_without_a_gpu_trains_on_the_cpu(
     (tiny_run / "solver.prototxt").write_text((tiny_run / "solver.prototxt").read_text().replace("CPU", "GPU"))
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 0
     err = capfd.readouterr().err
-    assert "there is none here: training on the CPU instead" in err
+    assert "there is none: training on the CPU instead" in err
     assert "Use CPU." in err
 
 

@@ -1,4 +1,4 @@
-"""parse_log and plot_training_log on the original's log and on ours, and ours read by a stranger's parser."""
+"""parse_log and plot_training_log on the original's log and on ours, and another parser on our log."""
 
 from __future__ import annotations
 

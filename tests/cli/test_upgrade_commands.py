@@ -1,4 +1,4 @@
-"""The upgrade commands: older files into today's, with the original's messages and exit statuses."""
+"""The upgrade commands: older files to the current format, with the original's messages and exit statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small VOC-like data set on disk, and what tests need to look into databases."""
+"""A small VOC-like data set on disk, and helpers to read databases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def voc_object(name: str, *corners: float | str, difficult: int = 0) -> str:
 
 
 def photograph(seed: int = 0, height: int = 60, width: int = 80) -> np.ndarray:
-    """Smooth enough that JPEG keeps it within a few grey levels."""
+    """An image so smooth that JPEG changes it by only a few gray levels."""
     noise = np.random.default_rng(seed).integers(0, 256, (height // 10 + 1, width // 10 + 1, 3), np.uint8)
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -39,7 +39,7 @@ def label_map() -> LabelMap:
 
 
 class Folder:
-    """A folder of images and annotations, and the list that names them."""
+    """A directory of images and annotations, and the list that names them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

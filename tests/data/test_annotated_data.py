@@ -1,4 +1,4 @@
-"""AnnotatedData: the original's answers, order and chance, ranks, workers, and what it refuses."""
+"""AnnotatedData: the original's answers, order and random numbers, ranks, workers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_batch_without_boxes_has_one_row_of_minus_one(tmp_path: Path) -> None:
 
 
 def test_the_stream_is_a_function_of_seed_epoch_and_index(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same whatever the number of workers, and from wherever it starts."""
+    """The same for any number of workers, and from any start."""
     reference = batches(annotated(database), 7)
     for workers in ("1", "3"):
         monkeypatch.setenv("CAFFE_DATA_WORKERS", workers)
@@ -119,7 +119,7 @@ def test_the_stream_is_a_function_of_seed_epoch_and_index(database: Path, monkey
         np.testing.assert_array_equal(batches(source, 1)[0][0], reference[2][0])
         source.close()
         source.close()
-    # record 0 of the first and of a later epoch: augmented anew
+    # record 0 of the first and of a later epoch: augmented differently
     assert (reference[0][0][0] != reference[3][0][0]).any()
     monkeypatch.setattr(runtime, "seed", 8)
     assert (batches(annotated(database), 1)[0][0] != reference[0][0]).any()
@@ -218,7 +218,7 @@ def test_sizes_that_differ_within_a_batch(tmp_path: Path) -> None:
         ("", "", "backend: LEVELDB", "LEVELDB is not supported"),
         ("", "", "", "batch_size over 0"),
         ("crop_size: 90", "", "", "crop of 90 × 90 from an image of 80 × 60"),
-        ("mean_value: 1 mean_value: 2", "", "", "2 mean_value entries for images of 3 channels"),
+        ("mean_value: 1 mean_value: 2", "", "", "2 mean_value for images of 3 channels"),
     ],
 )
 def test_settings_that_cannot_be(database: Path, transform: str, annotated_param: str, more: str, says: str) -> None:
@@ -231,7 +231,7 @@ def test_mean_file_of_another_size(database: Path, tmp_path: Path) -> None:
     blob = caffe_pb2.BlobProto(num=1, channels=3, height=4, width=5, data=[0.0] * 60)
     path = tmp_path / "mean.binaryproto"
     path.write_bytes(blob.SerializeToString())
-    with pytest.raises(DataError, match=r"mean.binaryproto' is 5 × 4, the image is 80 × 60"):
+    with pytest.raises(DataError, match=r"mean.binaryproto' is 5 × 4, but the image is 80 × 60"):
         annotated(database, f"mean_file: '{path}'", 1, TEST, "")()
 
 

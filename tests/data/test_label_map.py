@@ -59,5 +59,5 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
         LabelMap.read(tmp_path / "none.prototxt")
     binary = tmp_path / "binary"
     binary.write_bytes(bytes(range(256)))
-    with pytest.raises(DataError, match="no text file"):
+    with pytest.raises(DataError, match="not a text file"):
         LabelMap.read(binary)

@@ -76,7 +76,7 @@ def test_truncated_file(tmp_path: Path, keep: int) -> None:
 
 def test_foreign_file(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(os.urandom(10_000))
-    with pytest.raises(DataError, match="damaged or no LMDB"):
+    with pytest.raises(DataError, match="damaged or not an LMDB"):
         LmdbSource(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_keys_out_of_order_leave_nothing(tmp_path: Path) -> None:
             writer.put(b"b", b"")
             writer.put(b"a", b"")
 
-    with pytest.raises(DataError, match="twice or out of order"):
+    with pytest.raises(DataError, match="repeated or out of order"):
         write()
     assert not list(tmp_path.iterdir())
 

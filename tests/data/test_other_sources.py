@@ -68,7 +68,7 @@ def test_raw_bytes_and_floats(tmp_path: Path) -> None:
 
 
 def test_crop_and_mirror(tmp_path: Path) -> None:
-    """In training a crop at random, perhaps mirrored; in testing the centre, never moved."""
+    """In training a random crop, perhaps mirrored; in testing the center, never mirrored."""
     image = np.random.default_rng(0).integers(0, 256, (1, 6, 8), np.uint8)
     source = write(tmp_path / "db", raw(image, 0))
     ((data, _),) = batches(data_layer(source, "crop_size: 4", 1), 1)
@@ -87,7 +87,7 @@ def test_crop_and_mirror(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoded", [True, False])
 def test_mean_file_is_mirrored_with_raw_data_only(tmp_path: Path, encoded: bool) -> None:
-    """As in Caffe, which mirrors the image under a fixed mean where it decodes, and both where it doesn't."""
+    """As in Caffe, which mirrors the image under a fixed mean if it decodes it, and both if it does not."""
     image = np.random.default_rng(0).integers(0, 256, (3, 4, 6), np.uint8)
     mean = np.random.default_rng(1).random((3, 4, 6), np.float32)
     blob = caffe_pb2.BlobProto(num=1, channels=3, height=4, width=6, data=mean.ravel().tolist())
@@ -121,7 +121,7 @@ def test_convert_imageset_to_training(tmp_path: Path) -> None:
 def test_mean_of_images_of_several_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "db", raw(np.zeros((1, 2, 3), np.uint8), 0), raw(np.zeros((1, 3, 2), np.uint8), 0))
     assert compute_image_mean([str(source)]) == 1
-    assert "record '00000001' is 2 × 3 × 1, the first is 3 × 2 × 1" in capsys.readouterr().err
+    assert "record '00000001' is 2 × 3 × 1, but the first is 3 × 2 × 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

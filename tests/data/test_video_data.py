@@ -21,7 +21,7 @@ NO_WEIGHTS = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="mean",
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Seven frames of 32 × 24, each in one gray of its own: 20, 50, 80, …"""
+    """Seven frames of 32 × 24, each in its own gray: 20, 50, 80, …"""
     path = tmp_path / "grays.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
     for number in range(FRAMES):
@@ -58,7 +58,7 @@ def test_every_frame_in_its_order_then_the_end(video: Path) -> None:
 def test_batches_labels_and_skipped_frames(video: Path) -> None:
     source = video_layer(video, batch=2, skip=1, tops='top: "data" top: "label"')
     data, label = source()
-    assert near(grays(data), [50, 110])  # one frame is left out before each that is taken
+    assert near(grays(data), [50, 110])  # one frame is skipped before each that is used
     assert label.tolist() == [0, 0]
     assert source.record_keys() == ["frame 1", "frame 3"]
     with pytest.raises(EndOfData):

@@ -1,4 +1,4 @@
-"""WindowData: which windows, where they go in the crop, and window files that are none."""
+"""WindowData: which windows, their place in the crop, and invalid window files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_share_of_foreground_and_pixels(folder: Path) -> None:
     crops = {3: image[:, 10:30, 10:30], 2: image[:, 10:30, 30:50], 1: image[:, 40:60, 60:80], 0: image[:, :20, :20]}
     seen = set()
     for data, label in batches(made, 6):
-        assert (label[:6] == 0).all(), "a quarter is foreground, and comes last"
+        assert (label[:6] == 0).all(), "a quarter is foreground and comes last"
         assert (label[6:] > 0).all()
         for pixels, each in zip(data, label, strict=True):
             np.testing.assert_array_equal(pixels, crops[int(each)])
@@ -56,7 +56,7 @@ def test_share_of_foreground_and_pixels(folder: Path) -> None:
 def test_context_beyond_the_image_stays_empty() -> None:
     window = ImageWindow(0, 1, 0, 0, 9, 9)
     found = place(window, 60, 80, 20, 5, square=False, mirror=False)
-    # twice its size around the centre (5, 5): from -5 to 15, of which the image has 0 to 15
+    # twice its size around the center (5, 5): from -5 to 15, of which the image has 0 to 15
     assert (found.xmin, found.ymin, found.xmax, found.ymax) == (0, 0, 15, 15)
     assert (found.top, found.left, found.height, found.width) == (5, 5, 15, 15)
     assert place(window, 60, 80, 20, 5, square=False, mirror=True).left == 0

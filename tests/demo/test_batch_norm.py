@@ -1,4 +1,4 @@
-"""Batch normalisation that the demo's pretraining puts in and takes out: the folded weights compute the same."""
+"""Batch normalization that the demo's pretraining inserts and folds: the folded weights compute the same."""
 
 from __future__ import annotations
 

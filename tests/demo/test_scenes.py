@@ -1,4 +1,4 @@
-"""The demo's data set: what the demo promises of it, and that it can be made again."""
+"""The demo's data set: what the demo promises of it, and that it is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AP against its definitions, and against what the original said of a trained net."""
+"""AP against its definitions, and against the original's values for a trained net."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_definition(version: str, seed: int) -> None:
 
 
 def test_by_hand() -> None:
-    """Right, wrong, right; three objects."""
+    """Correct, wrong, correct; three objects."""
     scores, true = [0.9, 0.8, 0.7], [True, False, True]
     precision, recall = precision_recall(scores, true, 3)
     np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3])
@@ -49,7 +49,7 @@ def test_nothing_to_find_and_nothing_found() -> None:
 
 
 def link_run(run: Path, folder: Path) -> Path:
-    """The files of a run in a folder that can be written to; its own results left out."""
+    """A writable copy of a run's files, without its results."""
     for path in run.iterdir():
         if path.name != "results":
             (folder / path.name).symlink_to(path)
@@ -90,8 +90,8 @@ def test_a_list_in_another_order_than_the_database(
 def test_result_files_of_the_original_run(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """golden/train_run resumed at 120: its test at iteration 200 wrote the result files. Boxes to the pixel.
 
-    The JPEG decoder here is of another version than the original's, so its eighty iterations saw pixels that differ by a
-    grey level now and then; that moves scores by up to 0.0016, and a box in twelve to the next pixel.
+    The JPEG decoder here is of another version than the original's, so in its eighty iterations some pixels differ by
+    a gray level. That changes scores by up to 0.0016, and moves one box in twelve to the next pixel.
     """
     run = shared / "golden" / "train_run"
     monkeypatch.chdir(link_run(run, tmp_path))

@@ -1,4 +1,4 @@
-"""COCO scoring: pycocotools' numbers on a set small enough to know them, ids and names as results have them."""
+"""COCO scoring: pycocotools' numbers on a set so small that they are known, with ids and names as in results files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_detections(annotations: Path, tmp_path: Path) -> None:
         (entry(7, "cow", [0, 0, 1, 1]), "category_id 'cow' is not in the annotations"),
         (entry(7, 3, [0, 0, 1]), "bbox is not"),
         ({"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}, "has no score"),
-        (5, "is no JSON object"),
+        (5, "is not a JSON object"),
     ],
 )
 def test_bad_results(annotations: Path, tmp_path: Path, bad: Any, message: str) -> None:
@@ -85,8 +85,8 @@ def test_files_that_are_none(annotations: Path, tmp_path: Path) -> None:
     path = results(tmp_path)
     with pytest.raises(DataError, match="cannot read annotation file"):
         coco.evaluate(path, tmp_path / "none.json")
-    with pytest.raises(DataError, match="no COCO instances file: it has no 'images'"):
+    with pytest.raises(DataError, match="not a COCO instances file: it has no 'images'"):
         coco.evaluate(path, path)
     path.write_text("{")
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         coco.evaluate(path, annotations)

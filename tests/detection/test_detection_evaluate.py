@@ -1,4 +1,4 @@
-"""DetectionEvaluate by hand: which rows come out for which boxes; the reference cases are in tests/golden."""
+"""DetectionEvaluate by hand: the rows for given boxes; the reference cases are in tests/golden."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_nothing_found_and_nothing_there(tmp_path: Path) -> None:
 
 
 def test_sizes_go_on_by_whole_batches(tmp_path: Path) -> None:
-    """An image without detections uses up its size too. In pixels, a thin box gains by its border."""
+    """An image without detections also counts in the list of sizes. In pixels, the border makes a thin box larger."""
     (tmp_path / "sizes").write_text("a 100 100\nb 100 100\nc 2 2\n")
     settings = f'overlap_threshold: 0.6 name_size_file: "{tmp_path}/sizes"'
     # half of the image; with borders, 2 × 3 of 3 × 3 pixels

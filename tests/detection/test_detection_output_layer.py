@@ -106,7 +106,7 @@ def test_video_of_what_it_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         frames.append(frame[1])
     assert len(frames) == 3
     assert frames[0].shape == (32, 64, 3)
-    assert frames[0].max() > 100  # boxes on a picture of grey level 10
+    assert frames[0].max() > 100  # boxes on a picture of gray level 10
 
 
 def test_images_of_a_net_input() -> None:

@@ -1,4 +1,4 @@
-"""Boxes of the input in pixels of the image, each resize mode against numbers worked out by hand."""
+"""Boxes of the input in pixels of the image, each resize mode against numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_beyond_the_image_is_clipped() -> None:
 
 
 def test_padding_is_taken_off() -> None:
-    """A 400 × 200 image fills the middle half of a square input's height; a tall one that of its width."""
+    """A 400 × 200 image fills the middle half of a square input's height; a tall image the middle half of its width."""
     boxes, _ = in_image(BOX, 200, 400, resize("FIT_LARGE_SIZE_AND_PAD"))
     np.testing.assert_allclose(boxes, [[100, 0, 300, 100]])
     boxes, _ = in_image(np.array([[0.25, 0.1, 0.5, 0.9]], np.float32), 400, 200, resize("FIT_LARGE_SIZE_AND_PAD"))
@@ -39,7 +39,7 @@ def test_padding_is_taken_off() -> None:
 
 
 def test_a_box_in_the_padding_stays_as_if_warped() -> None:
-    """As in Caffe, which leaves what it cannot project as it was."""
+    """As in Caffe, which leaves boxes unchanged if it cannot project them."""
     boxes, _ = in_image(np.array([[0.1, 0.0, 0.2, 0.1]], np.float32), 200, 400, resize("FIT_LARGE_SIZE_AND_PAD"))
     np.testing.assert_allclose(boxes, [[40, 0, 80, 20]])
 
@@ -47,7 +47,7 @@ def test_a_box_in_the_padding_stays_as_if_warped() -> None:
 def test_scales_of_fit_small_size() -> None:
     boxes, areas = in_image(BOX, 90, 200, resize("FIT_SMALL_SIZE", height_scale=100, width_scale=400))
     assert boxes.tolist() == [[100, 25, 200, 50]]
-    assert areas.tolist() == [100 * 25]  # without the border, as Caffe has it
+    assert areas.tolist() == [100 * 25]  # without the border, as in Caffe
 
 
 def test_inside_out_boxes_have_no_area() -> None:

@@ -1,4 +1,4 @@
-"""The files DetectionOutput writes: formats, rounds, what stands there in between, and settings that do not fit."""
+"""The files DetectionOutput writes: formats, rounds, their state in between, and settings that do not fit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text(param: Any, name: str) -> str:
 
 
 def test_voc(param: Any) -> None:
-    """Left and top are truncated to whole pixels, so are width and height, which are added: as the original does."""
+    """Left and top are truncated to whole pixels, and so are width and height, which are added: as in the original."""
     ResultFiles(param, 3, 0).add(ROWS, 3)
     assert text(param, "det_1.txt") == "000012 0.123457 20 20 99 60\nsecond 0.5 25 25 35 40\n"
     assert text(param, "det_17.txt") == "000012 1e-05 0 0 200 100\n"
@@ -49,7 +49,7 @@ def test_ilsvrc(param: Any) -> None:
 
 
 def test_coco(param: Any) -> None:
-    """Ids are numbers though names have leading zeros, scores however small are numbers too."""
+    """Ids are numbers even if names have leading zeros; so are very small scores."""
     param.output_format = "COCO"
     ResultFiles(param, 3, 0).add(ROWS, 3)
     found = json.loads(text(param, "det_.json"))
@@ -59,7 +59,7 @@ def test_coco(param: Any) -> None:
 
 
 def test_nothing_stands_before_the_last_image_has_passed(param: Any) -> None:
-    """Files of an earlier run go when the first image comes; a later round replaces whole files by whole ones."""
+    """Files of an earlier run are removed when the first image comes; a later round replaces files atomically."""
     files = ResultFiles(param, 3, 0)
     stale = files.paths()[0]
     stale.write_text("old\n")
@@ -125,7 +125,7 @@ def test_records_of_another_number(param: Any) -> None:
     keys = ["00000000_000012", "00000001_second", "00000002_third", "00000003_000012"]
     with pytest.raises(NetError, match=r"lists 3 images, data layer 'd' has 4 records"):
         ResultFiles(param, 3, 0).check_records(keys, "data layer 'd'")
-    param.num_test_image = 2  # a part of the set, knowingly
+    param.num_test_image = 2  # deliberately a part of the set
     ResultFiles(param, 3, 0).check_records(keys, "data layer 'd'")
 
 
@@ -150,7 +150,7 @@ def test_bad_files(param: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a is 10 x 0 pixels"):
         ResultFiles(param, 3, 0)
     param.output_format = "YOLO"
-    with pytest.raises(NetError, match="output_format 'YOLO' is none of VOC, COCO, ILSVRC"):
+    with pytest.raises(NetError, match="output_format 'YOLO' is unknown; known: VOC, COCO, ILSVRC"):
         ResultFiles(param, 3, 0)
     param.output_format = "VOC"
     sizes.write_text("a 10 10\n")

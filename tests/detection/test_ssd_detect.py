@@ -1,4 +1,4 @@
-"""ssd_detect and plot_detections on a net that finds what it is told to, and on a real trained one."""
+"""ssd_detect and plot_detections on a net that finds given objects, and on a real trained one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
 
 @pytest.fixture(autouse=True)
 def _log_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command quietens the log of its process, which here is that of other tests too."""
+    """The command silences the log of its process, which other tests share."""
     monkeypatch.setenv("GLOG_minloglevel", "1")
 
 
@@ -106,7 +106,7 @@ def test_batches_folders_and_lists_give_the_same(folder: Path, capsys: pytest.Ca
         (
             ("map", 'item { name: "a" label: 5 }'),
             ["-labelmap_file", "map"],
-            "tells 2 classes apart .* label map .* has 6",
+            "num_classes: 2 .* label map .* has 6 classes: it belongs to another net",
         ),
         (None, ["-mean_value", "1,2"], "Specify either 1 mean_value or as many as channels: 3, not 2"),
         (None, ["-mean_value", "a"], "mean_value 'a': give numbers"),
@@ -134,7 +134,7 @@ def test_plot_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "image 'gone.png' is not in" in capsys.readouterr().err
     listing.write_text("light.png 1 0.9 0 0\n")
     assert plot_detections.main([str(listing), str(folder), "--save-dir", str(folder / "p")]) == 1
-    assert "found.txt:1: 'light.png 1 0.9 0 0' is no detection" in capsys.readouterr().err
+    assert "found.txt:1: 'light.png 1 0.9 0 0' is not a detection" in capsys.readouterr().err
 
 
 def test_drawing_stays_inside_and_leaves_the_image_alone() -> None:

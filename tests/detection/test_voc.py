@@ -1,4 +1,4 @@
-"""VOC scoring by hand: what counts as found, difficult objects, lists and files as people have them."""
+"""VOC scoring by hand: what counts as found, difficult objects, typical lists and files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_right_wrong_twice_and_difficult(folder: Path) -> None:
 
 
 def test_boxes_hold_their_border_pixels() -> None:
-    """10 × 10 pixels in 10 × 20 is half: the least that counts as found."""
+    """10 × 10 pixels in 10 × 20 is half: the minimum that counts as found."""
     truth = {"a": objects((1, 1, 10, 20))}
     assert voc.match(detections(("a", 1, 1, 1, 10, 10)), truth).true_positive.tolist() == [True]
     assert voc.match(detections(("a", 1, 1, 1, 10, 9)), truth).true_positive.tolist() == [False]
@@ -88,7 +88,7 @@ def test_command_with_a_label_map(folder: Path, capsys: pytest.CaptureFixture[st
     assert "has no comp4_det_test_cow.txt" in capsys.readouterr().err
     (folder / "results/comp4_det_test_cow.txt").write_text("")
     assert main(arguments) == 0
-    assert "There is no 'cow' to find" in capsys.readouterr().out
+    assert "The ground truth has no 'cow'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_command_with_a_label_map(folder: Path, capsys: pytest.CaptureFixture[st
         (
             "results/comp4_det_test_cat.txt",
             "z 0.9 1 1 10 10\n",
-            "class 'cat': 1 images .* not in the image list, as 'z'",
+            "class 'cat': 1 images .* not in the image list, e.g. 'z'",
         ),
-        ("Annotations/b.xml", "<annotation>", r"b\.xml: no well-formed XML"),
+        ("Annotations/b.xml", "<annotation>", r"b\.xml: not well-formed XML"),
         ("ImageSets/Main/test.txt", "a\nmissing\n", r"missing\.xml: cannot read"),
     ],
 )

@@ -192,7 +192,7 @@ def predictions(batch: int, sharpness: float = 2.0) -> dict[str, Any]:
 
 
 def same_rows(found: Any, expected: Any) -> None:
-    """The same detections; those whose scores agree to seven digits may stand in either order."""
+    """The same detections; those whose scores agree to seven digits may be in either order."""
     assert found.shape == expected.shape
     np.testing.assert_array_equal(found[0, 0, :, :2], expected[0, 0, :, :2])
     np.testing.assert_allclose(found[0, 0, :, 2], expected[0, 0, :, 2], rtol=1e-4, atol=1e-5)
@@ -259,7 +259,7 @@ def test_layers_between_priors_and_detections_are_computed_beforehand() -> None:
 
 
 def test_nothing_found() -> None:
-    """In all images: a row each, of its id and −1. In one of several: no row for it."""
+    """No detections in any image: one row each, with its id and −1. In one of several: no row for it."""
     net = head("confidence_threshold: 0.9 code_type: CENTER_SIZE keep_top_k: 20")
     model = onnx_model(net)
     inputs = predictions(3)
@@ -285,7 +285,7 @@ def test_equal_scores_go_to_the_lower_index() -> None:
 
 @pytest.fixture
 def narrow(tmp_path: Path) -> tuple[str, str]:
-    """A narrow MDSSD300 with random weights, which detect plenty: its prototxt and caffemodel."""
+    """A narrow MDSSD300 with random weights, which detect many objects: its prototxt and caffemodel."""
     settings = Settings(
         net_name="narrow", augmentation="full", solver_type="SGD",
         dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="", num_classes=5,
@@ -318,7 +318,7 @@ def test_predictions_of_mdssd300(narrow: tuple[str, str]) -> None:
 
 
 def test_detections_of_mdssd300(narrow: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Through the command. Among 31,232 boxes some score alike to the last digits, and rounding decides which counts."""
+    """Through the command. Among 31,232 boxes some scores agree up to the last digits, and rounding decides between them."""
     out = str(tmp_path / "narrow.onnx")
     assert main(["-model", narrow[0], "-weights", narrow[1], "-out", out]) == 0
     assert "data N x 3 x 300 x 300, detection_out 1 x 1 x detections x 7" in capsys.readouterr().out
@@ -354,12 +354,12 @@ def test_trained_face_detector(shared: Path) -> None:
     [
         ('layer { name: "l" type: "MVN" bottom: "x" top: "y" }', r"'l' \(MVN\) cannot be exported: .* There is one for AbsVal"),
         ('layer { name: "l" type: "Pooling" bottom: "x" top: "y" pooling_param { pool: STOCHASTIC kernel_size: 2 } }',
-         "STOCHASTIC pooling has no equal"),
+         "STOCHASTIC pooling has no equivalent"),
         ('layer { name: "l" type: "LRN" bottom: "x" top: "y" lrn_param { norm_region: WITHIN_CHANNEL } }', "WITHIN_CHANNEL"),
         ('layer { name: "l" type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { use_global_stats: false } }',
-         "normalises by the batch"),
+         "normalizes by the batch"),
         ('layer { name: "l" type: "Reshape" bottom: "x" top: "y" reshape_param { shape { dim: 2 dim: -1 } } }',
-         "moves the batch"),
+         "changes the batch axis"),
     ],
 )  # fmt: skip
 def test_refused(layers: str, message: str) -> None:
@@ -373,8 +373,8 @@ def test_refused(layers: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("nms_param { eta: 0.9 }", "eta 0.9: ONNX's suppression has one threshold"),
-        ("keep_top_k: 0", "lets nothing through"),
+        ("nms_param { eta: 0.9 }", "eta 0.9: ONNX's suppression has a fixed threshold"),
+        ("keep_top_k: 0", "leaves no detection"),
     ],
 )
 def test_detection_options_refused(options: str, message: str) -> None:

@@ -42,7 +42,7 @@ def answers(param: Any, folder: Path, size: int) -> tuple[dict[str, Array], dict
 
 
 def whole_sizes(param: Any) -> Any:
-    """The net with the sizes of default boxes cut to whole pixels, as Caffe takes them."""
+    """The net with the sizes of default boxes truncated to whole pixels, as in Caffe."""
     whole = type(param).FromString(param.SerializeToString())
     for layer in whole.layer:
         for sizes in (layer.prior_box_param.min_size, layer.prior_box_param.max_size):
@@ -58,7 +58,7 @@ def test_predictions_and_detections_agree(network: Network, tmp_path: Path) -> N
         assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b), name
     a, b = ours["detection_out"][0, 0], theirs["detection_out"][0, 0]
     assert len(a) == len(b) > 50
-    # OpenCV orders equal scores otherwise, and a tie decides which of two boxes stays: a few may have no like.
+    # OpenCV orders equal scores differently, and a tie decides which of two boxes stays: a few may have no match.
     like = (abs(a[:, None, 1:3] - b[None, :, 1:3]) < 1e-4).all(2) & (abs(a[:, None, 3:] - b[None, :, 3:]) < 1e-3).all(2)
     assert like.any(1).mean() > 0.98
 

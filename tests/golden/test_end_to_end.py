@@ -29,6 +29,6 @@ def test_the_given_weights_score_what_the_original_says(
     found += [float(re.findall(r"Test net output #0: detection_eval = (\S+)$", err, re.M)[-1])]
     runs = json.loads((golden / "reference.json").read_text())["seeds"]
     wanted = runs["1"]["mAP_and_AP_by_iteration"]["2000"]
-    # The original compresses each test image as JPEG again, and encoders differ by version in single grey levels.
+    # The original compresses each test image as JPEG again, and versions of encoders differ in single gray levels.
     assert found == pytest.approx([wanted[name] for name in ("RBC", "WBC", "Platelets", "mAP")], abs=2e-3)
     assert found[-1] == pytest.approx(wanted["mAP"], abs=5e-4)

@@ -1,4 +1,4 @@
-"""A real trained detector of other people's (../shared/data/facedetect): nets, weights, solver, answers."""
+"""A real trained detector from elsewhere (../shared/data/facedetect): nets, weights, solver, answers."""
 
 from __future__ import annotations
 

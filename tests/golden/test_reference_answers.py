@@ -59,7 +59,7 @@ def feed(net: caffe.Net, **arrays: NDArray[np.float32]) -> None:
 
 
 def assert_close(ours: NDArray[Any], theirs: NDArray[Any], tolerance: float = 1e-5) -> None:
-    """Relative error in the 2-norm, as the folder's README measures it."""
+    """Relative error in the 2-norm, as defined in the folder's README."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.size == theirs.size
     assert np.isfinite(ours).all()
@@ -129,7 +129,7 @@ def test_detection_evaluate(file: Path, tmp_path: Path) -> None:
 
 
 def parameters(case: Case) -> Iterator[tuple[str, int]]:
-    # BatchNorm's statistics are no weights: the case starts from their initial values
+    # BatchNorm's statistics are not weights: the case starts from their initial values
     if '"BatchNorm"' not in case.text:
         for name in case.arrays.files:
             if name.startswith("param") and not name.endswith("_diff"):

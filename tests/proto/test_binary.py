@@ -22,7 +22,7 @@ def test_a_mean_image_comes_back(tmp_path: Path) -> None:
     [
         (b"", "an empty file"),
         (b"\xff\xd8\xff\xe0", "a JPEG image"),
-        (b"\x0a\x05ab", "no binary NetParameter"),
+        (b"\x0a\x05ab", "not a binary NetParameter"),
         (b"\x0a\x01\xff", "damaged"),
         (b"\x1a\x01\xff", "damaged"),
         (b"\xa2\x06\x03\x0a\x01\xff", "damaged"),
@@ -37,5 +37,5 @@ def test_what_is_no_such_message_is_named(tmp_path: Path, content: bytes, says: 
 
 
 def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match="it is a folder"):
+    with pytest.raises(CaffeError, match="it is a directory"):
         write_binary(tmp_path, caffe_pb2.BlobProto())

@@ -1,4 +1,4 @@
-"""caffe.proto against the wire table and against what is loaded from its compiled form."""
+"""caffe.proto against the wire table and against its compiled form."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_field_and_enum_is_that_of_the_wire_table(shared: Path) -> None:
 
 
 def declared(stub: Path) -> set[str]:
-    """What a stub says that there is; releases of protoc differ in how they write it."""
+    """The names that a stub declares; releases of protoc differ in how they write it."""
     found = set()
     for node in ast.walk(ast.parse(stub.read_text())):
         if isinstance(node, ast.ClassDef):

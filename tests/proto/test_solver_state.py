@@ -1,4 +1,4 @@
-"""Solver states: the original's bytes, both forms, and what stands in their place."""
+"""Solver states: the original's bytes, both formats, and other files in their place."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_truncated_state_is_refused(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "s.solverstate"
     write_solver_state(path, a_state())
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ProtoError, match=r"s\.solverstate: (cut short|not a solver state)"):
+    with pytest.raises(ProtoError, match=r"s\.solverstate: (truncated|not a solver state)"):
         read_solver_state(path)
 
 

@@ -1,4 +1,4 @@
-"""Prototxts: what their errors say, what a solver of another fork may bring, and how messages are printed."""
+"""Prototxts: their errors, fields of other forks in solvers, and how messages are printed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def problem_with(text: str) -> str:
     [
         ("layer {\n  namx: 'x'\n}", "net.prototxt:2:3: unknown field 'namx' in 'layer' (LayerParameter); did you mean"),
         ("layer { convolution_param { kernal_size: 3 } }", "did you mean 'kernel_size'?"),
-        ("layer { kernel_size: 3 }", "it belongs into 'convolution_param' or 'pooling_param'"),
-        ("layer { convolution_param { bottom: 'x' } }", "it belongs to 'layer' around it"),
-        ("layer { layer { } }", "it belongs to the net itself"),
-        ("layer { dropout_param { zzz: 1 } }", "known are dropout_ratio"),
-        ("layer { include { phase: TESTT } }", "'TESTT' is no Phase; did you mean 'TEST'? (allowed: TRAIN, TEST)"),
-        ("layer { pooling_param { pool: 77 } }", "'77' is no PoolMethod (allowed: MAX, AVE, STOCHASTIC)"),
+        ("layer { kernel_size: 3 }", "it belongs in 'convolution_param' or 'pooling_param'"),
+        ("layer { convolution_param { bottom: 'x' } }", "it belongs in 'layer' around it"),
+        ("layer { layer { } }", "it belongs in the net itself"),
+        ("layer { dropout_param { zzz: 1 } }", "known fields: dropout_ratio"),
+        ("layer { include { phase: TESTT } }", "'TESTT' is not a Phase; did you mean 'TEST'? (allowed: TRAIN, TEST)"),
+        ("layer { pooling_param { pool: 77 } }", "'77' is not a PoolMethod (allowed: MAX, AVE, STOCHASTIC)"),
         ("name: 'a'\nlayer {\n  name: 'b'\n", "the text ends, but 'layer {' of line 2 is never closed"),
-        ("layer { name: 'b' } }", "net.prototxt:1:21: a '}' too many"),
+        ("layer { name: 'b' } }", "net.prototxt:1:21: one '}' too many"),
         ("layer { name: 'b }", "ending quote"),
         ("layer { name 'b' }", 'Expected ":"'),
         ("layer { convolution_param { num_output: 1.5 } }", "Couldn't parse integer: 1.5"),
@@ -84,10 +84,10 @@ class TestFiles:
         self.refuse(tmp_path / "trainx.prototxt", r"no such file; did you mean '.*train\.prototxt'")
 
     def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path / "models" / "train.prototxt", "no folder .*models")
+        self.refuse(tmp_path / "models" / "train.prototxt", "no directory .*models")
 
     def test_a_folder_is_no_prototxt(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path, "a folder where a prototxt should be")
+        self.refuse(tmp_path, "a directory where a prototxt should be")
 
     def test_weights_are_no_prototxt(self, tmp_path: Path) -> None:
         net = caffe_pb2.NetParameter(name="n")
@@ -100,9 +100,9 @@ class TestFiles:
         [
             (b"\xff\xd8\xff\xe0\0\0", "a JPEG image"),
             ("name: 'a'".encode("utf-16"), "UTF-16; save it as UTF-8"),
-            (b"name: 'a'\n# ol\xe9\n", r":2:5: no UTF-8 text \(byte 0xe9\)"),
+            (b"name: 'a'\n# ol\xe9\n", r":2:5: not UTF-8 text \(byte 0xe9\)"),
             (b"a\0\0\1\2\0", "binary data"),
-            (b"\n# ol\xe9 " + b"x" * 200, r":2:5: no UTF-8"),
+            (b"\n# ol\xe9 " + b"x" * 200, r":2:5: not UTF-8"),
         ],
     )
     def test_what_is_no_text_is_named(self, tmp_path: Path, content: bytes, says: str) -> None:
@@ -115,7 +115,7 @@ class TestFiles:
         with open(path, "wb") as file:
             file.write(b"# " + b"x" * 1000)
             file.truncate(1 << 40)
-        self.refuse(path, "of over 67,108,864 is not read")
+        self.refuse(path, "of more than 67,108,864 are not read")
 
     def test_windows_editors_files_are_read(self, tmp_path: Path) -> None:
         path = tmp_path / "net.prototxt"

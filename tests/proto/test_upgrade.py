@@ -1,4 +1,4 @@
-"""Older formats: each becomes the present one, and says so in the log as Caffe does."""
+"""Older formats: each is upgraded to the current one, with Caffe's log lines."""
 
 from __future__ import annotations
 

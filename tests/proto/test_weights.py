@@ -1,4 +1,4 @@
-"""Weights files: the original's bytes, every format's age, and what stands in a file's place."""
+"""Weights files: the original's bytes, all format versions, and other files in their place."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_v1_and_v0_layers_and_legacy_shapes(tmp_path: Path) -> None:
 
 
 def test_unpacked_and_double_numbers(tmp_path: Path) -> None:
-    """Protobuf's own parser takes packed fields unpacked, and mixtures; so do these."""
+    """Protobuf's own parser accepts packed fields unpacked, and mixtures; so do these."""
     unpacked = b"".join(b"\x2d" + np.float32(v).tobytes() for v in (1, 2, 45))
     mixed = unpacked + b"\x2a\x08" + np.array([4, 5], "<f4").tobytes() + b"\x2d" + np.float32(6).tobytes()
     shape = b"\x3a\x02\x08\x06"
@@ -177,13 +177,13 @@ def test_packed_data_is_not_copied(small: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 20, 60, 80, -1])
 def test_a_truncated_file_is_refused(small: Path, cut: int) -> None:
     small.write_bytes(small.read_bytes()[:cut])
-    with pytest.raises(ProtoError, match=r"small\.caffemodel: (cut short|not weights)"):
+    with pytest.raises(ProtoError, match=r"small\.caffemodel: (truncated|not weights)"):
         read_weights(small)
 
 
 def test_a_truncated_file_says_how_far_it_goes(small: Path) -> None:
     small.write_bytes(small.read_bytes()[:-4])
-    with pytest.raises(ProtoError, match=r"cut short after layer 'ip' \(2 read\).*copy or download it again"):
+    with pytest.raises(ProtoError, match=r"truncated after layer 'ip' \(2 read\).*copy or download it again"):
         read_weights(small)
 
 
@@ -236,10 +236,10 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, says: str) -> Non
 def test_a_missing_file_a_folder_and_an_lmdb(tmp_path: Path, small: Path) -> None:
     with pytest.raises(ProtoError, match=r"no such file.*small\.caffemodel"):
         read_weights(tmp_path / "smalll.caffemodel")
-    with pytest.raises(ProtoError, match="a folder"):
+    with pytest.raises(ProtoError, match="a directory"):
         read_weights(tmp_path)
     (tmp_path / "data.mdb").touch()
-    with pytest.raises(ProtoError, match="folder of an LMDB"):
+    with pytest.raises(ProtoError, match="directory of an LMDB"):
         read_weights(tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     net, blobs = small_net()
-    with pytest.raises(CaffeError, match=r"the folder .*snapshots doesn't exist"):
+    with pytest.raises(CaffeError, match=r"the directory .*snapshots does not exist"):
         write_weights(tmp_path / "snapshots" / "w.caffemodel", net, blobs)
 
 
@@ -339,7 +339,7 @@ def test_an_hdf5_heap_larger_than_the_file_is_not_allocated(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["w.caffemodel", "w.caffemodel.h5"])
 def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
-    """A limit on the size of files fails writes where a full disk does, which a test cannot fill."""
+    """A limit on the size of files makes writes fail as on a full disk, which a test cannot fill."""
     program = f"""
 import resource, signal, numpy as np
 from caffe.errors import CaffeError

@@ -1,4 +1,4 @@
-"""The wire format against protobuf's own parser, on anything that hypothesis makes up."""
+"""The wire format against protobuf's own parser, on whatever hypothesis generates."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_varints_come_back(value: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=64))
 def test_what_protobuf_refuses_is_refused(data: bytes) -> None:
-    """And what it takes is taken, groups aside, which no file of Caffe's has."""
+    """And what it accepts is accepted, except groups, which no file of Caffe's has."""
     try:
-        # A message of two numbers: whatever else is there is kept as unknown fields.
+        # A message of two numbers: everything else is kept as unknown fields.
         caffe_pb2.EmitConstraint.FromString(data)
         taken = True
     except DecodeError:

@@ -99,12 +99,12 @@ def test_outside_the_image_is_the_mean(model: tuple[str, str]) -> None:
 
 
 def test_window_off_the_image(model: tuple[str, str]) -> None:
-    with pytest.raises(CaffeError, match="lies outside its image of 40 x 60"):
+    with pytest.raises(CaffeError, match="is outside its image of 40 x 60"):
         caffe.Detector(*model, context_pad=2).crop(np.ones((40, 60, 3)), np.array([90, 90, 99, 99]))
 
 
 def test_selective_search_is_not_ours(model: tuple[str, str]) -> None:
-    with pytest.raises(CaffeError, match="takes the package selective_search_ijcv_with_python"):
+    with pytest.raises(CaffeError, match="needs the package selective_search_ijcv_with_python"):
         caffe.Detector(*model).detect_selective_search(["image.png"])
 
 
@@ -120,7 +120,7 @@ def test_classify_command(model: tuple[str, str], photograph: tuple[str, Any], t
 def test_classify_mistakes(model: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = ["--model_def", model[0], "--pretrained_model", model[1]]
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    for source, message in (("objects.npy", "not a .npy file of numbers"), ("", "no file ends in .jpg")):
+    for source, message in (("objects.npy", "not a .npy file of numbers"), ("", "no file with extension .jpg")):
         assert classify.main([str(tmp_path / source), str(tmp_path / "out.npy"), *net]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out.npy").exists()
@@ -149,8 +149,8 @@ def test_detect_command(model: tuple[str, str], photograph: tuple[str, Any], tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("filename,xmin,ymin,xmax\n", "the first line lacks the columns ymax"),
-        ("filename,xmin,ymin,xmax,ymax\na.png,1,2,3\n", "line 2: a window takes four numbers"),
+        ("filename,xmin,ymin,xmax\n", "the first line does not have the columns ymax"),
+        ("filename,xmin,ymin,xmax,ymax\na.png,1,2,3\n", "line 2: a window needs four numbers"),
         (
             "filename,xmin,ymin,xmax,ymax\na.png,1,2,1,5\n",
             "line 2: window [2, 1, 5, 1] (ymin, xmin, ymax, xmax) is empty",

@@ -119,7 +119,7 @@ def test_compose_and_inverse() -> None:
 def test_unconnected() -> None:
     n = spec()
     n.ip = L.InnerProduct(n.deconv, num_output=10)
-    with pytest.raises(RuntimeError, match="no way through layers with coordinates"):
+    with pytest.raises(RuntimeError, match="no path through layers with coordinates"):
         coord_map_from_to(n.ip, n.data)
 
 
@@ -127,8 +127,8 @@ def test_unconnected() -> None:
     ("sizes", "message"),
     [
         (dict(pool=3, up=2), "differ in resolution"),
-        (dict(up_pad=10), "does not cover the other"),
-        (dict(kernel=2, pad=4), "no whole numbers"),
+        (dict(up_pad=10), "does not cover the second"),
+        (dict(kernel=2, pad=4), "not whole numbers"),
     ],
 )
 def test_what_cannot_be_cropped(sizes: dict[str, int], message: str) -> None:

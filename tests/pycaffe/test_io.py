@@ -120,9 +120,9 @@ def test_mean_by_position() -> None:
 @pytest.mark.parametrize(
     ("setter", "argument", "message"),
     [
-        ("set_transpose", (1, 0), "takes 3 axes"),
-        ("set_channel_swap", (1, 0), "takes 3 channels"),
-        ("set_mean", np.zeros(2), "2 channels for input 'data' of 3"),
+        ("set_transpose", (1, 0), "must have 3 axes"),
+        ("set_channel_swap", (1, 0), "must have 3 channels"),
+        ("set_mean", np.zeros(2), "2 channels for input 'data' with 3"),
         ("set_mean", np.zeros((3, 4, 6)), r"\(3, 4, 6\) for input 'data' of shape \(3, 4, 5\)"),
         ("set_mean", np.zeros((4, 5)), r"\(4, 5\) for input 'data'"),
     ],
@@ -130,7 +130,7 @@ def test_mean_by_position() -> None:
 def test_transformer_mistakes(setter: str, argument: Any, message: str, transformer: caffe.io.Transformer) -> None:
     with pytest.raises(CaffeError, match=message):
         getattr(transformer, setter)("data", argument)
-    with pytest.raises(CaffeError, match="'label' is no input of the net; its inputs are data"):
+    with pytest.raises(CaffeError, match="'label' is not an input of the net; its inputs are data"):
         getattr(transformer, setter)("label", argument)
 
 

@@ -233,7 +233,7 @@ def test_other_parts_of_the_head() -> None:
         (dict(max_sizes=[[30, 60]]), "'a' has 1 min sizes and 2 max sizes"),
         (dict(from_layers=["b"]), "from_layer 'b' is not in the net; it has data, a"),
         (dict(data_layer="image"), "data_layer 'image' is not in the net"),
-        (dict(kernel_size=[1, 2, 3]), r"\[1, 2, 3\] has 3 values where 1 or 2 are taken"),
+        (dict(kernel_size=[1, 2, 3]), r"\[1, 2, 3\] has 3 values; it must have 1 or 2"),
     ],
 )
 def test_mistakes(options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Nets small enough to train in milliseconds, on records that are a function of their number."""
+"""Nets small enough to train in milliseconds, on records that are functions of their number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ snapshot_prefix: "line" random_seed: 3 solver_mode: CPU
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with net.prototxt; the data layer that it names is known."""
+    """A working directory with net.prototxt; its data layer is registered."""
     (tmp_path / "net.prototxt").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

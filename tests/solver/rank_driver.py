@@ -1,4 +1,4 @@
-"""`caffe` with the tests' data layer known, in every rank that it starts: python rank_driver.py train -solver …"""
+"""`caffe` with the tests' data layer registered, in every rank that it starts: python rank_driver.py train -solver …"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training iterations as one graph: the numbers of iterations run one by one, from a recorder that works on the CPU."""
+"""Training iterations as one graph, with a recorder for the CPU: same numbers as iterations that run one by one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ layer { name: "loss" type: "MultiBoxLoss" bottom: "loc_f" bottom: "conf_f" botto
   propagate_down: true propagate_down: true propagate_down: false propagate_down: false
   multibox_loss_param { num_classes: 3 overlap_threshold: 0.3 code_type: CENTER_SIZE } }
 """
-#: the rate changes within the run, so that one baked into a recording would be seen
+#: the rate changes within the run, so a rate that is fixed in a recording would be noticed
 SOLVER = 'base_lr: 0.05 lr_policy: "step" stepsize: 2 gamma: 0.5 weight_decay: 0.01 '
 
 
@@ -152,7 +152,7 @@ def test_keeps_the_updates_where_a_snapshot_wants_them() -> None:
     for i in range(WARM_UPS + 2):
         before = [p.detach().clone() for p in model.learnable_params]
         graphed.run([batch(i, 3)], 0.01, i)
-        for parameter in model.learnable_params:  # somebody looks away from the recording's gradients
+        for parameter in model.learnable_params:  # something drops the recording's gradients
             assert parameter.grad is not None
         for p, b in zip(model.learnable_params, before, strict=True):
             assert p.grad is not None
@@ -167,7 +167,7 @@ def solver_on_gpu(tmp_path: Path) -> Solver:
 
 
 def train(solver: Solver, first: int, end: int) -> list[Tensor]:
-    """Iterations `first` to `end`, each on a batch of its own; returns the weights."""
+    """Iterations `first` to `end`, each on its own batch; returns the weights."""
     for i in range(first, end):
         for name, value in batch(i, 3).items():
             solver.net.blobs[name].set_data(value.cuda())
@@ -192,7 +192,7 @@ def test_solver_trains_on_a_gpu_as_without_a_graph(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.usefixtures("nets_on_gpu")
 def test_a_run_on_graphs_goes_on_from_a_snapshot(tmp_path: Path) -> None:
-    """Both before and after the resumed solver has a recording: `restore` puts weights and history in their places."""
+    """Both before and after the resumed solver has a recording: `restore` puts weights and history back."""
     acceleration.use(graph=True)
     whole = solver_on_gpu(tmp_path)
     train(whole, 0, 6)

@@ -1,4 +1,4 @@
-"""Learning-rate policies: values by the formulas of the messages' documentation, states, unknown policies."""
+"""Learning-rate policies: values from the documented formulas, states, unknown policies."""
 
 from __future__ import annotations
 

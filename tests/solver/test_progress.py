@@ -1,4 +1,4 @@
-"""What a terminal shows of a run: a bar, with whole log lines above it; and the log's copy in a file."""
+"""What a terminal shows during a run: a bar, with complete log lines above it; and the log's copy in a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
         text = stream.getvalue()
         assert ("loss=4" in text) is shown
         assert ("/10 [" in text) is shown
-        # A line of the log starts at the left edge and ends whole, whatever the bar does.
+        # A log line starts at the left edge and is complete, whatever the bar does.
         (line,) = [part for part in text.replace("\r", "\n").split("\n") if "Iteration" in part]
         assert line.strip().startswith("I20")
         assert line.endswith("solver.cpp:1] Iteration 5, loss = 4.25")

@@ -1,6 +1,6 @@
-"""Several ranks on gloo: the same training as one, and an end with a message whatever happens to one of them.
+"""Several ranks on gloo: the same training as one, and an exit with a message whatever happens to one of them.
 
-Each test starts processes that import PyTorch, so several questions are put to each run.
+Each test starts processes that import PyTorch, so each run checks several things.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_two_ranks_are_one_with_twice_the_iter_size(workdir: Path, solver_param:
     one.step(6)
     for ours, theirs in zip(two, [p.detach().numpy() for p in one.net.learnable_params], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
-    # Resuming on one rank: the same place in the schedule, and this rank's own records from there.
+    # Resuming on one rank: the same position in the schedule, and this rank's own records from there.
     resumed = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
     resumed.restore("line_iter_3.solverstate")
     assert resumed.iter == two_at_3.iter == 3
@@ -106,7 +106,7 @@ def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Call
     [
         ("die 1 3", "rank 1 ended with status 7 and no message. The other ranks were stopped"),
         ("raise 1 3", "rank 1: record 00000042 is no JPEG image. The other ranks were stopped"),
-        ("hang 1 3", "waited in vain for another rank in iteration 3: rank 1 is still computing in iteration 3"),
+        ("hang 1 3", "gave up waiting for another rank in iteration 3: rank 1 is still computing in iteration 3"),
     ],
 )
 def test_one_rank_ends_all(workdir: Path, solver_param: Callable[..., Any], fault: str, message: str) -> None:
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_a_snapshot_that_more_ranks_go_on_from(workdir: Path, solv
 
 @pytest.mark.slow
 def test_waiting_for_a_long_test_is_no_hang(workdir: Path, solver_param: Callable[..., Any]) -> None:
-    # The test takes longer than the timeout; rank 0 shows life meanwhile.
+    # The test takes longer than the timeout; rank 0 shows that it is alive meanwhile.
     param = solver_param("test_iter: 60 test_interval: 3 test_initialization: false max_iter: 4")
     began = time.monotonic()
     code, output = train(workdir, param, "-rank_timeout", "8", fault="slow_test 0.2")

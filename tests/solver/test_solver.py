@@ -287,7 +287,7 @@ def test_test_net_has_the_training_weights_and_can_differ_by_stage(solver_param:
         ("average_loss: 0", "average_loss is 0"),
         ("iter_size: 0", "iter_size is 0"),
         ('eval_type: "segmentation"', "unknown eval_type 'segmentation'"),
-        ('snapshot: 1 snapshot_prefix: "no/where/x"', "no/where, which is no folder; create it"),
+        ('snapshot: 1 snapshot_prefix: "no/where/x"', "no/where, which is not a directory; create it"),
         ('type: "SGDD"', "unknown type 'SGDD'"),
     ],
 )
@@ -305,7 +305,7 @@ def test_snapshot_without_prefix_is_refused(solver_param: Make) -> None:
 
 def test_folder_of_the_last_snapshot_is_checked_before_training(solver_param: Make) -> None:
     solver = Solver(solver_param('snapshot_prefix: "no/where/x"'))
-    with pytest.raises(CaffeError, match="no/where, which is no folder; create it"):
+    with pytest.raises(CaffeError, match="no/where, which is not a directory; create it"):
         solver.solve()
     assert solver.iter == 0
     Solver(solver_param('snapshot_prefix: "no/where/x" snapshot_after_train: false')).solve()
@@ -315,7 +315,7 @@ def test_state_of_another_solver_or_net_is_refused(solver_param: Make) -> None:
     Solver(solver_param('max_iter: 1 type: "Adam"')).solve()
     with pytest.raises(CaffeError, match="holds 8 history blobs, this solver has 4"):
         Solver(solver_param()).restore("line_iter_1.solverstate")
-    with pytest.raises(CaffeError, match="holds weights, not a solver state.*it is there: line_iter_1.solverstate"):
+    with pytest.raises(CaffeError, match="holds weights, not a solver state.*there is line_iter_1.solverstate"):
         Solver(solver_param()).restore("line_iter_1.caffemodel")
 
 

@@ -1,4 +1,4 @@
-"""A run of the original, taken up at its iteration 120 and brought to its end with `caffe train`."""
+"""A run of the original, continued from its iteration 120 to the end with `caffe train`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_resumed_to_the_end(run: Path, shared: Path, capfd: pytest.CaptureFixtur
     losses = {iteration: loss for iteration, _, loss in theirs.losses}
     assert [iteration for iteration, *_ in ours.losses] == list(range(120, 241))
     for iteration, _, loss in ours.losses:
-        # The first three batches see the weights that were loaded; from then on rounding adds up.
+        # The first three batches use the loaded weights; from then on rounding errors add up.
         tolerance = 1e-5 if iteration == 120 else 0.01 if iteration < 160 else 0.02
         assert loss == pytest.approx(losses[iteration], rel=tolerance), iteration
     assert [rate for iteration, _, rate in ours.rates] == [rate for i, _, rate in theirs.rates if i >= 120]
@@ -77,7 +77,7 @@ def test_resumed_to_the_end(run: Path, shared: Path, capfd: pytest.CaptureFixtur
 
 
 def _same_detections(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[int, int]:
-    """How many detections of `theirs` that score over 0.05 are in `mine` to the pixel and 2e-3 of score; of how many."""
+    """How many detections of `theirs` with a score over 0.05 are in `mine`, to the pixel and 2e-3 of score; of how many."""
     rows = [(image, row) for image, values in theirs.items() for row in values if row[0] > 0.05]
     gaps = [np.abs(mine[image] - row) / [2e-3, 1, 1, 1, 1] for image, row in rows]
     return sum(bool(gap.max(axis=1).min() <= 1) for gap in gaps), len(rows)

@@ -1,7 +1,7 @@
-"""What the augmentation yields on real photographs, in distribution, against what the original's does.
+"""The distribution of the augmentation's results on real photographs, compared with the original's.
 
-Each statistic must lie within four standard errors of the original's, its error taken from our images by resampling
-them, and that of the original's from its number of images. Seeds are fixed, so a test that passes keeps passing.
+Each statistic must be within four standard errors of the original's. Its error is estimated by resampling our images,
+and the original's from its number of images. Seeds are fixed, so a test that passes keeps passing.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def statistics(images: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndar
     return {name: np.atleast_1d(np.asarray(value, float)) for name, value in found.items()}
 
 
-#: what JPEG, which the original goes through again and again, and OpenCV's version change by themselves
+#: differences that come from JPEG, which the original applies repeatedly, and from OpenCV's version
 SLACK = {
     "channel_mean": 0.3, "channel_std": 0.3, "channel_mean_std_over_images": 0.3, "fill_share_mean": 0.01,
     "share_with_over_half_fill": 0.01,
@@ -112,7 +112,7 @@ def compare(images: list[tuple[np.ndarray, np.ndarray]], reference: list[dict]) 
         weights = [run["images"] for run in reference]
         want = np.average(np.array([np.atleast_1d(each) for each in listed], float), axis=0, weights=weights)
         error = np.std([each[name] for each in again], axis=0) * np.sqrt(1 + len(images) / theirs)
-        # percentiles of boxes in whole pixels move in steps
+        # percentiles of boxes in whole pixels change in steps
         limit = 4 * error + SLACK.get(name, 0.002 if "percentiles" in name else 0.0005)
         if (np.abs(value - want) > limit).any():
             differing.append(f"{name}: {value.round(4)}, the original's {want.round(4)}, allowed ± {limit.round(4)}")
@@ -141,7 +141,7 @@ def test_each_part(shared: Path, photographs: Path, monkeypatch: pytest.MonkeyPa
 def test_the_comparison_tells_variants_apart(
     shared: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    """A part left out shows, with far fewer images."""
+    """Leaving a part out is detected with far fewer images."""
     monkeypatch.setenv("CAFFE_DATA_WORKERS", "0")
     monkeypatch.setattr(runtime, "seed", 3)
     assert len(compare(draw(photographs, variant, 100), reference(shared, "full"))) >= 3

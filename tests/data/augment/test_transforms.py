@@ -1,4 +1,4 @@
-"""The parts of the augmentation against slow references, OpenCV, and hand-worked cases."""
+"""The parts of the augmentation against slow references, OpenCV, and cases calculated by hand."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_crops_have_the_scale_and_aspect_ratio_asked_for() -> None:
     limit = np.maximum(0.5, scale**2)
     assert (ratio >= limit - 1e-4).all()
     assert (ratio <= 1 / scale**2 + 1e-4).all()
-    # at scales where nothing limits it, the aspect ratio is uniform in its range
+    # where the scale does not limit it, the aspect ratio is uniform in its range
     free = scale < 0.7
     assert ratio[free].mean() == pytest.approx(1.25, abs=0.03)
 
@@ -116,7 +116,7 @@ def test_rounding_never_leaves_the_unit_square() -> None:
     crops = made.draw(np.random.default_rng(1))
     assert (crops[:, :2] >= 0).all()
     assert (crops[:, 2:] <= 1 + 1e-6).all()
-    assert (crops[:, 2:] > 1).any(), "the case that this is about does not come up"
+    assert (crops[:, 2:] > 1).any(), "the case of this test does not occur"
 
 
 def test_max_sample_and_none() -> None:
@@ -187,7 +187,7 @@ def test_expansion_puts_the_image_on_the_mean_and_moves_its_boxes() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_one_pass_is_the_steps_one_after_the_other(seed: int) -> None:
-    """Distortion of the visible part alone, the virtual canvas, crop and resize, against whole images at every step."""
+    """Distortion of only the visible part, the virtual canvas, crop and resize, against whole images at every step."""
     image = photograph(seed, 48, 64)
     crops = samplers(
         {"min_scale": 0.3, "max_scale": 1, "min_aspect_ratio": 0.5, "max_aspect_ratio": 2, "max_sample": 1}
@@ -219,7 +219,7 @@ def test_one_pass_is_the_steps_one_after_the_other(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", ["hue", "saturation"])
 def test_distorting_a_part_is_a_part_of_the_distorted(kind: str) -> None:
-    """Within the one grey level that OpenCV's conversion from HSV differs by in a row's last few pixels."""
+    """Equal within one gray level, by which OpenCV's conversion from HSV differs in a row's last few pixels."""
     image = photograph(0)
     steps = [(kind, np.clip(np.arange(256) * 1.1, 0, 255).astype(np.uint8))]
     part = distort(image[7:50, 11:64], steps)
@@ -244,7 +244,7 @@ def test_brightness_and_contrast_saturate_and_round_at_each_step() -> None:
 
 
 def test_hue_saturates_at_nought_and_wraps_over_180() -> None:
-    """As the original's 8-bit arithmetic: a hue of 5 less 18 is 0, a hue of 175 plus 18 counts as 13."""
+    """As in the original's 8-bit arithmetic: a hue of 5 minus 18 is 0, a hue of 175 plus 18 is 13."""
     hsv = np.full((2, 2, 3), (5, 200, 200), np.uint8)
     steps = [("hue", np.clip(np.arange(256) - 18.0, 0, 255).astype(np.uint8))]
     image = distort(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR), steps)
@@ -351,7 +351,7 @@ def test_mirror_swaps_left_and_right() -> None:
 
 
 def test_a_test_net_s_crop_goes_through_jpeg_as_the_original_s_does() -> None:
-    """SSD's test nets crop the whole image with an empty batch_sampler, which the original compresses once more."""
+    """SSD's test nets crop the whole image with an empty batch_sampler, which the original compresses again."""
     image = photograph(3)
     param = caffe_pb2.TransformationParameter()
     again = cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR)

@@ -1,4 +1,4 @@
-"""Annotation readers against good, odd and hostile files."""
+"""Annotation readers on good, odd and hostile files."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_every_fault_of_a_file_is_named() -> None:
     found = parse_xml(text.encode(), MAP)
     assert found.faults == [
         "object 1 ('cow'): unknown name 'cow'",
-        "object 2 ('cat') has ymin 'two', which is no number",
+        "object 2 ('cat') has ymin 'two', which is not a number",
         "object 3 ('dog') has no bndbox",
         "object 4 has no name",
-        "object 5 ('dog') has xmax 'nan', which is no number",
-        "object 5 ('dog') has ymax '1_0', which is no number",
+        "object 5 ('dog') has xmax 'nan', which is not a number",
+        "object 5 ('dog') has ymax '1_0', which is not a number",
     ]
     assert not found.boxes
 
@@ -72,7 +72,7 @@ def test_size_falls_back_to_the_image() -> None:
     found = parse_xml(voc_xml(voc_object("cat", 8, 6, 40, 30), size="<size><width>0</width></size>").encode(), MAP)
     record = found.groups(120, 160)
     assert record.annotation_group[0].annotation[0].bbox.xmin == pytest.approx(0.05)
-    assert found.oddities["without an image size of its own"] == 1
+    assert found.oddities["without an image size"] == 1
 
 
 def test_odd_boxes_are_kept_and_counted() -> None:
@@ -113,9 +113,9 @@ def test_json_faults() -> None:
         "object 1 (category_id 99): unknown name '99'",
         "object 2 has no category_id",
         "object 3 (category_id 17) has no bbox of four numbers [x, y, width, height]",
-        "object 4 is no JSON object",
+        "object 4 is not a JSON object",
     ]
-    with pytest.raises(DataError, match="file of all images"):
+    with pytest.raises(DataError, match="file for all images"):
         parse_json(b'{"images": [], "annotations": []}', MAP)
 
 

@@ -42,7 +42,7 @@ def test_records_and_report(folder: Folder, capfd: pytest.CaptureFixture[str]) -
     assert record.datum.data == (folder.root / "a.jpg").read_bytes()
     assert (record.datum.height, record.datum.width, record.datum.channels) == (60, 80, 3)
     said = capfd.readouterr().err
-    for words in ("1 boxes without area", "1 boxes that reach beyond", "1 of 3 images have no box: b.jpg", "2 Cat"):
+    for words in ("1 boxes without area", "1 boxes that reach beyond", "1 of 3 images have no boxes: b.jpg", "2 Cat"):
         assert words in said
 
 
@@ -58,7 +58,7 @@ def test_all_faults_at_once_and_nothing_written(folder: Folder, capsys: pytest.C
     said = capsys.readouterr().err
     for words in (
         "6 faults", f"{folder.root}/b.xml: object 2 ('cow'): unknown name 'cow'", "c.xml: object 1 ('17')",
-        "d.xml: no well-formed XML", "e.jpg: cannot decode", "gone.jpg: cannot read", "gone.xml: cannot read",
+        "d.xml: not well-formed XML", "e.jpg: cannot decode", "gone.jpg: cannot read", "gone.xml: cannot read",
         "Known names", "'dog'",
     ):  # fmt: skip
         assert words in said
@@ -100,7 +100,7 @@ def test_min_and_max_dim(folder: Folder) -> None:
         assert main(folder.arguments("-redo", *flags.split())) == 0
         record = LmdbSource(folder.root / "db").annotated_datum(0)
         assert (record.datum.height, record.datum.width) == size
-        # boxes are normalised, so resizing does not move them
+        # boxes are normalized, so resizing does not move them
         assert record.annotation_group[0].annotation[0].bbox.xmin == pytest.approx(0.1)
 
 
@@ -108,7 +108,7 @@ def test_check_size(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.add("a", voc_xml(CAT))
     folder.add("b", voc_xml(CAT), image=photograph(1, 50, 50))
     assert main(folder.arguments("-check_size")) == 1
-    assert "b.jpg: is 50 × 50 × 3, the first image is 80 × 60 × 3" in capsys.readouterr().err
+    assert "b.jpg: is 50 × 50 × 3, but the first image is 80 × 60 × 3" in capsys.readouterr().err
 
 
 def test_classification_and_shuffle(folder: Folder) -> None:

@@ -149,7 +149,7 @@ def test_create_annoset_links_and_never_replaces_a_database(tmp_path: Path, caps
     (tmp_path / "examples/db").unlink()
     (tmp_path / "examples/db").mkdir()
     assert create_annoset.main(arguments) == 1
-    assert "is no link" in capsys.readouterr().err
+    assert "is not a link" in capsys.readouterr().err
 
 
 # ---- download_voc
@@ -204,7 +204,7 @@ def test_a_broken_download_goes_on(tmp_path: Path, server: tuple[str, type[_Serv
     url, handler = server
     handler.content, handler.resumes, handler.breaks_off = os.urandom(50_000), resumes, True
     archive = Archive("voc/x.tar", hashlib.md5(handler.content).hexdigest())
-    with pytest.raises(DataError, match="Run this again: it goes on from there"):
+    with pytest.raises(DataError, match="Run this again to resume it"):
         download(archive, url, tmp_path)
     assert (tmp_path / "x.tar.part").stat().st_size == 25_000
     handler.breaks_off = False
@@ -243,7 +243,7 @@ def test_unpack_is_safe_and_done_once(tmp_path: Path) -> None:
     for number, hostile in enumerate([("../evil", b"x"), ("/tmp/evil", b"x"), ("link", None)]):
         path = tmp_path / f"evil{number}.tar"
         path.write_bytes(tar_of(hostile))
-        with pytest.raises(DataError, match="no plain file below its folder"):
+        with pytest.raises(DataError, match="not a plain file below its directory"):
             unpack(path, tmp_path / "out")
     assert not (tmp_path / "evil").exists()
     path.write_bytes(path.read_bytes()[:300])

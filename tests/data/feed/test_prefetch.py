@@ -28,7 +28,7 @@ def load(place: int, room: Array) -> tuple[Array, Array]:
 
 
 def places(prefetcher: Prefetcher) -> list[int]:
-    """The records of the next batch, by their data; their labels must be theirs."""
+    """The records of the next batch, identified by their data; the labels must belong to them."""
     data, labels = prefetcher.batch()
     assert tuple(data.shape[1:]) == SHAPE
     found = [int(item[0, 0, 0]) for item in data]
@@ -55,7 +55,7 @@ def prefetcher(request: pytest.FixtureRequest) -> Iterator[Prefetcher]:
 def test_in_order_from_any_place_and_after_closing(prefetcher: Prefetcher) -> None:
     assert places(prefetcher) == [0, 1, 2, 3]
     assert places(prefetcher) == [4, 5, 6, 7]
-    prefetcher.start_at(2)  # where it is: nothing to do
+    prefetcher.start_at(2)  # the current position: nothing to do
     assert places(prefetcher) == [8, 9, 10, 11]
     prefetcher.start_at(1)
     assert places(prefetcher) == [4, 5, 6, 7]
@@ -84,8 +84,8 @@ def test_a_worker_that_dies(ahead: bool) -> None:
     assert prefetcher._processes[0].pid is not None
     os.kill(prefetcher._processes[0].pid, signal.SIGKILL)
     with pytest.raises(DataError, match="the data worker was killed by SIGKILL"):
-        read(prefetcher, 10)  # what was made already is still good
-    assert places(prefetcher)[0] % 4 == 0, "goes on with whole batches"
+        read(prefetcher, 10)  # what was already made is still valid
+    assert places(prefetcher)[0] % 4 == 0, "continues with whole batches"
     prefetcher.close()
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_hangs_does_not_keep_it_open(ahead: bool) -> None:
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("what", ["load", "hang"])
 def test_a_program_ends_without_closing_it(what: str, ahead: bool) -> None:
-    """Silently, and before long, also where objects that end together are finished in any order."""
+    """Silently and soon, even if objects that are collected together are finalized in any order."""
     program = f"""
 import gc
 from tests.data.feed.test_prefetch import SHAPE, Prefetcher, {what}
