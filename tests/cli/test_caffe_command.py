@@ -85,7 +85,7 @@ def test_gpu_that_is_not_there(
     assert caffe.main(["device_query", "-gpu", "all"]) == 1
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
     assert caffe.main(["test", "-model", "net.prototxt", "-weights", "x", "-gpu", "2"]) == 1
-    assert "asked for GPU 2, this machine has 2 (0 to 1)" in capfd.readouterr().err
+    assert "asked for GPU 2, but this machine has 2 (0 to 1)" in capfd.readouterr().err
 
 
 def test_solver_mode_gpu_without_a_gpu_trains_on_the_cpu(
