@@ -56,7 +56,9 @@ solver_mode: CPU
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=Path, required=True, help="directory that crops.py wrote")
-    parser.add_argument("--output", type=Path, required=True, help="directory for backbone.prototxt and solver.prototxt")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="directory for backbone.prototxt and solver.prototxt"
+    )
     parser.add_argument("--width", type=Fraction, required=True, help="share of the channels, as for ssd300.py")
     parser.add_argument("--classes", type=int, default=7, help="with the background (default: %(default)s)")
     parser.add_argument("--iterations", type=int, default=800, help="of 64 crops (default: %(default)s)")
