@@ -1,6 +1,7 @@
 """DetectionOutput on the CPU: MDSSD300, batch 8, 21 classes, about 81,000 scores per image over the threshold.
 
-Compared with a plain PyTorch version and OpenCV's suppression (with NumPy before and after it), which give the same detections.
+Compared with a plain PyTorch version and OpenCV's suppression (with NumPy before and after it), which give the same
+detections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""MultiBoxLoss forward and backward on the CPU at MDSSD300's size: the native op against the loss in PyTorch operations.
+"""MultiBoxLoss forward and backward on the CPU at MDSSD300's size: the native op against the loss in PyTorch
+operations.
 
 Batch 8, the 31,232 default boxes of MDSSD300, 21 classes; 48 objects in the whole batch, then 48 in each image. Both
 compute the same loss and gradients (compared before anything is timed).

@@ -1,7 +1,8 @@
-"""MDSSD300, batch 1, input blob to detections, on the CPU: the engine beside OpenCV, ONNX Runtime, OpenVINO and PyTorch.
+"""MDSSD300, batch 1, input blob to detections, on the CPU: the engine beside OpenCV, ONNX Runtime, OpenVINO and
+PyTorch.
 
-All have the same random weights, with the background made likely, so that about as many boxes reach the suppression as in
-a photograph. Detections are compared before anything is timed; then the candidates run in turn. A peer that is not
+All have the same random weights, with the background made likely, so that about as many boxes reach the suppression as
+in a photograph. Detections are compared before anything is timed; then the candidates run in turn. A peer that is not
 installed is left out and listed.
 """
 

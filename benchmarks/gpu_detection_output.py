@@ -1,4 +1,4 @@
-"""DetectionOutput on a GPU: MDSSD300, 21 classes, about 81,000 scores per image over the threshold; eager and as a graph."""
+"""DetectionOutput on a GPU, eager and as a graph: MDSSD300, 21 classes, about 81,000 scores per image."""
 
 from __future__ import annotations
 

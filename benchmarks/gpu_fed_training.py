@@ -1,7 +1,7 @@
 """MDSSD300 training from an LMDB on a GPU, batch 32, bf16 on CUDA graphs: does the data path keep the device busy?
 
-Images a second of the data workers alone (SSD's whole augmentation), of the device alone (the same batch again and again), and
-of real training, for several numbers of workers.
+Images a second of the data workers alone (SSD's whole augmentation), of the device alone (the same batch again and
+again), and of real training, for several numbers of workers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """MDSSD300, batch 32, forward with detection output on a GPU: its share of the device's bf16 matrix rate.
 
-Also the share of DetectionOutput in it, and the same network by hand in PyTorch at the same settings, up to the predictions.
+Also the share of DetectionOutput in it, and the same network by hand in PyTorch at the same settings, up to the
+predictions.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def need_gpu() -> None:
 
 
 def begin(description: str | None, what: str) -> tuple[int, float, dict[str, Any]]:
-    """The batch size from the command line, the device's matrix rate, and a dictionary of figures that begins with both."""
+    """The batch size from the command line, the device's matrix rate, and a dictionary of figures with both."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32, help="images (default: 32)")
     batch = parser.parse_args().batch
@@ -69,7 +69,7 @@ def matrix_rate(size: int = 8192) -> float:
 
 
 def deploy_net(name: str, background_bias: float = 5.0) -> Net:
-    """models/<name>/VOC/deploy.prototxt as in ImageDetector: random weights, the background as likely as in a photograph."""
+    """models/<name>/VOC/deploy.prototxt as in ImageDetector: random weights, a likely background."""
     torch.manual_seed(0)
     net = Net(read_net(MODELS / name / "VOC" / "deploy.prototxt"), phase=1)
     for step in net.steps:

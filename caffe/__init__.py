@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# What the SSD branch's pycaffe says, for scripts that ask. The version of this package is its metadata's
+# The version of the SSD branch's pycaffe, for scripts that check it. The version of this package is its metadata's
 # (`caffe --version` shows both).
 __version__ = "1.0.0-rc3"
 

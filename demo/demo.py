@@ -1,7 +1,9 @@
-"""From nothing to a scored detector: writes scenes, builds LMDBs, generates a narrow MDSSD300, trains, scores and draws.
+"""From nothing to a scored detector: writes scenes, builds LMDBs, generates a narrow MDSSD300, trains, scores and
+draws.
 
 Every step is a command that a user of the project would type; it is printed before it runs. The results stay in a
-directory, whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with boxes.
+directory, whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with
+boxes.
 """
 
 from __future__ import annotations

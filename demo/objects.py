@@ -1,8 +1,8 @@
 """Six kinds of objects, drawn with random shape, colors and texture. Each painter fills a BGR picture and its mask.
 
 A painter takes a random generator and a side in pixels and returns (picture, mask): side × side × 3 float32 in 0 to 255
-and side × side float32 in 0 to 1, the object centered and about as large as the square. Colors overlap between kinds, as
-those of real objects do: a green bottle, a green car and a leaf differ in shape.
+and side × side float32 in 0 to 1, the object centered and about as large as the square. Colors overlap between kinds,
+as those of real objects do: a green bottle, a green car and a leaf differ in shape.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes a data set of synthetic scenes in the layout of PASCAL VOC: images, annotations, train and test lists.
 
-Each picture has a textured background with clutter and one to eight objects of the six kinds in objects.py, from under 16
-pixels to half the picture, shaded, with shadows, overlapping and cut off at the border. Picture `index` of a split
+Each picture has a textured background with clutter and one to eight objects of the six kinds in objects.py, from under
+16 pixels to half the picture, shaded, with shadows, overlapping and cut off at the border. Picture `index` of a split
 depends only on (seed, split, index), so a larger data set with the same seed starts with the smaller one.
 """
 
@@ -28,7 +28,7 @@ TINY = 10
 
 @dataclass
 class Thing:
-    """One annotated object: its box in pixels (0-based, end exclusive), where it is still visible, whether it is cut off."""
+    """One annotated object: its box in pixels (0-based, end exclusive), where it is visible, whether it is cut off."""
 
     name: str
     box: tuple[int, int, int, int]

@@ -1,6 +1,7 @@
-"""Child processes of tests: with default signals whatever the tests inherited, within a time, and none left behind.
+"""Child processes of tests: with default signals, whatever the tests inherited, with a time limit, and none left
+behind.
 
-A background job of a script ignores SIGINT, a program under nohup SIGHUP, and children inherit both.
+A background job of a script ignores SIGINT, a program under nohup ignores SIGHUP, and children inherit both.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-#: the environment variable that marks a test's child and all that it starts, whatever sessions and groups they make
+#: the environment variable that marks a test's child and everything that it starts, in any session or group
 _MARK = "CAFFE_TEST_PROCESS"
 #: how long a child may take unless the test says otherwise
 SECONDS = 120.0
@@ -33,7 +34,7 @@ def running(
     before: Callable[[], object] | None = None,
     **options: Any,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child in a session of its own, killed with all its descendants at the end of the block or after `seconds`.
+    """A child in its own session, killed with all its descendants at the end of the block or after `seconds`.
 
     `env` is added to this process's environment; `before` runs in the child first. Other `options` are Popen's; output
     is text.
@@ -74,7 +75,7 @@ def run(command: Sequence[str | Path], *, check: bool = False, **options: Any) -
 
 
 def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs this Python with `words`, the checkout importable."""
+    """Runs this Python with `words`, with the checkout importable."""
     return run([sys.executable, *words], env={"PYTHONPATH": str(ROOT), **options.pop("env", {})}, **options)
 
 

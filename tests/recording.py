@@ -1,8 +1,8 @@
 """A recorder of CPU work that behaves as CUDA's stream capture does, for tests of what runs on CUDA graphs.
 
-While recording, nothing lasts: what was changed is put back. A replay does the operations again on the same tensors, with
-the Python numbers of the recording; so a learning rate that is a Python number goes stale here as it would on a GPU, and
-a look at a value (`.item()`, `nonzero`) is an error.
+While recording, nothing lasts: what was changed is put back. A replay does the operations again on the same tensors,
+with the Python numbers of the recording; so a learning rate that is a Python number goes stale here as it would on a
+GPU, and a look at a value (`.item()`, `nonzero`) is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tests' own child processes: default signals, a time limit, and nothing left of what they started."""
+"""The tests' own child processes: default signals, a time limit, and no processes left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.processes import python, running
 
 SIGNALS = "import signal; print(*(signal.getsignal(s) is signal.SIG_IGN for s in (signal.SIGINT, signal.SIGHUP)))"
-#: a child that starts another, which ignores what it can, in a session of its own
+#: a child that starts another, which ignores all signals that it can, in its own session
 FAMILY = """
 import subprocess, sys, time
 code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"

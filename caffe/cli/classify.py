@@ -1,4 +1,4 @@
-"""`classify image.jpg scores.npy`: class scores of images from any classification net (original: python/classify.py)."""
+"""`classify image.jpg scores.npy`: class scores of images with any classification net (original: python/classify.py)."""
 
 from __future__ import annotations
 

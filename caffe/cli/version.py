@@ -17,7 +17,7 @@ examples:
 
 
 def versions() -> str:
-    """Both versions, and PyTorch's, in words. The package's stands in pyproject.toml, from where its metadata has it."""
+    """Both versions and PyTorch's, in words. The package's own comes from its metadata, that is from pyproject.toml."""
     return (
         f"caffe version {caffe.__version__} (the Caffe whose files, commands and Python interface these are)\n"
         f"mdssd-caffe version {_installed('mdssd-caffe')} (this package), with PyTorch {_installed('torch')}"

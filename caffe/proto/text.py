@@ -56,7 +56,7 @@ def read_text(path: str | os.PathLike[str], message: M) -> M:
 
 
 def write_text(path: str | os.PathLike[str], message: Message) -> None:
-    """Writes `message` as a prototxt; the file appears only when complete. Raises CaffeError if it cannot be written."""
+    """Writes `message` as a prototxt; the file appears when complete. Raises CaffeError if it cannot be written."""
     text = to_text(message).encode("utf-8")
     with replacing(path, len(text)) as temporary:
         temporary.write_bytes(text)

@@ -1,4 +1,4 @@
-"""Every command, script and generator answers --help: an example, the status 0, and nothing done."""
+"""Every command, script and generator answers --help with an example and status 0, and does nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRIPTS = {
     for name, entry in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
 }
 COMMANDS = {**SCRIPTS, **{f"caffe {command}": f"caffe.cli.{command}" for command in caffe.COMMANDS}}
-#: those that are commands under another name
+#: modules that are commands under another name
 WRAPPERS = {"detect.sh": "ssd_detect", "get_voc.sh": "download_voc"}
 PROGRAMS = [
     *sorted((ROOT / "scripts").glob("*")),
@@ -30,14 +30,14 @@ PROGRAMS = [
 
 
 def is_program(path: Path) -> bool:
-    """Whether people run it: a script, or a module with a main part."""
+    """Whether it is a program: a script, or a module with a main part."""
     if path.suffix == ".py":
         return "\nif __name__ ==" in path.read_text()
     return path.is_file() and path.suffix != ".caffemodel"
 
 
 def has_example(text: str, *names: str) -> bool:
-    """A line that calls it by one of its names, other than the usage line."""
+    """A line that calls it by one of its names, except the usage line."""
     call = "|".join(re.escape(name) for name in names)
     return re.search(rf"^(?!usage:).*(^|[ /])({call}) ", re.sub(r"$", " ", text, flags=re.M), re.M) is not None
 
@@ -62,7 +62,7 @@ def test_commands(
     "program", [path for path in PROGRAMS if is_program(path)], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_programs(program: Path, tmp_path: Path) -> None:
-    """In a copy of the checkout, where whatever it did would be seen."""
+    """In a copy of the checkout, where any change would be noticed."""
     checkout, home = tmp_path / "checkout", tmp_path / "home"
     for folder in ("scripts", "demo", "prototxt_gen"):
         shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("*.caffemodel", "__pycache__"))

@@ -220,9 +220,9 @@ def test_memory_faults() -> None:
     made = memory_layer()
     with pytest.raises(NetError, match="set_input_arrays"):
         made()
-    with pytest.raises(NetError, match="3 items: it takes a multiple of its batch_size, 2"):
+    with pytest.raises(NetError, match="3 items: the number must be a multiple of batch_size, 2"):
         made.reset(np.zeros((3, 1, 2, 3)), np.zeros(3))
-    with pytest.raises(NetError, match="items of shape"):
+    with pytest.raises(NetError, match="items have shape"):
         made.reset(np.zeros((2, 1, 3, 3)), np.zeros(2))
     with pytest.raises(NetError, match="5 labels for 2 items"):
         made.reset(np.zeros((2, 1, 2, 3)), np.zeros(5))

@@ -83,7 +83,7 @@ def test_window_files_that_are_none(folder: Path, content: str) -> None:
     [
         ("", "", "crop_size over 0"),
         ("crop_size: 20", "fg_fraction: 2", "from 0 to 1"),
-        ("crop_size: 20", "context_pad: 10", "leaves nothing"),
+        ("crop_size: 20", "context_pad: 10", "leaves no pixel"),
         ("crop_size: 20", 'crop_mode: "round"', "warp or square"),
     ],
 )

@@ -56,7 +56,7 @@ def test_counts_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(
         NetError,
         match=r"layer 'found' \(DetectionOutput\): Number of priors must match number of confidence predictions: "
-        r"2 priors and num_classes: 3 take 6 values an image, 'conf' has 8, as for 4 classes",
+        r"2 priors and num_classes: 3 take 6 values per image, 'conf' has 8, as for 4 classes",
     ):
         net(tmp_path, conf=8)
     with pytest.raises(NetError, match="Number of priors must match number of location predictions"):
@@ -68,7 +68,7 @@ def test_counts_that_do_not_fit(tmp_path: Path) -> None:
     [
         ("nms_param { nms_threshold: -1 }", "nms_threshold must be non negative"),
         ("nms_param { eta: 1.5 }", "eta must be over 0 and at most 1"),
-        ("visualize: true", "visualize takes a fourth bottom"),
+        ("visualize: true", "visualize needs a fourth bottom"),
         ('save_output_param { output_directory: "x" label_map_file: "none" name_size_file: "y" }', "label map 'none'"),
     ],
 )

@@ -318,7 +318,7 @@ def test_predictions_of_mdssd300(narrow: tuple[str, str]) -> None:
 
 
 def test_detections_of_mdssd300(narrow: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Through the command. Among 31,232 boxes some scores agree up to the last digits, and rounding decides between them."""
+    """Through the command. Among 31,232 boxes some scores nearly agree, and rounding decides between them."""
     out = str(tmp_path / "narrow.onnx")
     assert main(["-model", narrow[0], "-weights", narrow[1], "-out", out]) == 0
     assert "data N x 3 x 300 x 300, detection_out 1 x 1 x detections x 7" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Where the original's answers are: a selection beside this file, and the whole set beside the checkout if it is there."""
+"""The original's answers: a selection beside this file, and the whole set beside the checkout if it exists."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ WHOLE_SET = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 
 def case_files(kind: str) -> list[Path]:
-    """The cases of a kind, by name. Those checked in are read from there, wherever the others are."""
+    """The cases of a kind, by name. Cases that are checked in are read from there, even if the whole set exists."""
     files = {file.name: file for folder in (WHOLE_SET, ANSWERS) for file in folder.glob(f"{kind}_*.npz")}
     return [files[name] for name in sorted(files)]

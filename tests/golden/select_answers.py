@@ -119,7 +119,7 @@ def select(kind: str, files: list[Path]) -> list[Path]:
 
 
 def boxes_of_transforms(folder: Path) -> dict[str, np.ndarray]:
-    """The nets of the transform cases, the labels that they answer, and what stands in the LMDB besides the pictures."""
+    """The nets of the transform cases, the labels in their answers, and the contents of the LMDB besides the pictures."""
     source = LmdbSource(folder / "train_run" / "lmdb")
     records = []
     files = sorted(folder.glob("transform_*.npz"))

@@ -1,7 +1,8 @@
-"""A data layer for tests: each record is a function of its number, ranks read disjoint ones, and faults come on request.
+"""A data layer for tests: each record is a function of its number, ranks read disjoint ones, and faults come on
+request.
 
-CAFFE_TEST_FAULT="die 1 3" makes rank 1 exit silently in its third batch; "raise 1 3" raises there, "hang 1 3"
-sleeps, "nan 1 3" yields a record that makes the loss nan. "slow_test 0.2" makes every test batch take that many seconds.
+CAFFE_TEST_FAULT="die 1 3" makes rank 1 exit silently in its third batch; "raise 1 3" raises there, "hang 1 3" sleeps,
+"nan 1 3" yields a record that makes the loss nan. "slow_test 0.2" makes every test batch take that many seconds.
 """
 
 from __future__ import annotations

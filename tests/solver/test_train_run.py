@@ -77,7 +77,7 @@ def test_resumed_to_the_end(run: Path, shared: Path, capfd: pytest.CaptureFixtur
 
 
 def _same_detections(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[int, int]:
-    """How many detections of `theirs` with a score over 0.05 are in `mine`, to the pixel and 2e-3 of score; of how many."""
+    """How many detections of `theirs` with a score over 0.05 are in `mine` (to the pixel, score to 2e-3); of how many."""
     rows = [(image, row) for image, values in theirs.items() for row in values if row[0] > 0.05]
     gaps = [np.abs(mine[image] - row) / [2e-3, 1, 1, 1, 1] for image, row in rows]
     return sum(bool(gap.max(axis=1).min() <= 1) for gap in gaps), len(rows)

@@ -1,1 +1,1 @@
-"""From people's folders, lists and annotations to LMDBs."""
+"""From folders, lists and annotations to LMDBs."""
