@@ -1,8 +1,8 @@
 // DetectionOutput on the GPU. Three kernels: gather (scores over the threshold, as keys, class by class), suppress (one
 // block per image and class: selection, sort, decoding, non-maximum suppression), keep_best (one block per image).
 //
-// Where candidates land within their lists depends on the order in which blocks run. That order does not matter: keys
-// are distinct, and everything that is read off a list goes by key.
+// The places of candidates in their lists depend on the order in which blocks run. That order does not matter: keys are
+// distinct, and everything that is read from a list is selected by key.
 #include <cuda_runtime.h>
 
 #include "arena.h"
@@ -19,7 +19,7 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kPriorsPerBlock = 256;     // of gather
 constexpr int kClassesPerBlock = 1024;   // of gather: what its counters in shared memory allow
-constexpr int kSharedCandidates = 1024;  // up to so many candidates of a class stay in shared memory: 32 KiB
+constexpr int kSharedCandidates = 1024;  // up to this many candidates of a class stay in shared memory: 32 KiB
 
 struct Workspace {
   int* count;       // num × num_classes: candidates
@@ -27,13 +27,13 @@ struct Workspace {
   Key* keys;        // num × num_classes × num_priors: candidates
   Key* kept_keys;   // num × num_classes × candidates(): best first
   Box* kept_boxes;  // the same
-  Key* sorted;      // num × num_classes × padded; this and the rest only where shared memory does not hold them
+  Key* sorted;      // num × num_classes × padded; this and the rest only if shared memory is too small
   Box* boxes;       // num × num_classes × candidates()
   float* areas;     // the same
   float* overlaps;  // the same
 };
 
-// The power of two at or over `n`: bitonic sort takes lists of such lengths.
+// The smallest power of two that is at least `n`: bitonic sort needs lists of such lengths.
 CAFFE_HOST_DEVICE int padded(int n) {
   int size = 1;
   while (size < n) size *= 2;
@@ -56,7 +56,7 @@ Workspace workspace_in(const DetectionOutputOptions& o, Arena* arena) {
   return w;
 }
 
-// Appends the scores over the threshold to the lists of their classes. A block counts what its priors yield, reserves
+// Appends the scores over the threshold to the lists of their classes. A block counts those of its priors, reserves
 // room in each list at once, then writes.
 __global__ void gather(DetectionOutputOptions o, const float* conf, Workspace w) {
   __shared__ int counts[kClassesPerBlock];
@@ -92,8 +92,8 @@ __global__ void gather(DetectionOutputOptions o, const float* conf, Workspace w)
   }
 }
 
-// A key that exactly `best` of the keys are not under, 0 < best < their number; for all threads of a block. `visit`
-// calls its argument once for each key, between all threads. Eight bits a pass, from the highest.
+// A key so that exactly `best` of the keys are not below it, 0 < best < their number; for all threads of a block. All
+// threads together, `visit` calls its argument once for each key. Eight bits per pass, from the highest.
 template <typename Visit>
 __device__ Key cut_of(int64_t best, const Visit& visit) {
   __shared__ int histogram[256];
@@ -101,7 +101,7 @@ __device__ Key cut_of(int64_t best, const Visit& visit) {
   __shared__ int64_t shared_rest;
   __shared__ bool shared_done;
   Key prefix = 0, mask = 0;
-  int64_t rest = best;  // how many to take of the keys that begin with the prefix
+  int64_t rest = best;  // how many of the keys that start with the prefix to take
   for (int shift = 56; shift >= 0; shift -= 8) {
     for (int i = threadIdx.x; i < 256; i += kThreads) histogram[i] = 0;
     __syncthreads();
@@ -175,7 +175,7 @@ __global__ void suppress(DetectionOutputOptions o, const float* loc, const float
   } else {
     for (int i = threadIdx.x; i < num; i += kThreads) sorted[i] = keys[i];
   }
-  for (int i = num + threadIdx.x; i < size; i += kThreads) sorted[i] = 0;  // under every key
+  for (int i = num + threadIdx.x; i < size; i += kThreads) sorted[i] = 0;  // below every key
   __syncthreads();
   sort_descending(sorted, size);
 
@@ -243,7 +243,7 @@ __global__ void keep_best(DetectionOutputOptions o, Workspace w, float* rows, in
     }
     total = o.keep_top_k;
   }
-  // The lists' lengths become where their rows begin, in the place of the candidates' counts.
+  // The lists' lengths become the starts of their rows, stored in place of the candidates' counts.
   __syncthreads();
   int* begin = w.count + first_list;
   if (threadIdx.x == 0) {

@@ -1,4 +1,4 @@
-// Matching on the GPU; what it decides is in layers/matching.h.
+// Matching on the GPU; layers/matching.h describes its decisions.
 #pragma once
 
 #include "block.cuh"
@@ -122,7 +122,7 @@ __global__ void match_bipartite(DeviceBatch b) {
     const int32_t front = index_of(key);
     const int32_t wanted = index_of(b.truth_best[front]);
     const bool is_free = match[wanted] == kUnmatched;
-    __syncthreads();  // everybody has read before one writes
+    __syncthreads();  // all threads have read before one writes
     unsigned long long next = 0;
     if (!is_free) {
       const Box truth = b.truth[front];

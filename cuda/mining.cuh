@@ -1,4 +1,4 @@
-// Choosing what is trained on, on the GPU; what it decides is in layers/mining.h and layers/multibox_loss.cpp.
+// Mining on the GPU; layers/mining.h and layers/multibox_loss.cpp describe its decisions.
 #pragma once
 
 #include "matching.cuh"
@@ -8,7 +8,7 @@ namespace caffe {
 constexpr int kSelectThreads = 1024;
 
 // One thread per box of a unit: gives free boxes their best ground truth, turns matches into label rows, counts them,
-// and ranks the box for mining. Boxes left out for crossing the boundary stay marked until mining has gone over them.
+// and ranks the box for mining. Boxes that are left out because they cross the boundary stay marked until mining has processed them.
 __global__ void finish_matches(DeviceBatch b) {
   const MultiBoxLossOptions& o = b.options;
   const int64_t unit = blockIdx.y;
@@ -46,7 +46,7 @@ __global__ void finish_matches(DeviceBatch b) {
   if (threadIdx.x == 0 && positives > 0) atomicAdd(&b.positives[unit], positives);
 }
 
-// The boxes that mining wants of an image.
+// The number of boxes of an image that mining chooses.
 __device__ inline int64_t wanted_of(const DeviceBatch& b, int64_t image) {
   if (b.options.mining_type == MiningType::HARD_EXAMPLE) return min(int64_t{b.options.sample_size}, b.sizes.priors);
   return negatives_wanted(b.options, b.positives[image], b.sizes.priors);

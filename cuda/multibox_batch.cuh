@@ -1,4 +1,4 @@
-// A batch on its way through MultiBoxLoss on the GPU.
+// A batch in MultiBoxLoss on the GPU.
 #pragma once
 
 #include "arena.h"
@@ -25,7 +25,7 @@ __device__ inline unsigned long long with_index(unsigned long long key, int32_t 
 }
 __device__ inline int32_t index_of(unsigned long long key) { return static_cast<int32_t>(place_of(key)); }
 
-// A unit is what is matched as a whole: an image, or an image's predictions of one class.
+// A unit is matched as a whole: an image, or an image's predictions of one class.
 struct DeviceBatch : MultiBoxBatch {
   int32_t* match;  // [units, P]; until finish_matches it holds places in the arrays of ground truths below
 
@@ -35,9 +35,9 @@ struct DeviceBatch : MultiBoxBatch {
   Box* truth;                      // [M]
   float* truth_area;               // [M]
   unsigned long long* truth_best;  // [M] its best box that may still be free, as first_largest
-  int32_t* bad_label;              // [1] not 0: some row's class is none
+  int32_t* bad_label;              // [1] not 0: some row's label is not a class
 
-  Box* decoded;         // [units, P] predictions as boxes, where these are matched
+  Box* decoded;         // [units, P] predictions as boxes, if these are matched
   float* best_overlap;  // [units, P]
   int32_t* best_truth;  // [units, P]
 

@@ -9,7 +9,7 @@ namespace {
 
 unsigned blocks_of(int64_t priors) { return blocks_for(priors, kThreads); }
 
-// Arrays that must start as zeros come first, so that one call clears them; returns how many bytes those are.
+// Arrays that must start as zeros come first, so that one call clears them; returns their size in bytes.
 int64_t take_workspace(Arena& arena, DeviceBatch& b) {
   const int64_t units = b.sizes.images * match_classes(b.options);
   const int64_t boxes = units * b.sizes.priors;
@@ -107,7 +107,7 @@ struct Gradients {
   }
 };
 
-// One thread per prior of an image. What is not written here is zero already.
+// One thread per prior of an image. Everything else is already zero.
 __global__ void write_gradients(Gradients g) {
   const MultiBoxBatch& b = g.batch;
   const MultiBoxLossOptions& o = b.options;

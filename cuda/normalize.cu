@@ -12,7 +12,7 @@ constexpr unsigned kRows = 8;                 // of a block of kWarp x kRows thr
 constexpr unsigned kThreads = kWarp * kRows;  // of a block in one dimension
 constexpr unsigned kItemThreads = 1024;       // of a block that sums a whole item
 
-// The hardware's conversions, beside those of layers/scalar.h.
+// The hardware's conversions, in addition to those of layers/scalar.h.
 using caffe::narrow;
 using caffe::widen;
 __device__ float widen(__half x) { return __half2float(x); }
@@ -35,7 +35,7 @@ struct Arguments {
   // What a group is summed over: squares, or products with the gradient.
   __device__ A term(int64_t i) const { return widen(x[i]) * widen(dy != nullptr ? dy[i] : x[i]); }
 
-  // From a group's sum, what `write` needs: the inverse of the norm and the share of x that dx loses.
+  // What `write` needs, from a group's sum: the inverse of the norm and the share of x that dx loses.
   __device__ void finish(int64_t group, A sum, bool writer, A* inverse, A* share) const {
     if (dy != nullptr) {
       *inverse = A(1) / norm[group];
@@ -83,7 +83,7 @@ __global__ void position_kernel(Arguments<T> a) {
   for (int64_t c = threadIdx.x; c < a.channels; c += kWarp) a.write(first + c, c, inverse, share);
 }
 
-// Positions of a channel adjacent: a block takes kWarp positions, its rows take turns at the channels.
+// Positions of a channel adjacent: a block takes kWarp positions, and its rows divide the channels.
 template <typename T>
 __global__ void column_kernel(Arguments<T> a) {
   using A = typename Wide<T>::type;
@@ -104,7 +104,7 @@ __global__ void column_kernel(Arguments<T> a) {
   for (int64_t c = threadIdx.y; c < a.channels; c += kRows) a.write(first + c * a.positions, c, inverse, share);
 }
 
-// ---- dscale: a sum for each slice of the positions of all items and each channel, then over the slices
+// ---- dscale: one sum for each channel and slice of the positions of all items, then a sum over the slices
 
 struct Slices {
   int64_t positions_of_all;  // items x positions
@@ -128,7 +128,7 @@ __global__ void scale_column_kernel(Arguments<T> a, Slices slices, double* sums)
   if (threadIdx.x == 0) sums[slice * a.channels + channel] = sum;
 }
 
-// Channels of a position adjacent: a block takes kWarp channels of a slice, its rows take turns at the positions.
+// Channels of a position adjacent: a block takes kWarp channels of a slice, and its rows divide the positions.
 template <typename T>
 __global__ void scale_position_kernel(Arguments<T> a, Slices slices, double* sums) {
   __shared__ double parts[kRows][kWarp];

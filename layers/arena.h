@@ -5,7 +5,7 @@
 
 namespace caffe {
 
-// Hands out aligned arrays from one block, in order. Built on a null pointer it only counts: run the same sequence of
+// Hands out aligned arrays from one block, in order. With a null pointer it only counts: run the same sequence of
 // `take` calls once to learn the size and once to lay the arrays out.
 class Arena {
  public:
@@ -13,7 +13,7 @@ class Arena {
 
   template <typename T>
   T* take(int64_t count) {
-    // 256 bytes are whole cache lines, and what CUDA's library asks of its temporary storage.
+    // 256 bytes are whole cache lines, and the alignment that CUDA's library needs for its temporary storage.
     used_ = (used_ + 255) / 256 * 256;
     T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
     used_ += count * static_cast<int64_t>(sizeof(T));

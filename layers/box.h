@@ -1,4 +1,4 @@
-// Arithmetic on boxes that every native layer shares, on CPU and GPU: overlap, coding against a prior, clipping.
+// Arithmetic on boxes, shared by all native layers on CPU and GPU: overlap, encoding relative to a prior, clipping.
 //
 // Boxes are corners in units of the image (0 to 1 inside it). All is single precision with one rounding per operation,
 // so a box meets a threshold on both devices or on neither; compile with -ffp-contract=off and -fmad=false.
@@ -13,7 +13,7 @@ struct Box {
   float xmin, ymin, xmax, ymax;
 };
 
-// How a location is written relative to its prior. Values are those of PriorBoxParameter.CodeType.
+// How a location is encoded relative to its prior. Values are those of PriorBoxParameter.CodeType.
 enum class CodeType : int { CORNER = 1, CENTER_SIZE = 2, CORNER_SIZE = 3 };
 
 CAFFE_HOST_DEVICE Box load_box(const float* p) { return {p[0], p[1], p[2], p[3]}; }
@@ -25,18 +25,18 @@ CAFFE_HOST_DEVICE void store_box(const Box& box, float* p) {
   p[3] = box.ymax;
 }
 
-// The greater and the lesser of two numbers; `a` where they are unordered.
+// The larger and the smaller of two numbers; `a` if they are unordered.
 CAFFE_HOST_DEVICE float max_of(float a, float b) { return a < b ? b : a; }
 CAFFE_HOST_DEVICE float min_of(float a, float b) { return b < a ? b : a; }
 
-// Area; 0 for a box whose maximum is under its minimum.
+// Area; 0 for a box whose maximum is less than its minimum.
 CAFFE_HOST_DEVICE float area(const Box& box) {
   const float size = (box.xmax - box.xmin) * (box.ymax - box.ymin);
   return box.xmax < box.xmin || box.ymax < box.ymin ? 0.0f : size;
 }
 
 // Intersection over union, with the areas given (they are needed once per box, overlaps once per pair).
-// 0 where the boxes share no area: boxes that touch, empty or inside-out boxes, NaN coordinates.
+// 0 if the boxes share no area: boxes that touch, empty or inside-out boxes, NaN coordinates.
 CAFFE_HOST_DEVICE float overlap(const Box& a, float area_a, const Box& b, float area_b) {
   const float width = min_of(a.xmax, b.xmax) - max_of(a.xmin, b.xmin);
   const float height = min_of(a.ymax, b.ymax) - max_of(a.ymin, b.ymin);
@@ -54,14 +54,14 @@ CAFFE_HOST_DEVICE Box clip(const Box& box) {
   return {clip_unit(box.xmin), clip_unit(box.ymin), clip_unit(box.xmax), clip_unit(box.ymax)};
 }
 
-// Whether any coordinate lies outside the image.
+// Whether any coordinate is outside the image.
 CAFFE_HOST_DEVICE bool crosses_boundary(const Box& box) {
   return box.xmin < 0.0f || box.xmin > 1.0f || box.ymin < 0.0f || box.ymin > 1.0f || box.xmax < 0.0f ||
          box.xmax > 1.0f || box.ymax < 0.0f || box.ymax > 1.0f;
 }
 
-// The code of `box` relative to `prior`: what a location layer should predict. With `variance_in_target` the code is
-// not divided by the variances. CENTER_SIZE needs a prior and a box of positive size, CORNER_SIZE such a prior.
+// The encoding of `box` relative to `prior`: what a location layer should predict. With `variance_in_target` the code
+// is not divided by the variances. CENTER_SIZE needs a prior and a box of positive size, CORNER_SIZE only such a prior.
 CAFFE_HOST_DEVICE Box encode(CodeType type, bool variance_in_target, const Box& prior, const Box& variance,
                              const Box& box) {
   Box code;
@@ -82,7 +82,7 @@ CAFFE_HOST_DEVICE Box encode(CodeType type, bool variance_in_target, const Box& 
   return {code.xmin / variance.xmin, code.ymin / variance.ymin, code.xmax / variance.xmax, code.ymax / variance.ymax};
 }
 
-// The box that `code` stands for: the inverse of `encode`. Not clipped.
+// The box that `code` encodes: the inverse of `encode`. Not clipped.
 CAFFE_HOST_DEVICE Box decode(CodeType type, bool variance_in_target, const Box& prior, const Box& variance,
                              const Box& code) {
   Box c = code;

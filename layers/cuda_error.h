@@ -1,4 +1,4 @@
-// What a non-zero return of a CUDA function means.
+// The meaning of a non-zero return value of a CUDA function.
 #pragma once
 
 namespace caffe {

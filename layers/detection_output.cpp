@@ -19,23 +19,23 @@ namespace {
 using Key = uint64_t;
 constexpr int kLanes = 8;
 
-// Classes as whole groups of eight.
+// The number of classes, rounded up to groups of eight.
 int padded(int classes) { return (classes + kLanes - 1) / kLanes * kLanes; }
 
 // One thread's part of the workspace.
 struct Scratch {
-  Key* keys;         // num_classes × stride: candidates, in no order
+  Key* keys;         // num_classes × stride: candidates, unordered
   Key* pool;         // num_classes × stride: those of all classes together
   float* kept;       // num_classes × 6 × room: score, xmin, ymin, xmax, ymax and area of the kept boxes, each an array
-  float* threshold;  // num_classes, padded: a score has to be over this to be a candidate
+  float* threshold;  // num_classes, padded: candidates are scores over this
   float* overlap;    // num_classes: a box may overlap kept ones by this
   int* count;        // num_classes: candidates
-  int* seen;         // num_classes: candidates that suppression has looked at
+  int* seen;         // num_classes: candidates that suppression has examined
   int* num_kept;     // num_classes
 };
 
-// Room for the candidates of a class. A full list is cut back to the best `candidates()`, so twice that is enough and
-// stays in cache; where nearly all would fit, all do.
+// Room for the candidates of a class. A full list is reduced to the best `candidates()`, so twice that is enough and
+// stays in cache; if nearly all would fit, there is room for all.
 int64_t stride_of(const DetectionOutputOptions& o) {
   return std::min<int64_t>(o.num_priors, 2 * static_cast<int64_t>(o.candidates()));
 }
@@ -76,17 +76,17 @@ inline unsigned greater_mask8(const float* a, const float* b) {
 #endif
 }
 
-// Moves the `best` highest of `count` keys to the front, in no order; the last of them is the lowest.
+// Moves the `best` highest of `count` keys to the front, unordered except that the last of them is the lowest.
 void select(Key* keys, int64_t count, int64_t best) {
   std::nth_element(keys, keys + best - 1, keys + count, std::greater<Key>());
 }
 
-// Adds a score over the threshold of its class to the candidates; cuts them back when there is no more room.
+// Adds a score over the threshold of its class to the candidates; reduces them when there is no more room.
 void add(const DetectionOutputOptions& o, const Scratch& s, int c, int prior, float score) {
   const int stride = static_cast<int>(stride_of(o)), candidates = o.candidates();
   Key* keys = s.keys + static_cast<int64_t>(c) * stride;
   if (s.count[c] == stride) {
-    // What comes later has to beat the lowest that stays; an equal score would lose to it by its place.
+    // Later scores have to beat the lowest that stays; an equal one would rank lower by its place.
     select(keys, stride, candidates);
     s.count[c] = candidates;
     s.threshold[c] = score_of(keys[candidates - 1]);
@@ -95,7 +95,7 @@ void add(const DetectionOutputOptions& o, const Scratch& s, int c, int prior, fl
   keys[s.count[c]++] = score_key(score, static_cast<uint32_t>(c) * o.num_priors + prior);
 }
 
-// The candidates of each class: the top_k best scores over the threshold and perhaps some more.
+// The candidates of each class: the top_k best scores over the threshold, and perhaps some more.
 void gather(const DetectionOutputOptions& o, const float* conf, const Scratch& s) {
   const int classes = o.num_classes;
   const float never = std::numeric_limits<float>::infinity();
@@ -103,7 +103,7 @@ void gather(const DetectionOutputOptions& o, const float* conf, const Scratch& s
   std::fill_n(s.threshold, classes, o.confidence_threshold);
   if (0 <= o.background_label_id && o.background_label_id < classes) s.threshold[o.background_label_id] = never;
   std::fill_n(s.count, classes, 0);
-  // Few scores are candidates, and where is not predictable: eight comparisons make one branch.
+  // Few scores are candidates, at unpredictable places: eight comparisons share one branch.
   int prior = 0;
   for (; (prior + 1) * static_cast<int64_t>(classes) + kLanes <= o.num_priors * static_cast<int64_t>(classes);
        ++prior) {
@@ -127,7 +127,7 @@ void gather(const DetectionOutputOptions& o, const float* conf, const Scratch& s
 CAFFE_VECTORIZE
 bool suppressed(const float* kept, int64_t room, int count, const Box& box, float box_area, float threshold) {
   const float *xmin = kept + room, *ymin = xmin + room, *xmax = ymin + room, *ymax = xmax + room, *areas = ymax + room;
-  constexpr int kBlock = 16;  // pairs between two looks at the result: enough for the compiler to vectorise
+  constexpr int kBlock = 16;  // pairs between two checks of the result: enough for the compiler to vectorize
   int k = 0;
   for (; k + kBlock <= count; k += kBlock) {
     int over = 0;
@@ -142,7 +142,7 @@ bool suppressed(const float* kept, int64_t room, int count, const Box& box, floa
   return false;
 }
 
-// Looks at a candidate, of which all better ones have been looked at: whether its class keeps it.
+// Whether its class keeps a candidate, after all better ones have been examined.
 bool keep(const DetectionOutputOptions& o, Key key, const float* loc, const float* prior, const Scratch& s) {
   const uint32_t c = place_of(key) / static_cast<uint32_t>(o.num_priors);
   const int64_t p = place_of(key) - c * static_cast<uint32_t>(o.num_priors);
@@ -162,7 +162,7 @@ bool keep(const DetectionOutputOptions& o, Key key, const float* loc, const floa
   return true;
 }
 
-// Greedy non-maximum suppression in all classes side by side, from the best score down. So it can end when keep_top_k
+// Greedy non-maximum suppression in all classes together, from the best score down. So it can end when keep_top_k
 // boxes are kept: no later one would be among the best. Usually that is long before the candidates run out, and few
 // have to be sorted or decoded.
 void suppress(const DetectionOutputOptions& o, const float* loc, const float* prior, const Scratch& s) {

@@ -1,9 +1,9 @@
 // exp and log in single precision, the same to the last bit on CPU and GPU.
 //
-// Losses rank boxes and decoded boxes meet thresholds, so a device whose exp differs in the last place would pick other
-// boxes. These use additions, multiplications and bit moves alone, hence they agree wherever products and sums are not
-// fused (-ffp-contract=off for C++, -fmad=false for CUDA), and loops over them vectorise. Errors are under two units in
-// the last place, which is what the C library of either device promises.
+// Losses rank boxes and decoded boxes meet thresholds, so a device whose exp differs in the last place would choose
+// different boxes. These functions use only additions, multiplications and bit operations, so they agree wherever
+// products and sums are not fused (-ffp-contract=off for C++, -fmad=false for CUDA), and loops over them vectorize.
+// Errors are below two units in the last place, as in the C libraries of both devices.
 #pragma once
 
 #include <cstdint>
@@ -40,16 +40,16 @@ CAFFE_HOST_DEVICE float exp_reduced(float r) {
   return p * (r * r) + r + 1.0f;
 }
 
-// 1.5 * 2^23: adding it to a number leaves the nearest whole number in the low bits.
+// 1.5 * 2^23: adding it to a number leaves the nearest integer in the low bits.
 constexpr float kRounder = 12582912.0f;
 constexpr int32_t kRounderBits = 0x4b400000;
 
-// x less n ln(2). ln(2) comes in two parts; the first has few enough bits for an exact product.
+// x - n ln(2). ln(2) is split into two parts; the first has few enough bits for an exact product.
 CAFFE_HOST_DEVICE float less_logs_of_2(float x, float n) { return x - n * 0.693359375f - n * -2.12194440e-4f; }
 
 // e^x. Infinity above 88.72, gradual underflow to 0 below -87.33, NaN for NaN.
 CAFFE_HOST_DEVICE float exp_float(float x) {
-  // e^x = 2^n e^r with n whole. Beyond the clamp the answer is infinity or 0 anyway; NaN passes it.
+  // e^x = 2^n e^r with integer n. Beyond the clamp the result is infinity or 0 anyway; NaN passes it.
   float y = 90.0f < x ? 90.0f : x;
   y = -105.0f > y ? -105.0f : y;
   const float shifted = y * 1.44269504f + kRounder;
@@ -60,7 +60,7 @@ CAFFE_HOST_DEVICE float exp_float(float x) {
   return p * float_from_bits((half + 127) * (1 << 23)) * float_from_bits((n - half + 127) * (1 << 23));
 }
 
-// e^x for x <= 0, faster: what is under the smallest normal number is about that number instead. NaN for NaN.
+// e^x for x <= 0, faster: results below the smallest normal number are about that number instead. NaN for NaN.
 CAFFE_HOST_DEVICE float exp_not_positive(float x) {
   const float y = -87.3365f > x ? -87.3365f : x;
   const float shifted = y * 1.44269504f + kRounder;

@@ -8,7 +8,7 @@
 namespace caffe {
 namespace {
 
-// The least box that holds the boxes of the block from `begin`; NaN coordinates are passed over.
+// The smallest box around the boxes of the block from `begin`; NaN coordinates are ignored.
 Box bounds_of(const BoxColumns& c, int64_t begin) {
   Box bounds = {INFINITY, INFINITY, -INFINITY, -INFINITY};
   for (int64_t i = begin; i < begin + kMatchBlock; ++i) {
@@ -25,7 +25,7 @@ bool may_overlap(const Box& bounds, const Box& truth) {
 }
 
 // Overlaps of one block of boxes with a ground truth (0 where they do not count), and the largest of them as bits:
-// overlaps are never negative, so their bits order as they do, and a maximum of integers vectorises.
+// overlaps are never negative, so their bits have the same order, and a maximum of integers vectorizes.
 inline int32_t block_overlaps(const BoxColumns& c, int64_t begin, const Box& truth, float truth_area, float* overlaps) {
   const float* xmin = c.xmin + begin;
   const float* ymin = c.ymin + begin;
@@ -49,7 +49,7 @@ int first_with(const float* overlaps, float value) {
   return k;
 }
 
-// Every overlap with ground truth `t`: brings the boxes' best up to date and finds the ground truth's own best box.
+// Every overlap with ground truth `t`: updates the boxes' best and finds the ground truth's own best box.
 CAFFE_VECTORIZE void meet_truth(const BoxColumns& boxes, int64_t blocks, const Box& truth, float area, int32_t t,
                                 const MatchScratch& scratch) {
   float overlaps[kMatchBlock];
@@ -97,10 +97,10 @@ CAFFE_VECTORIZE void find_free_box(const BoxColumns& boxes, int64_t blocks, cons
   scratch.truth_box[t] = static_cast<int32_t>(best_box);
 }
 
-// Repeatedly matches the pair of largest overlap. A ground truth's best box is looked for again only when it comes to
-// the front with a box that was taken meanwhile: what it held is a bound on what is left to it. Among equal overlaps
-// the earlier ground truth may always go first: each has its lowest box, and who gets a box that two of them want is
-// the same in any order.
+// Repeatedly matches the pair of largest overlap. A ground truth's best box is searched again only when it comes to
+// the front with a box that was taken meanwhile: the old overlap is a bound on the remaining ones. Among equal overlaps
+// the earlier ground truth may always go first: each has its lowest box, and of two that want the same box the same one
+// gets it in any order.
 void match_bipartite(const BoxColumns& boxes, int64_t blocks, const GroundTruths& truths, const MatchScratch& scratch,
                      int32_t* match) {
   float* best = scratch.truth_overlap;

@@ -1,4 +1,4 @@
-// Choosing the boxes that a batch is trained on: hard negatives, or hard examples of either kind (the SSD paper,
+// Choosing the boxes that a batch is trained on: hard negatives, or hard examples of both kinds (the SSD paper,
 // section 2.2, "Hard negative mining"; Shrivastava et al. 2016 for HARD_EXAMPLE).
 #pragma once
 
@@ -8,19 +8,19 @@
 
 namespace caffe {
 
-// A box that may be chosen: its loss and index in one number, that of a greater loss (then of a lower index) greater.
+// A box that may be chosen: its loss and index in one number, which is greater for a greater loss, then a lower index.
 struct Candidate {
   uint64_t key;
   int32_t index() const { return static_cast<int32_t>(place_of(key)); }
 };
 Candidate candidate(float loss, int32_t index);
 
-// Brings the `wanted` greatest candidates to the front, in no order; what follows them is overwritten.
+// Moves the `wanted` greatest candidates to the front, unordered; the rest is overwritten.
 void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted);
 
 // Non-maximum suppression: goes through the `top_k` greatest candidates (-1: all) by loss, keeps each whose box has an
-// area of at least 1e-5 and overlaps no box kept before by more than `threshold`, and stops at `wanted`. Kept ones come
-// to the front, their number is returned. boxes: 4 floats each, by the candidates' index.
+// area of at least 1e-5 and overlaps no box kept before by more than `threshold`, and stops at `wanted`. Kept ones are
+// moved to the front; their number is returned. boxes: 4 floats each, by the candidates' index.
 int64_t choose_suppressed(Candidate* candidates, int64_t count, int64_t wanted, const float* boxes, float threshold,
                           int top_k);
 

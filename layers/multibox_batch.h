@@ -82,7 +82,7 @@ void for_each_target(const MultiBoxBatch& in, int64_t image, const int32_t* matc
   }
 }
 
-// As many threads as there are images to give them, and work worth starting them for.
+// The number of threads: at most one per image, and only as many as the work justifies.
 inline int useful_threads(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o, int threads) {
   const int64_t scores = sizes.images * sizes.priors * o.num_classes;
   return static_cast<int>(std::clamp<int64_t>(std::min(sizes.images, 1 + scores / 100000), 1, std::max(threads, 1)));

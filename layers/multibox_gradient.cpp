@@ -1,4 +1,4 @@
-// The gradients of MultiBoxLoss: zero but for the boxes that were chosen.
+// The gradients of MultiBoxLoss: zero except for the chosen boxes.
 #include "multibox_batch.h"
 #include "parallel.h"
 #include "vectorize.h"
@@ -10,7 +10,7 @@ CAFFE_VECTORIZE void scaled_sigmoids(const float* scores, int64_t count, float s
   for (int64_t i = 0; i < count; ++i) gradient[i] = sigmoid(scores[i]) * scale;
 }
 
-// softmax_gradient, to the bit. Rows are short: exp over a padded copy leaves no remainder that does not vectorise.
+// softmax_gradient, to the bit. Rows are short: exp over a padded copy leaves no remainder that is not vectorized.
 constexpr int kPadding = 8, kLongestRow = 128;
 CAFFE_VECTORIZE void softmax_gradient_row(const float* scores, int num_classes, int target, float scale,
                                           float* gradient) {
@@ -49,7 +49,8 @@ void location_gradients(const MultiBoxBatch& in, int64_t image, const int32_t* m
   }
 }
 
-// `diff`: the image's [P, C]. Written from front to back, zeros too, as most of it is out of the processor's cache.
+// `diff`: the image's [P, C]. Written from front to back, zeros too, because most of it is not in the processor's
+// cache.
 void confidence_gradients(const MultiBoxBatch& in, int64_t image, const int32_t* match, float scale, float* diff) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors, classes = o.num_classes;

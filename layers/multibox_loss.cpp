@@ -10,7 +10,7 @@
 namespace caffe {
 namespace {
 
-// Sorts the rows that count into images, in their order.
+// Groups the rows that count by image, in their order.
 void group_by_image(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o, const float* label,
                     const Truths& truths) {
   const auto image_of = [&](int64_t row) -> int64_t {
@@ -30,7 +30,7 @@ void group_by_image(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& o
     truths.area[place] = area(truths.box[place]);
     truths.row[place] = static_cast<int32_t>(row);
   }
-  // Each beginning has moved on to its image's end, which is the next image's beginning.
+  // Each start has advanced to its image's end, which is the next image's start.
   for (int64_t n = sizes.images; n > 0; --n) truths.first[n] = truths.first[n - 1];
   truths.first[0] = 0;
 }
@@ -46,7 +46,7 @@ Truths match_image(const MultiBoxBatch& in, const Workspace& w, const Scratch& s
   const int32_t first = w.truths.first[image];
   Truths truths = {w.truths.box + first, w.truths.area + first, w.truths.row + first, nullptr};
   int count = w.truths.first[image + 1] - first;
-  if (match_classes(o) > 1) {  // the ground truths of class k alone
+  if (match_classes(o) > 1) {  // only the ground truths of class k
     int chosen = 0;
     for (int t = 0; t < count; ++t) {
       if (k == o.background_label_id || static_cast<int>(in.label_row(truths.row[t])[1]) != k) continue;
@@ -70,7 +70,7 @@ Truths match_image(const MultiBoxBatch& in, const Workspace& w, const Scratch& s
   return truths;
 }
 
-// Ranks candidates and brings those to be chosen to the front; returns their number.
+// Ranks candidates and moves the chosen ones to the front; returns their number.
 int64_t choose(const MultiBoxBatch& in, const Scratch& s, int64_t image, int64_t candidates, int64_t wanted) {
   const MultiBoxLossOptions& o = in.options;
   wanted = std::min(wanted, candidates);
@@ -83,7 +83,7 @@ int64_t choose(const MultiBoxBatch& in, const Scratch& s, int64_t image, int64_t
                            o.nms_threshold, o.nms_top_k);
 }
 
-// Marks the hardest of the boxes that overlap no ground truth much as negatives, a multiple of the positives.
+// Marks the hardest of the boxes with little overlap as negatives, up to a multiple of the positives.
 void mine_negatives(const MultiBoxBatch& in, const Scratch& s, int64_t image) {
   const MultiBoxLossOptions& o = in.options;
   const int64_t priors = in.sizes.priors;
@@ -127,7 +127,7 @@ void mine_hard_examples(const MultiBoxBatch& in, const Scratch& s, int64_t image
   }
 }
 
-// From indices of ground truths to label rows; a match to a class that has no location predictions is none.
+// From indices of ground truths to label rows; a match to a class without location predictions does not count.
 void write_match(const MultiBoxBatch& in, const Scratch& s, const Truths& truths, int32_t* match) {
   for (int64_t p = 0; p < in.sizes.priors; ++p) {
     int32_t m = s.match[p] == kNegative ? kNegative : kNotChosen;

@@ -1,12 +1,12 @@
-// MultiBoxLoss: the training loss of SSD (Liu et al. 2016, section 2.2): matching, hard example mining, localisation
+// MultiBoxLoss: the training loss of SSD (Liu et al. 2016, section 2.2): matching, hard example mining, localization
 // and confidence losses, and their gradients.
 //
 // Arrays, all float32 and contiguous unless said otherwise; N images, P priors, C classes, M label rows, and L location
-// classes: 1 where locations are shared between classes, else C.
+// classes: 1 if locations are shared between classes, else C.
 //
-//   loc     [N, P, L, 4]  location predictions, coded against the priors
+//   loc     [N, P, L, 4]  location predictions, encoded relative to the priors
 //   conf    [N, P, C]     class scores before softmax or sigmoid
-//   prior   [2, P, 4]     boxes (units of the image), then the variances of their codes
+//   prior   [2, P, 4]     boxes (units of the image), then the variances of their encodings
 //   label   [M, 8]        image, class, instance, xmin, ymin, xmax, ymax, difficult; rows of image -1, or of an image
 //                         that is not in the batch, are passed over
 //   match   int32 [N, K, P], K = match_classes(options): what forward decided and backward needs. The label row that
@@ -15,14 +15,14 @@
 //   loss    [1]
 //
 // forward writes match, counts and loss; backward reads match and counts and writes the whole of both gradients.
-// Outputs must not overlap inputs or each other. `workspace` is uninitialised memory of
-// multibox_loss_workspace_bytes_cpu bytes, aligned to 64; nothing in it outlives the call. Nothing is allocated;
+// Outputs must not overlap inputs or each other. `workspace` is uninitialized memory of
+// multibox_loss_workspace_bytes_cpu bytes, aligned to 64; nothing in it is needed after the call. Nothing is allocated;
 // `threads` bounds the threads used, and results do not depend on it.
 //
 // Ties: equal overlaps go to the lower box, then the earlier label row; equal losses in mining to the lower box. A NaN
 // score ranks first in mining, so that it shows in the loss; a box with a NaN coordinate overlaps nothing.
 //
-// Kept from the original, since its users' numbers hold them:
+// Kept from the original, because existing results depend on it:
 //   * with encode_variance_in_target the location gradient is not divided by the variance;
 //   * LOGISTIC with mining NONE sets the target of image n, prior p, class c at [n * P + p * C + c] of the batch's
 //     scores, which is right for the first image only.
@@ -44,14 +44,14 @@ enum class Normalization : int { FULL = 0, VALID = 1, BATCH_SIZE = 2, NONE = 3 }
 constexpr int32_t kNotChosen = -1;
 constexpr int32_t kNegative = -3;
 
-// MultiBoxLossParameter and the normalisation of LossParameter; enumerations have the values of caffe.proto.
+// MultiBoxLossParameter and the normalization of LossParameter; enumerations have the values of caffe.proto.
 struct MultiBoxLossOptions {
   int num_classes;
   bool share_location;
   LocLossType loc_loss_type;
   ConfLossType conf_loss_type;
   float loc_weight;
-  bool with_loc, with_conf;  // whether each part takes part in the loss
+  bool with_loc, with_conf;  // whether each part is in the loss
   MatchType match_type;
   float overlap_threshold;
   bool use_prior_for_matching;
@@ -76,7 +76,7 @@ struct MultiBoxLossSizes {
   int64_t images, priors, labels;
 };
 
-// Matches are kept by class where each class matches its own predictions.
+// Matches are stored per class if each class matches its own predictions.
 CAFFE_HOST_DEVICE int match_classes(const MultiBoxLossOptions& options) {
   return options.share_location || options.use_prior_for_matching ? 1 : options.num_classes;
 }
@@ -88,7 +88,7 @@ void multibox_loss_forward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLos
                                const float* conf, const float* prior, const float* label, float* loss, int32_t* match,
                                int32_t* counts, void* workspace, int threads);
 
-// top_diff [1]: the gradient of what is minimised by the loss.
+// top_diff [1]: the gradient of what is minimized with respect to the loss.
 void multibox_loss_backward_cpu(const MultiBoxLossSizes& sizes, const MultiBoxLossOptions& options, const float* loc,
                                 const float* conf, const float* prior, const float* label, const int32_t* match,
                                 const int32_t* counts, const float* top_diff, float* loc_diff, float* conf_diff,

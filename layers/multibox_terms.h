@@ -5,7 +5,7 @@
 
 namespace caffe {
 
-// The smallest normal number: probabilities are not taken to be less, so that a loss is at most 87.3.
+// The smallest normal number: the lower bound of probabilities, so that a loss is at most 87.3.
 constexpr float kLeastProbability = 1.17549435e-38f;
 
 CAFFE_HOST_DEVICE float normalizer(const MultiBoxLossOptions& o, int64_t images, int64_t priors, int64_t positives) {
@@ -27,7 +27,7 @@ CAFFE_HOST_DEVICE int64_t negatives_wanted(const MultiBoxLossOptions& o, int64_t
   return ratio < 1.0f ? 0 : (ratio < static_cast<float>(priors) ? static_cast<int64_t>(ratio) : priors);
 }
 
-// The class that a box matched to label row `row` (8 numbers) is to be given.
+// The target class of a box that is matched to label row `row` (8 numbers).
 CAFFE_HOST_DEVICE int target_class(const MultiBoxLossOptions& o, const float* row) {
   return o.map_object_to_agnostic ? o.background_label_id + 1 : static_cast<int>(row[1]);
 }
@@ -36,12 +36,12 @@ CAFFE_HOST_DEVICE int target_class(const MultiBoxLossOptions& o, const float* ro
 
 CAFFE_HOST_DEVICE bool outside(float x) { return x < 0.0f || x > 1.0f; }
 
-// Prediction less target, in units of the variances.
+// Prediction minus target, in units of the variances.
 CAFFE_HOST_DEVICE Box location_error(const MultiBoxLossOptions& o, const Box& prior, const Box& variance,
                                      const Box& truth, const Box& prediction) {
   Box target = encode(o.code_type, o.encode_variance_in_target, prior, variance, truth);
   Box p = prediction;
-  if (o.bp_inside) {  // a coordinate outside the image is not learned from
+  if (o.bp_inside) {  // coordinates outside the image are not trained
     const Box place = o.use_prior_for_matching
                           ? prior
                           : decode(o.code_type, o.encode_variance_in_target, prior, variance, prediction);

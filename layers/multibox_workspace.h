@@ -1,4 +1,4 @@
-// What MultiBoxLoss works in on the CPU.
+// The workspace of MultiBoxLoss on the CPU.
 #pragma once
 
 #include "arena.h"
@@ -22,7 +22,7 @@ struct ImageResult {
   int64_t positives, negatives;
 };
 
-// What one thread works with.
+// The workspace of one thread.
 struct Scratch {
   float* decoded;  // [P, 4] predictions as boxes
   BoxColumns columns;

@@ -8,9 +8,9 @@
 namespace caffe {
 namespace {
 
-// Positions worked on at a time: all channels of so many stay in the second-level cache between the two passes.
+// Positions processed at a time: all their channels stay in the second-level cache between the two passes.
 constexpr int kBlock = 256;
-// Fewer elements than this are not worth a thread.
+// Fewer elements than this do not justify a thread.
 constexpr int64_t kGrain = 1 << 15;
 
 // Sum of term(i) for i in [0, count), in eight interleaved partial sums, which compilers turn into vector code.

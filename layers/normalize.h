@@ -7,12 +7,12 @@
 //
 // The gradient is Caffe's:  dx = scale[c] * (dy - x * (x . dy) / norm^2) / norm,  with the dot product over the group.
 // It leaves the scale out of the dot product, so with scales that differ within a group it is not the derivative of y;
-// training as the original did needs it as it is. dscale[c] = sum over items and positions of dy * x / norm, which is
+// training like the original needs it this way. dscale[c] = sum over items and positions of dy * x / norm, which is
 // 0, not NaN, where a scale is 0.
 //
-// x, y, dx and dy hold items x channels x positions numbers of one type (CPU: all but FLOAT16), densely, either with
-// the positions of a channel adjacent or, `channels_last`, the channels of a position. scale, norm and dscale are
-// double where x is, float otherwise. Outputs must not overlap inputs. Any of the sizes may be 0.
+// x, y, dx and dy are dense arrays of items x channels x positions numbers of one type (CPU: all but FLOAT16). Either
+// the positions of a channel are adjacent or, with `channels_last`, the channels of a position. scale, norm and dscale
+// are double if x is, float otherwise. Outputs must not overlap inputs. Any of the sizes may be 0.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,8 @@ int normalize_forward_cuda(Scalar type, const NormalizeShape& shape, const void*
 int normalize_backward_cuda(Scalar type, const NormalizeShape& shape, const void* x, const void* dy, const void* scale,
                             const void* norm, void* dx, void* dscale, void* workspace, void* stream);
 
-// In how many slices the CUDA code sums dscale, each into its own row of the workspace; the order of every sum is
-// fixed by the shape alone.
+// The number of slices in which the CUDA code sums dscale, each into its own row of the workspace; the order of every
+// sum depends only on the shape.
 inline int64_t normalize_scale_slices(const NormalizeShape& shape) {
   const int64_t slices = shape.items * shape.positions / 2048;
   return slices < 1 ? 1 : slices > 64 ? 64 : slices;

@@ -1,8 +1,8 @@
 // Sharing a loop between threads.
 //
-// The threads are OpenMP's: PyTorch's own, where the loader finds its library first, which are awake between two
-// layers. Starting threads here instead takes up to a scheduler's tick, as long as the work. Without OpenMP one thread
-// does it all.
+// The threads are OpenMP's: PyTorch's own, if the loader finds its library first, which are awake between two layers.
+// Starting other threads would take up to a scheduler's tick, as long as the work. Without OpenMP one thread does it
+// all.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +11,13 @@
 
 namespace caffe {
 
-// Calls body(begin, end) on contiguous, disjoint ranges that together are [0, count), on at most `threads` threads, the
-// caller's among them; returns when all have ended. Shares hold at least `grain` elements, so small loops stay on one
-// thread. The body must not throw, and what it computes for an index must not depend on where the ranges begin.
+// Calls body(begin, end) on contiguous, disjoint ranges that together are [0, count), on at most `threads` threads,
+// including the caller's; returns when all have ended. Each range has at least `grain` elements, so small loops stay on
+// one thread. The body must not throw, and its result for an index must not depend on where the ranges begin.
 template <typename Body>
 void parallel_for(int64_t count, int threads, int64_t grain, const Body& body) {
   const int64_t shares = std::clamp<int64_t>(count / std::max<int64_t>(grain, 1), 1, std::max(threads, 1));
-  if (shares == 1) {  // not through OpenMP, which a forked process may not be able to start again
+  if (shares == 1) {  // without OpenMP, which a forked process may not be able to start again
     if (count > 0) body(int64_t{0}, count);
     return;
   }

@@ -1,7 +1,7 @@
 // PriorBox: the default boxes of one prediction layer (SSD, Liu et al. 2016, section 2.2).
 //
-// Boxes come by row, column, then size; each is (xmin, ymin, xmax, ymax) in units of the image, centred on
-// ((column + offset) * step_w, (row + offset) * step_h) pixels. Arithmetic is the original's, to the last bit: centres
+// Boxes are ordered by row, column, then size; each is (xmin, ymin, xmax, ymax) in units of the image, centered on
+// ((column + offset) * step_w, (row + offset) * step_h) pixels. Arithmetic is the original's, to the last bit: centers
 // and sizes in single precision, corners in double, rounded once.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The number types that a blob may hold, and what sums over them are kept in.
+// The number types of blobs, and the types of sums over them.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ CAFFE_HOST_DEVICE void narrow(float x, BFloat16* to) {
   to->bits = static_cast<uint16_t>(x == x ? rounded : 0x7fc0u);
 }
 
-// float for all but double.
+// float for all types except double.
 template <typename T>
 struct Wide {
   using type = float;

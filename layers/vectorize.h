@@ -1,4 +1,4 @@
-// One source, several instruction sets: functions marked CAFFE_VECTORIZE are compiled for AVX2 too where the loader can
+// One source, several instruction sets: functions marked CAFFE_VECTORIZE are also compiled for AVX2 if the loader can
 // choose between versions, so that a plain build uses what the processor has. Results do not depend on the choice:
 // neither version fuses or reorders arithmetic.
 #pragma once
