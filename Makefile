@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything runs in .venv, which the first target that needs it makes.
+# `make help` lists the targets. Everything runs in .venv, which is made by the first target that needs it.
 PY := .venv/bin/python
 BIN := .venv/bin
 NATIVE := CMakeLists.txt caffe/_C.pyi $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
@@ -15,7 +15,7 @@ help:  ## this list
 	@scripts/setup.sh
 	@touch $@
 
-setup: .venv/.ready  ## make .venv: Python packages and the native layers (others do this by themselves)
+setup: .venv/.ready  ## make .venv: Python packages and the native layers (the other targets do this when needed)
 
 demo: .venv/.ready  ## synthetic scenes to a trained, scored MDSSD300, in under ten minutes on two cores
 	@$(PY) demo/demo.py

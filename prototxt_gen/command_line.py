@@ -1,4 +1,4 @@
-"""The flags of the generators, and the writing of what they emit."""
+"""The flags of the generators, and writing their files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ examples:
       for COCO, into jobs/{name}/COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
-      for your own data: the number of classes comes from the label map, of test images from the list
+      for your own data: the label map gives the number of classes, the list the number of test images
   python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
       a quarter of the channels, trained on the CPU
 """
@@ -66,7 +66,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
 
 
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
-    """The settings for `flags`. Raises CaffeError for what does not exist or does not fit together.
+    """The settings for `flags`. Raises CaffeError for files that do not exist or do not fit together.
 
     Without --output, what is equal to the checked-in files belongs where they are, in models/. All else goes to jobs/.
     """
@@ -133,11 +133,11 @@ def _name_of(label_map: str) -> str:
 
 
 def write(network: Network, settings: Settings, command: str) -> list[str]:
-    """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears whole or not at all.
+    """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears complete or not at all.
 
     What it is about to replace by something else, it names first.
     """
-    # The solver last: whoever finds it finds its nets.
+    # The solver comes last: if it exists, its nets exist.
     messages = {
         "train": train_net(network, settings),
         "test": test_net(network, settings),
@@ -180,12 +180,12 @@ def _parser(network: Network) -> FlagParser:
         "dataset",
         default=DEFAULT_DATASET,
         choices=sorted(DATASETS),
-        help="whose box sizes, schedule, paths and result format",
+        help="data set whose box sizes, schedule, paths and result format are used",
     )
     flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
     flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
          "Other classes than the data set's take --train_lmdb, --test_lmdb and --test_name_size too")  # fmt: skip
-    flag("num_classes", type=_positive, help="with the background; only to check that the label map is the right one")
+    flag("num_classes", type=_positive, help="including the background; only to check the label map")
     flag("train_lmdb", help="training data (default: the data set's, examples/...)")
     flag("test_lmdb", help="test data (default: the data set's, examples/...)")
     flag("test_name_size", help="list of the test images: name height width; their number is taken from it")
@@ -193,33 +193,35 @@ def _parser(network: Network) -> FlagParser:
     flag(
         "test_batch",
         type=_positive,
-        help="images tested at once (default: up to 8, so that no batch is part full)",
+        help="images tested at once (default: up to 8, so that all batches are full)",
     )
     flag("batch", type=_positive, help=f"images for one update, over all GPUs and iter_size (default: {network.batch})")
     flag("gpus", type=_gpus, default="0", help="devices to divide the batch over, e.g. 0,1; none for the CPU")
-    flag("images_per_gpu", type=_positive, help="the most that fit into a GPU's memory; iter_size makes up the batch")
+    flag(
+        "images_per_gpu", type=_positive, help="the maximum that fits into a GPU's memory; iter_size makes up the batch"
+    )
     flag("width", type=_fraction, default="1", help="share of the channels, e.g. 0.25 or 1/4; multiples of 8")
     flag("min_channels", type=_positive, default=8, help="no layer gets fewer than this under --width")
     flag(
         "scales", default="released", choices=("released", "linear"),
-        help="default box sizes: of the released SSD models, or evenly from 0.2 to 0.9 of the image",
+        help="default box sizes: those of the released SSD models, or evenly from 0.2 to 0.9 of the image",
     )  # fmt: skip
     flag(
         "augmentation", default="full", choices=("full", "mirror"),
-        help="of training images: SSD's, or mirroring alone, for runs too short to gain from more",
+        help="of training images: SSD's, or only mirroring, for short runs",
     )  # fmt: skip
-    flag("solver_type", default="SGD", choices=("SGD", "Adam"), help="how updates are made; the paper's is SGD")
+    flag("solver_type", default="SGD", choices=("SGD", "Adam"), help="update rule; the paper's is SGD")
     flag("base_lr", type=_rate, default=0.001, help="learning rate at the start")
     flag("max_iter", type=_positive, help="iterations (default: the data set's; voc 120000, coco 320000)")
     flag("steps", type=_steps, help="iterations where the rate falls to a tenth, e.g. 60000,100000 (default: the "
-         "data set's, at the same parts of max_iter); none for a constant rate")  # fmt: skip
+         "data set's, scaled to max_iter); none for a constant rate")  # fmt: skip
     flag("snapshot", type=_positive, help="iterations between snapshots (default: 10000, at most max_iter)")
-    flag("snapshot_prefix", help="how snapshots' paths begin (default: OUTPUT/name of the net)")
+    flag("snapshot_prefix", help="prefix of the snapshots' paths (default: OUTPUT/name of the net)")
     flag("test_interval", type=_positive, help="iterations between tests (default: 10000, at most max_iter)")
-    flag("random_seed", type=int, help="for a run that can be repeated")
-    flag("output", help=f"folder for the prototxts (default: jobs/{network.name}/<name of the data>; "
+    flag("random_seed", type=int, help="makes the run repeatable")
+    flag("output", help=f"directory for the prototxts (default: jobs/{network.name}/<name of the data>; "
          "models/... for settings that are all the data set's own)")  # fmt: skip
-    flag("result_dir", help="folder for the detections that testing writes (default: results/...)")
+    flag("result_dir", help="directory for the detections that testing writes (default: results/...)")
     return parser
 
 
@@ -240,7 +242,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return () if text in ("", "none") else tuple(int(part) for part in text.split(","))
 
 
-_positive = _checked(int, lambda n: n > 0, "a whole number over 0")
+_positive = _checked(int, lambda n: n > 0, "an integer over 0")
 _rate = _checked(float, lambda rate: 0 < rate < float("inf"), "a number over 0")
 _fraction = _checked(Fraction, lambda part: 0 < part <= 4, "a share such as 0.25 or 1/4")
 _steps = _checked(_numbers, lambda steps: all(s > 0 for s in steps), "a list of iterations such as 60000,100000")

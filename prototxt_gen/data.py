@@ -18,7 +18,7 @@ INTERPOLATIONS = ["LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4"]
 def train_data(net: NetSpec, size: int, *, source: str, batch_size: int, label_map: str, augmentation: str) -> None:
     """Adds `data` (N × 3 × size × size) and `label` (1 × 1 × boxes × 8) from the training LMDB.
 
-    `augmentation`: "full" is SSD's, "mirror" mirrors half of the images and no more.
+    `augmentation`: "full" is SSD's, "mirror" only mirrors half of the images.
     """
     transform: dict[str, Any] = dict(mirror=True, mean_value=MEAN, resize_param=_resize(size, INTERPOLATIONS))
     if augmentation == "mirror":
@@ -45,7 +45,7 @@ def train_data(net: NetSpec, size: int, *, source: str, batch_size: int, label_m
 
 
 def test_data(net: NetSpec, size: int, *, source: str, batch_size: int, label_map: str) -> None:
-    """Adds `data` and `label` from the test LMDB, in its order and resized only."""
+    """Adds `data` and `label` from the test LMDB, in its order, only resized."""
     transform = dict(mean_value=MEAN, resize_param=_resize(size, ["LINEAR"]))
     _annotated_data(net, "TEST", transform, source, batch_size, label_map)
 

@@ -1,4 +1,4 @@
-"""The sizes of the default boxes: which part of the image each prediction layer looks for."""
+"""The sizes of the default boxes: the object sizes that each prediction layer is for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def box_sizes(scales: str, dataset: str, size: int) -> list[tuple[float, float]]
     """(min_size, max_size) in pixels of the input, for the layers from conv4_3 upward.
 
     `released`: as in the released models of the data set. `linear`: the paper's "scale 0.2, the highest 0.9", which is
-    equation 4 of the SSD paper. PriorBox cuts each size to whole pixels before it uses it: 35.84 counts as 35.
+    equation 4 of the SSD paper. PriorBox truncates each size to whole pixels: 35.84 counts as 35.
     """
     percent: tuple[float, ...] = RELEASED[dataset, size]
     if scales == "linear":

@@ -1,4 +1,4 @@
-"""What follows the prediction layers: the loss in training; scores, boxes and their evaluation in testing."""
+"""The layers after the predictions: the loss in training; scores, boxes and their evaluation in testing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BACKGROUND = 0
 
 
 def multibox_loss(net: NetSpec, num_classes: int) -> None:
-    """Adds `mbox_loss`: an object matches its best box and all over 0.5; three negatives a positive, hardest first."""
+    """Adds `mbox_loss`: an object matches its best box and all over 0.5; three negatives per positive, hardest first."""
     net.mbox_loss = L.MultiBoxLoss(
         net.mbox_loc,
         net.mbox_conf,

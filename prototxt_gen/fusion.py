@@ -1,4 +1,4 @@
-"""MDSSD's fusion module (paper, section III-C, Fig. 4, Table I): a deep blob brought up to a shallow one and added."""
+"""MDSSD's fusion module (paper, section III-C, Fig. 4, Table I): a deep blob, upsampled, is added to a shallow one."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def fusion_module(net: NetSpec, module: FusionModule, width: Width) -> None:
     """Adds the module's layers, `<name>_…`, and its output `<name>`."""
     name = module.name
     bottom = module.deep
-    # A vector of length 20 over fewer channels has larger numbers in each, too large for the layers behind it to start
-    # learning from; this keeps them as large as in the whole network.
+    # A vector of length 20 over fewer channels has larger numbers in each, too large for the layers after it to start
+    # learning; this keeps them as large as in the full network.
     scale = 20 if width.fraction == 1 else round(20 * math.sqrt(width.fraction), 3)
     for step, up in enumerate((module.twice, module.twice, module.third), start=1):
         deconvolution(net, f"{name}_deconv{step}", bottom, width(up.channels), kernel=up.kernel, pad=up.pad, stride=2)

@@ -1,4 +1,4 @@
-"""Which data is trained and tested on: a data set's own or the flags', never one set's classes with another's images."""
+"""The data for training and testing: a data set's own or the flags', never one's classes with another's images."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def read_classes(label_map: str) -> LabelMap:
         if item.label != expected:
             raise DataError(
                 f"label map {label_map}: label {expected} is missing; "
-                f"{len(classes.items)} items take the labels 0 to {len(classes.items) - 1}"
+                f"{len(classes.items)} items need the labels 0 to {len(classes.items) - 1}"
             )
     return classes
 

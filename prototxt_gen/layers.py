@@ -1,4 +1,4 @@
-"""The layers that all parts of the networks are made of, with the learning rates and fillers of the released models."""
+"""The layers that all networks are made of, with the learning rates and fillers of the released models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILLED: dict[str, Any] = {"weight_filler": dict(type="xavier"), "bias_filler": d
 
 @dataclass(frozen=True)
 class Width:
-    """How many channels a layer gets: `fraction` of the published number, a multiple of 8 and at least `fewest`.
+    """The number of channels of a layer: `fraction` of the published one, a multiple of 8 and at least `fewest`.
 
     Multiples of 8 suit matrix units. The prediction layers' channels follow from the boxes and classes instead.
     """
@@ -57,12 +57,12 @@ def deconvolution(net: NetSpec, name: str, bottom: str, channels: int, *, kernel
 
 
 def relu(net: NetSpec, name: str, bottom: str) -> None:
-    """Adds a ReLU over the blob itself."""
+    """Adds an in-place ReLU."""
     net[name] = L.ReLU(net[bottom], in_place=True)
 
 
 def l2norm(net: NetSpec, name: str, bottom: str, scale: float = 20) -> None:
-    """Adds SSD's L2 normalisation: each position's channels to length 1, times a learned scale each, `scale` at first."""
+    """Adds SSD's L2 normalization: each position's channels at length 1, times learned scales, initially `scale`."""
     net[name] = L.Normalize(
         net[bottom], across_spatial=False, scale_filler=dict(type="constant", value=scale), channel_shared=False
     )

@@ -18,7 +18,7 @@ from prototxt_gen.ssd300 import SSD300
 
 # Table I, 300 × 300. Deep side: [Deconv → Conv 3×3 → ReLU] × 2, then Deconv → Conv 3×3 → L2Norm.
 # Shallow side: Conv 3×3 → L2Norm. Fusion: Eltw-sum → ReLU → Conv 3×3 → ReLU.
-# The table gives no pads; these are the ones that meet the shallow sizes with the first two operations alike.
+# The table gives no pads; with these the sizes match, and the first two operations are alike.
 MODULE_1 = FusionModule(
     name="module1",
     shallow="conv3_3",  # 75 × 75
@@ -45,7 +45,7 @@ MDSSD300 = replace(
     SSD300,
     name="MDSSD300",
     modules=(MODULE_1, MODULE_2, MODULE_3),
-    # Modules 2 and 3 predict in place of conv4_3 and fc7, Module 1 besides; the other four are SSD's.
+    # Modules 2 and 3 replace conv4_3 and fc7, Module 1 is added; the other four are SSD's.
     sources=(
         Source("module1", aspect_ratios=(2,), step=4),
         Source("module2", aspect_ratios=(2,), step=8),

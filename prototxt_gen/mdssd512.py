@@ -44,7 +44,7 @@ MDSSD512 = replace(
     SSD512,
     name="MDSSD512",
     modules=(MODULE_1, MODULE_2, MODULE_3),
-    # Modules 2 and 3 predict in place of conv4_3 and fc7, Module 1 besides; the other five are SSD's.
+    # Modules 2 and 3 replace conv4_3 and fc7, Module 1 is added; the other five are SSD's.
     sources=(
         Source("module1", aspect_ratios=(2,), step=4),
         Source("module2", aspect_ratios=(2,), step=8),

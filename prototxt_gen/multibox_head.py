@@ -1,4 +1,4 @@
-"""The prediction layers: box offsets, class scores and default boxes of each source blob, then all of them joined."""
+"""The prediction layers: box offsets, class scores and default boxes of each source blob, then concatenated."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from prototxt_gen.layers import convolution, l2norm
 
-#: how the offsets of centre and size are scaled
+#: how the offsets of center and size are scaled
 VARIANCE = [0.1, 0.1, 0.2, 0.2]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A blob that predicts. `step` is the distance of its cells in input pixels."""
+    """A blob with predictions. `step` is the distance of its cells in input pixels."""
 
     name: str
-    #: besides 1; each r stands for 1/r as well
+    #: besides 1; each r includes 1/r
     aspect_ratios: tuple[int, ...]
     step: int
-    #: predict from `<name>_norm`, the blob after L2 normalisation
+    #: predict from `<name>_norm`, the blob after L2 normalization
     l2norm: bool = False
 
     @property
     def boxes_per_cell(self) -> int:
-        """Squares of min_size and of sqrt(min_size · max_size), and two boxes an aspect ratio."""
+        """Squares of min_size and of sqrt(min_size · max_size), and two boxes per aspect ratio."""
         return 2 + 2 * len(self.aspect_ratios)
 
 
@@ -35,7 +35,7 @@ def multibox_head(
 ) -> None:
     """Adds the heads and `mbox_loc` (N × 4·boxes), `mbox_conf` (N × classes·boxes), `mbox_priorbox` (1 × 2 × 4·boxes).
 
-    `sizes` are (min, max) in pixels, one pair a source.
+    `sizes` are (min, max) in pixels, one pair per source.
     """
     blobs = []
     for source, (min_size, max_size) in zip(sources, sizes, strict=True):
@@ -64,7 +64,7 @@ def multibox_head(
 
 
 def _predictor(net: NetSpec, blob: str, what: str, channels: int) -> None:
-    """A 3 × 3 convolution whose channels come last in memory, so that each cell's boxes lie together."""
+    """A 3 × 3 convolution whose channels come last in memory, so that each cell's boxes are adjacent."""
     name = f"{blob}_mbox_{what}"
     convolution(net, name, blob, channels, kernel=3, pad=1)
     net[f"{name}_perm"] = L.Permute(net[name], order=[0, 2, 3, 1])

@@ -1,4 +1,4 @@
-"""A network as a whole, and the three nets that it takes: for training, for testing and for use."""
+"""A whole network, and its three nets: for training, for testing and for use."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from prototxt_gen.vgg import Extra, extra_layers, vgg16
 
 @dataclass(frozen=True)
 class Network:
-    """SSD, or MDSSD where it has fusion modules."""
+    """SSD, or MDSSD if it has fusion modules."""
 
     name: str
     #: height and width of the input in pixels
     size: int
-    #: images for one update of the weights, over all GPUs
+    #: images per update of the weights, over all GPUs
     batch: int
     extra: tuple[Extra, ...]
-    #: blobs that predict, shallow to deep
+    #: blobs with predictions, shallow to deep
     sources: tuple[Source, ...]
     modules: tuple[FusionModule, ...] = ()
 
     def box_sizes(self, scales: str, dataset: str) -> list[tuple[float, float]]:
-        """(min_size, max_size) of each source. A source more than SSD has is Module 1, which shares Module 2's."""
+        """(min_size, max_size) of each source. An additional source is Module 1, which has Module 2's sizes."""
         sizes = box_sizes(scales, dataset, self.size)
         return sizes[:1] * (len(self.sources) - len(sizes)) + sizes
 

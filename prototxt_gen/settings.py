@@ -1,4 +1,4 @@
-"""What a run of a generator is to emit: its flags, the data set's defaults and the files they name, put together."""
+"""The settings of a generator's run: its flags combined with the data set's defaults and the files that they name."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Dataset:
     label_map: str
     train_lmdb: str
     test_lmdb: str
-    #: a line for each test image, in the LMDB's order: name height width
+    #: one line per test image, in the LMDB's order: name height width
     test_name_size: str
     num_test_images: int
     result_dir: str
-    #: what DetectionOutput writes: VOC's text file a class, or COCO's JSON list
+    #: what DetectionOutput writes: VOC's text file per class, or COCO's JSON list
     result_format: str
     max_iter: int
     #: the learning rate falls to a tenth at each
@@ -91,16 +91,16 @@ class Settings:
 
 
 def divide_batch(batch: int, num_gpus: int, fits: int | None) -> tuple[int, int]:
-    """(images a GPU takes at once, iter_size) whose product with the number of GPUs is exactly `batch`.
+    """(images per GPU, iter_size), whose product with the number of GPUs is exactly `batch`.
 
-    `fits` is the most images that a GPU has memory for, None for no limit. The product matters: a learning rate goes
-    with the number of images behind each update.
+    `fits` is the maximum number of images in a GPU's memory, None for no limit. The product matters: a learning rate is
+    chosen for the number of images per update.
     """
     devices = max(1, num_gpus)
     if batch % devices:
         near = [n * devices for n in (batch // devices, batch // devices + 1) if n > 0]
         raise CaffeError(
-            f"a batch of {batch} does not divide over {devices} GPUs; give --batch {' or '.join(map(str, near))}, "
+            f"a batch of {batch} cannot be divided over {devices} GPUs; give --batch {' or '.join(map(str, near))}, "
             f"or --gpus with a number of GPUs that divides {batch}"
         )
     each = batch // devices
@@ -114,11 +114,13 @@ def even_test_batch(num_images: int, at_most: int = 8) -> int:
 
 
 def scaled_steps(dataset: Dataset, max_iter: int) -> tuple[int, ...]:
-    """The data set's steps at the same parts of a run of another length."""
+    """The data set's steps, scaled to a run of another length."""
     return tuple(round(step * max_iter / dataset.max_iter) for step in dataset.steps)
 
 
 def check_steps(steps: Sequence[int], max_iter: int) -> None:
-    """Raises CaffeError unless the steps rise and lie within the run."""
+    """Raises CaffeError unless the steps increase and are within the run."""
     if any(a >= b for a, b in zip((0, *steps), (*steps, max_iter + 1), strict=True)):
-        raise CaffeError(f"--steps {','.join(map(str, steps))}: iterations must rise, from 1 to max_iter ({max_iter})")
+        raise CaffeError(
+            f"--steps {','.join(map(str, steps))}: iterations must increase, from 1 to max_iter ({max_iter})"
+        )

@@ -29,7 +29,7 @@ class Extra:
 def vgg16(net: NetSpec, bottom: str, width: Width) -> str:
     """Adds conv1_1 … fc7, each with its ReLU; returns the last blob's name, `fc7`.
 
-    pool1 to pool4 halve the size, rounding up. pool5 keeps it, which fc6 makes up for with its dilation of 6.
+    pool1 to pool4 halve the size, rounding up. pool5 keeps it; the dilation of 6 in fc6 compensates.
     """
     for block, (channels, convolutions) in enumerate(VGG16, start=1):
         for index in range(1, convolutions + 1):

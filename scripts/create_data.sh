@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the databases that a data set's lists name.
+# Builds the databases of a data set from its lists.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -7,12 +7,12 @@ usage() {
   cat <<'TEXT'
 usage: scripts/create_data.sh [-n NAME] [-r ROOTFOLDER] [-l LISTFOLDER] [-m LABELMAP] [-t xml|json|txt] [FLAGS...]
 
-Builds an LMDB from each list in LISTFOLDER (trainval.txt, test.txt; whatever create_list wrote), with the images as
-they are, and links it from examples/NAME, where the prototxts under models/ look for it.
+Builds an LMDB from each list in LISTFOLDER (trainval.txt, test.txt; all that create_list wrote), with unchanged
+images, and links it from examples/NAME, where the prototxts under models/ look for it.
 
   -n NAME        name of the data set (default: VOC0712)
-  -r ROOTFOLDER  folder that the lists' paths start from (default: ~/data/VOCdevkit)
-  -l LISTFOLDER  folder of the lists (default: data/NAME)
+  -r ROOTFOLDER  directory that the lists' paths are relative to (default: ~/data/VOCdevkit)
+  -l LISTFOLDER  directory of the lists (default: data/NAME)
   -m LABELMAP    label map (default: models/labelmap_voc.prototxt)
   -t TYPE        format of the annotations (default: xml)
   FLAGS          more flags for convert_annoset, e.g. --redo --resize-width=300 --resize-height=300
@@ -50,6 +50,6 @@ for list in "$lists"/*.txt; do
     "$data" "$list" "$data/$name/lmdb/${name}_${subset}_lmdb" "$root/examples/$name"
 done
 if [[ $found -eq 0 ]]; then
-  echo "create_data.sh: no list in $lists. scripts/create_list.sh makes them; see --help." >&2
+  echo "create_data.sh: no lists in $lists. scripts/create_list.sh makes them; see --help." >&2
   exit 1
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lists of VOC's images: scripts/create_list.sh [ROOTFOLDER, default ~/data/VOCdevkit] [OUTFOLDER, default data/VOC0712]
-# scripts/create_list.sh --help tells more, and how to list your own data or COCO.
+# scripts/create_list.sh --help says more, and how to list your own data or COCO.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib/find_python.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches PASCAL VOC 2007 and 2012 (2.9 GB), checks and unpacks them: scripts/get_voc.sh [FOLDER, default ~/data] [flags]
-# scripts/get_voc.sh --help tells more.
+# Downloads PASCAL VOC 2007 and 2012 (2.9 GB), checks and unpacks them: scripts/get_voc.sh [FOLDER, default ~/data] [flags]
+# scripts/get_voc.sh --help says more.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib/find_python.sh"

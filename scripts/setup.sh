@@ -11,7 +11,7 @@ and the native layers, which it compiles. `make` calls it where it is needed. Ru
 
   scripts/setup.sh
   PYTHON=python3.12 scripts/setup.sh      the interpreter to make .venv with (default: the first that is 3.11 or later)
-  TORCH=torch==2.12.0 scripts/setup.sh    the PyTorch to install (default: by whether this machine has an NVIDIA GPU)
+  TORCH=torch==2.12.0 scripts/setup.sh    the PyTorch to install (default: depends on whether this machine has an NVIDIA GPU)
   CXX=/path/to/g++ scripts/setup.sh       the C++ compiler (default: the first of c++, g++, clang++)
 TEXT
 }
@@ -52,7 +52,7 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c "$new_enough" 2>/dev/null;
   "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python cannot make virtual environments
   Debian, Ubuntu:  sudo apt install python3-venv"
   "$python" -c 'import os, sysconfig; open(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null ||
-    fail "$python comes without its C headers (Python.h), which the native layers compile against
+    fail "$python has no C headers (Python.h), which the native layers need
   Debian, Ubuntu:  sudo apt install python3-dev
   Fedora:          sudo dnf install python3-devel"
 fi
@@ -69,7 +69,7 @@ done
 Or name one: make CXX=/path/to/g++ ..."
 
 if [ -n "${python:-}" ]; then
-  # A machine set up for GPUs often has PyTorch installed already: use that one rather than download another.
+  # A machine set up for GPUs often has PyTorch installed already: use that one instead of downloading another.
   options=()
   torch_enough='import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11))'
   if "$python" -c "$torch_enough" 2>/dev/null; then
@@ -90,7 +90,7 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
   pip install "$TORCH"
 fi
 
-# The build tools live in .venv too (no build isolation), so that a change of the sources rebuilds only what it touched.
+# The build tools live in .venv too (no build isolation), so that a change of the sources rebuilds only what it affects.
 echo "setup: installing the rest and building the native layers"
 pip install 'scikit-build-core>=0.11' 'nanobind>=2.4' 'cmake>=3.25' ninja
 PATH="$PWD/.venv/bin:$PATH" pip install --no-build-isolation -e '.[dev]'

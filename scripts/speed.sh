@@ -7,8 +7,8 @@ usage() {
     cat <<'USAGE'
 usage: scripts/speed.sh MODEL_FOLDER [flags of `caffe time`]
 
-Times the forward pass of MODEL_FOLDER/deploy.prototxt for one image. Layers are waited for one by one, so this is for
-finding the slow ones; what a detector achieves as a whole, the programs in benchmarks measure.
+Times the forward pass of MODEL_FOLDER/deploy.prototxt for one image. Each layer is waited for, so this is for finding
+the slow ones. The programs in benchmarks/ measure whole detectors.
 
   scripts/speed.sh models/MDSSD300/VOC -weights MDSSD300_VOC_iter_120000.caffemodel -gpu 0
 USAGE
@@ -21,7 +21,7 @@ esac
 model=$1
 shift
 if [ ! -f "$model/deploy.prototxt" ]; then
-    echo "scripts/speed.sh: $model/deploy.prototxt is not there; the programs in prototxt_gen write it" >&2
+    echo "scripts/speed.sh: $model/deploy.prototxt does not exist; the programs in prototxt_gen write it" >&2
     exit 1
 fi
 . "$root/scripts/lib/find_python.sh"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains a generated model, or goes on with its training where the last snapshot was taken.
+# Trains a generated model, or resumes its training from the last snapshot.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -7,8 +7,8 @@ usage() {
     cat <<'USAGE'
 usage: scripts/train.sh MODEL_FOLDER [flags of `caffe train`]
 
-Trains MODEL_FOLDER/solver.prototxt. If snapshots lie under its snapshot_prefix, training goes on from the newest.
-Give -weights to start from pretrained ones; they count for the first start only. The log is kept in MODEL_FOLDER/log.
+Trains MODEL_FOLDER/solver.prototxt. If there are snapshots under its snapshot_prefix, training resumes from the newest.
+Give -weights to start from pretrained ones; they are used only for the first start. The log is kept in MODEL_FOLDER/log.
 
   scripts/train.sh models/MDSSD300/VOC -weights SSD300_VOC_iter_120000.caffemodel -gpu 0,1
 USAGE
@@ -22,7 +22,7 @@ model=$1
 shift
 solver=$model/solver.prototxt
 if [ ! -f "$solver" ]; then
-    echo "scripts/train.sh: $solver is not there; the programs in prototxt_gen write it" >&2
+    echo "scripts/train.sh: $solver does not exist; the programs in prototxt_gen write it" >&2
     exit 1
 fi
 
@@ -39,8 +39,8 @@ for state in "$prefix"_iter_*.solverstate "$prefix"_iter_*.solverstate.h5; do
 done
 
 if [ -n "$newest" ]; then
-    echo "Going on from $newest"
-    # What was trained replaces the pretrained weights: drop -weights and its value.
+    echo "Resuming from $newest"
+    # The snapshot replaces the pretrained weights: drop -weights and its value.
     count=$#
     while [ "$count" -gt 0 ]; do
         word=$1

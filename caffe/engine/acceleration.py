@@ -1,6 +1,6 @@
-"""What makes a net faster at a price or a condition: lower precision, compilation, CUDA graphs.
+"""Ways to run a net faster, at a price or under conditions: lower precision, compilation, CUDA graphs.
 
-None of it is in a prototxt: it is chosen for the process (`runtime`), by flags of the commands.
+None of them is in a prototxt: they are chosen for the process (`runtime`), by flags of the commands.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from caffe.errors import CaffeError
 from caffe.runtime import runtime
 
-#: fp32: as the original. tf32: on a GPU, convolutions and products of 19-bit inputs, sums in float32. bf16: convolutions
-#: and products in bfloat16; weights, normalisation, losses and boxes stay float32.
+#: fp32: as the original. tf32: on a GPU, convolutions and products of 19-bit inputs, sums in float32. bf16:
+#: convolutions and products in bfloat16; weights, normalization, losses and boxes stay float32.
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def use(precision: str = "fp32", compile: bool = False, graph: bool = False) -> None:
-    """Chooses for all nets of the process made from now on. `graph`: CUDA graphs (caffe.engine.cuda_graph), on a GPU."""
+    """Sets the choices for all nets made from now on. `graph`: CUDA graphs (caffe.engine.cuda_graph), on a GPU."""
     if precision not in PRECISIONS:
         raise CaffeError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
     runtime.precision, runtime.compile, runtime.graph = precision, compile, graph
@@ -36,7 +36,7 @@ def apply_tf32() -> None:
 
 
 def memory_format() -> torch.memory_format:
-    """The order of axes that a GPU's convolutions are fastest with: tensor cores want channels last, float32 kernels do not."""
+    """The fastest memory format for a GPU's convolutions: channels-last for tensor cores, not for float32 kernels."""
     return torch.contiguous_format if runtime.precision == "fp32" else torch.channels_last
 
 
@@ -48,10 +48,10 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def compiled(method: Callable[..., Any], backend: str = "inductor") -> Callable[..., Any]:
-    """A net's method for running layers, compiled anew for inputs of each shape."""
-    # Before each run PyTorch checks what a compilation assumes. That includes thousands of facts about the layers, which
-    # stay as they were set up; checking them takes longer than launching a forward. Without them nothing tells two nets
-    # apart, and PyTorch keeps compilations with the code, which nets share: so each gets a copy of it.
+    """A net's method for running layers, compiled once for each input shape."""
+    # Before each run PyTorch checks what a compilation assumes. That includes thousands of facts about the layers,
+    # which stay as they were set up; checking them takes longer than launching a forward. Without them nothing
+    # distinguishes two nets, and PyTorch keeps compilations with the code, which nets share: so each gets a copy of it.
     owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
 

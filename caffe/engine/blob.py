@@ -1,8 +1,8 @@
-"""Blobs as pycaffe shows them: a shape, data and diff as numpy arrays that are live both ways.
+"""Blobs as pycaffe shows them: a shape, and data and diff as numpy arrays that are live in both directions.
 
-On the CPU `data` is a view of the tensor itself. On a GPU it is a copy on the host, brought up to date when asked for
-and taken to the device again before the next forward or backward reads it (Caffe's SyncedMemory). A blob keeps its memory
-as long as somebody holds an array of it and the shape stays: the array shows what later passes compute.
+On the CPU `data` is a view of the tensor itself. On a GPU it is a copy on the host, updated when requested and copied
+back to the device before the next forward or backward reads it (Caffe's SyncedMemory). A blob keeps its memory
+as long as an array of it is referenced and the shape stays: the array shows what later passes compute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Side:
     def __init__(self) -> None:
         self.tensor: Tensor | None = None
         self.host: Array | None = None
-        # The array whose views were handed out, and on the CPU the tensor that it is the memory of.
+        # The array whose views were handed out and, on the CPU, the tensor that owns its memory.
         self._shown: weakref.ref[Array] | None = None
         self._memory: Tensor | None = None
 
@@ -41,36 +41,36 @@ class _Side:
         self.tensor, self.host, self._shown, self._memory = tensor, None, None, None
 
     def update(self, tensor: Tensor) -> None:
-        """Takes values that a layer computed: arrays that were handed out and are still held show them."""
+        """Sets values that a layer computed: arrays that were handed out and are still referenced show them."""
         held = self._held(tensor)
         if held is None:
             self.put(tensor)
         elif self._memory is not None and tensor.is_set_to(self._memory):
             self.tensor = self._memory
         elif self._memory is None:
-            # On a device: the host's copy is made again, in the same memory, when it is next asked for.
+            # On a device: the host's copy is updated, in the same memory, when it is next requested.
             self.tensor, self.host = tensor, None
         else:
             if _same_memory(tensor, self._memory):
-                tensor = tensor.clone()  # copying between views that overlap has no defined result
-            # Through NumPy, so that autograd does not take it for a change of what an earlier pass has saved: as in Caffe,
+                tensor = tensor.clone()  # copying between overlapping views is undefined
+            # Through NumPy, so that autograd does not see a change of what an earlier pass has saved: as in Caffe,
             # a backward reads what the blobs hold now.
             torch.from_numpy(held).copy_(tensor)
             self.tensor = self._memory
 
     def is_shown(self) -> bool:
-        """Whether somebody holds an array that is the tensor's own memory."""
+        """Whether an array that is the tensor's own memory is still referenced."""
         return self._memory is not None and self._shown is not None and self._shown() is not None
 
     def _held(self, tensor: Tensor) -> Array | None:
-        """The array handed out, if it is still held and can take the values of `tensor`."""
+        """The array handed out, if it is still referenced and can hold the values of `tensor`."""
         held = None if self._shown is None else self._shown()
         if held is None or held.shape != tuple(tensor.shape):
             return None
         return held if (tensor.device.type == "cpu") == (self._memory is not None) else None
 
     def array(self) -> Array:
-        """The array to show; from now on what is written to it counts."""
+        """The array to show; from now on, writes to it are read back."""
         assert self.tensor is not None
         held = self._held(self.tensor)
         if self.tensor.device.type == "cpu":
@@ -89,7 +89,7 @@ class _Side:
         return held.view()  # a view's base is `held`, which lives as long as any view does
 
     def upload(self) -> None:
-        """Takes to the device what may have been written to the host's copy."""
+        """Copies to the device what may have been written to the host's copy."""
         if self.host is not None and self.tensor is not None:
             self.tensor.copy_(torch.from_numpy(self.host))
             self.host = None
@@ -138,7 +138,7 @@ class Blob:
         return self._legacy(3)
 
     def reshape(self, *shape: int) -> None:
-        """Changes the shape. Data are kept while the count stays the same, and zero otherwise."""
+        """Changes the shape. Data is kept if the count stays the same, otherwise set to zero."""
         new = tuple(int(d) for d in shape)
         if any(d < 0 for d in new):
             raise CaffeError(f"a blob cannot have the shape {new}: no dimension may be negative")
@@ -150,7 +150,7 @@ class Blob:
 
     @property
     def data(self) -> Array:
-        """float32 array of `shape`; what is written to it is what the next forward reads."""
+        """float32 array of `shape`; the next forward reads what is written to it."""
         if self._data.tensor is None:
             self._data.put(torch.zeros(self._shape, device=runtime.device))
         return self._data.array()
@@ -191,7 +191,7 @@ class Blob:
         self._diff.update(tensor.detach())
 
     def data_is_shown(self) -> bool:
-        """Whether somebody holds an array of the data, so that `set_data` writes into the tensor that is there."""
+        """Whether an array of the data is referenced, so that `set_data` writes into the existing tensor."""
         return self._data.is_shown()
 
     def has_diff(self) -> bool:
@@ -205,7 +205,7 @@ class Blob:
                 side.put(side.tensor.to(device))
 
     def upload(self) -> None:
-        """Takes what was written on the host to the device, data and diff."""
+        """Copies what was written on the host to the device, data and diff."""
         self._data.upload()
         self._diff.upload()
 
@@ -219,7 +219,7 @@ class ParameterBlob(Blob):
         self._bind()
 
     def _bind(self) -> None:
-        """The parameter's storage or gradient may have been replaced (another device, zero_grad) since the last look."""
+        """The parameter's storage or gradient may have been replaced since the last access (moved, zero_grad)."""
         parameter = self.parameter
         self._shape = tuple(parameter.shape)
         data = self._data.tensor
@@ -241,7 +241,7 @@ class ParameterBlob(Blob):
         return super().diff
 
     def reshape(self, *shape: int) -> None:
-        """Changes the parameter's shape, values kept while the count stays the same."""
+        """Changes the parameter's shape; values are kept if the count stays the same."""
         self._bind()
         super().reshape(*shape)
         self.parameter.data = self.data_tensor()

@@ -1,8 +1,8 @@
 """CUDA graphs: the work of a whole pass, recorded once and started by a single call.
 
-At batch 1 the host takes longer to launch a net's several hundred kernels than the GPU to run them. A recording takes no
-part in what Python does: it reads the tensors that it was recorded with, so inputs are copied into `StaticInputs`, and
-numbers that change (a learning rate) live on the device. Which layers it can hold is decided from the net, beforehand.
+At batch 1 the host takes longer to launch a net's several hundred kernels than the GPU to run them. A recording does
+not run any Python: it reads the tensors that it was recorded with. So inputs are copied into `StaticInputs`, and
+numbers that change (a learning rate) are on the device. Which layers it can hold is decided beforehand, from the net.
 
 How to record is an argument, so that tests can do it without a GPU.
 """
@@ -25,12 +25,12 @@ from caffe.errors import NetError
 from caffe.runtime import runtime
 
 T = TypeVar("T")
-#: shapes and types of a batch, and what else a recording is good for
+#: shapes and types of a batch, and whatever else a recording depends on
 Key = tuple[object, ...]
 
-#: the fewest rows that room is made for in a batch of labels
+#: the minimum number of rows in a buffer for labels
 LEAST_ROWS = 64
-#: how many recordings for batches of different shapes are kept
+#: the number of recordings, for batches of different shapes, that are kept
 MOST_RECORDINGS = 4
 
 
@@ -39,7 +39,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def warm_up(self, work: Callable[[], T]) -> T:
-        """Does the work as it will be recorded; libraries choose their algorithms and take their memory meanwhile."""
+        """Does the work that will be recorded; meanwhile libraries choose their algorithms and allocate memory."""
 
     @abstractmethod
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
@@ -50,7 +50,7 @@ class CudaRecorder(Recorder):
     """Records by stream capture."""
 
     def warm_up(self, work: Callable[[], T]) -> T:
-        # Capture happens on a stream of its own; what autograd and the allocator tie to a stream must be tied to such a one.
+        # Capture uses its own stream; what autograd and the allocator tie to a stream must be tied to that one.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -89,7 +89,7 @@ def capturable_steps(steps: Sequence[Step]) -> tuple[int, str | None]:
 
 
 def compilable_steps(steps: Sequence[Step]) -> int:
-    """How many steps from the first on torch.compile takes whole."""
+    """The number of steps from the first that torch.compile takes as one graph."""
     return next((i for i, step in enumerate(steps) if step.layer.compile_obstacle()), len(steps))
 
 
@@ -147,7 +147,7 @@ def _layer_in(error: BaseException) -> Layer | None:
 
 
 class StaticInputs:
-    """The source blobs of a net in memory that stays where it is. Labels have room for more rows than they fill."""
+    """The source blobs of a net in fixed memory. Labels have room for more rows than they fill."""
 
     def __init__(self, batch: Mapping[str, Tensor], labels: frozenset[str]) -> None:
         self._labels = labels
@@ -162,7 +162,7 @@ class StaticInputs:
                 self.tensors[name] = torch.empty_like(tensor)
 
     def fit(self, batch: Mapping[str, Tensor]) -> bool:
-        """Whether a batch has a place here."""
+        """Whether a batch fits here."""
         return batch.keys() == self.tensors.keys() and all(self._fits(n, t, self.tensors[n]) for n, t in batch.items())
 
     def _fits(self, name: str, tensor: Tensor, place: Tensor) -> bool:
@@ -196,7 +196,7 @@ class _Recording:
 class GraphedForward:
     """A TEST net's forward as one CUDA graph, as far as its layers allow; the layers after that run one by one.
 
-    Takes and gives what `Net.forward` does. A batch of other shapes is recorded anew.
+    Takes and returns what `Net.forward` does. A batch of other shapes causes a new recording.
     """
 
     def __init__(self, net: Any, recorder: Recorder | None = None) -> None:
@@ -223,7 +223,7 @@ class GraphedForward:
             recording = self._recordings[key] = self._record(batch, keep)
         recording.inputs.fill(batch)
         recording.replay()
-        # Copies: the recording's own memory changes with the next batch. What the tail reads, it reads at once.
+        # Copies: the recording's own memory changes with the next batch. The tail reads its inputs at once.
         result = {name: self._trimmed(name, value).clone() for name, value in recording.kept.items()}
         blobs = {name: self._trimmed(name, value) for name, value in recording.blobs.items()}
         loss = recording.loss
@@ -235,7 +235,7 @@ class GraphedForward:
         return loss.clone(), result
 
     def _key(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> Key:
-        # Sharing weights with another net moves the parameters; a recording of the old place would go on reading it.
+        # Sharing weights with another net moves the parameters; a recording would continue to read the old ones.
         places = tuple(p.data_ptr() for p in self.net.parameters())
         return (*((n, tuple(t.shape), t.dtype) for n, t in sorted(batch.items())), keep, places)
 
@@ -247,7 +247,7 @@ class GraphedForward:
             layer.static_shape = True
 
         def work() -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-            # Within, so that weights cast for autocast belong to the recording.
+            # Inside, so that weights cast for autocast belong to the recording.
             with torch.no_grad(), acceleration.autocast(self.net.device):
                 result: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]] = self._run(dict(inputs.tensors), keep)
                 return result

@@ -1,7 +1,7 @@
-"""Fillers: how a blob starts out (`weight_filler { type: "xavier" }`).
+"""Fillers: the initial values of a blob (`weight_filler { type: "xavier" }`).
 
-Fans as Caffe counts them, for a blob of shape (num, channels, …): fan_in = count / num, fan_out = count / channels. The
-random numbers come from PyTorch's generator, so they are not those that the original drew from the same seed.
+Fans as Caffe defines them, for a blob of shape (num, channels, …): fan_in = count / num, fan_out = count / channels.
+The random numbers come from PyTorch's generator, so they are not those that the original drew from the same seed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
 
 
 def fill(blob: Tensor, filler: Any) -> None:
-    """Fills `blob` in place as the FillerParameter says. Raises NetError for a filler that does not exist or fit."""
+    """Fills `blob` in place as the FillerParameter says. Raises NetError for an unknown or unsuitable filler."""
     if filler.type not in _FILLERS:
         raise NetError(f"unknown filler '{filler.type}'; known: {', '.join(_FILLERS)}")
     if filler.sparse != -1 and filler.type != "gaussian":

@@ -1,6 +1,6 @@
 """Convolution, bias and ReLU as one kernel of cuDNN, in passes without gradients on an NVIDIA GPU.
 
-PyTorch adds the bias and applies the ReLU in passes of their own over memory.
+PyTorch adds the bias and applies the ReLU in separate passes over memory.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def convolution_relu(
     dilation: Sequence[int],
     group: int,
 ) -> Tensor:
-    """max(0, the 2-D convolution of `x` + bias), by one kernel where cuDNN has one for this window, type and GPU."""
+    """max(0, the 2-D convolution of `x` + bias), by one kernel if cuDNN has one for this window, type and GPU."""
     case = x.device, x.dtype, tuple(x.shape), tuple(weight.shape), tuple(stride), tuple(pad), tuple(dilation), group
     if case not in _without_kernel:
         try:
@@ -103,7 +103,7 @@ def convolution_relu(
 
 
 _without_kernel: set[tuple[object, ...]] = set()
-#: the same as compilation takes it
+#: the same, in the form for compilation
 _operator = torch.library.custom_op("caffe::convolution_relu", convolution_relu, mutates_args=())
 
 

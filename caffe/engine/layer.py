@@ -1,4 +1,4 @@
-"""The layer contract: what every layer type is, and the registry that prototxts name them by.
+"""The layer contract, and the registry of layer types by their names in prototxts.
 
 A layer is set up once with the shapes of its bottoms, then run with tensors. Its shapes may change from one run to the
 next (an image of another size, a batch with more boxes), so `forward` takes sizes from its inputs, never from set-up.
@@ -38,19 +38,19 @@ class Layer(nn.Module):
     """One layer of a net.
 
     `param` is the LayerParameter, `blobs` the learned parameters in Caffe's order (weights, then bias, …). A subclass
-    sets the class attributes, creates its blobs in `setup`, gives its tops' shapes in `reshape`, computes in `forward`.
+    sets the class attributes, creates its blobs in `setup`, returns its tops' shapes in `reshape`, and computes in `forward`.
 
     What the rest of the engine has to know about a type is an attribute or a method here, with a default that is safe
     for a layer that says nothing.
     """
 
     type_name: ClassVar[str]
-    #: how many bottoms and tops it takes: (fewest, most), None for no limit
+    #: how many bottoms and tops it takes: (minimum, maximum), None for no limit
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     #: as many tops as bottoms
     same_count: ClassVar[bool] = False
-    #: tops that the prototxt does not name are made up (loss layers may leave theirs out)
+    #: tops that the prototxt does not name are added (loss layers may leave theirs out)
     auto_tops: ClassVar[bool] = False
     #: a loss layer's first top has loss_weight 1 unless the prototxt says otherwise
     is_loss: ClassVar[bool] = False
@@ -90,7 +90,7 @@ class Layer(nn.Module):
         """Checks the parameters and makes the blobs. Called once, before `reshape`."""
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
-        """The shapes of the tops for bottoms of these shapes; raises NetError where they do not fit."""
+        """The shapes of the tops for bottoms of these shapes; raises NetError if they do not fit."""
         raise NotImplementedError
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -98,10 +98,10 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def check_data(self, sources: Sequence[SourceLayer]) -> None:
-        """Called once when the net is whole: raises NetError where the data is not what the layer was told of it."""
+        """Called once when the net is complete: raises NetError if the data contradicts the layer's settings."""
 
     def takes_gradient(self, index: int) -> bool:
-        """Whether bottom `index` can receive a gradient (labels and priors cannot), under `force_backward` too."""
+        """Whether bottom `index` can receive a gradient (labels and priors cannot), even with `force_backward`."""
         return not (self.is_loss and index == 1)
 
     def takes_padding(self, index: int) -> bool:
@@ -136,7 +136,7 @@ class Layer(nn.Module):
         """Whether the top is max(0, bottom): the convolution before may do that in the same pass."""
         return False
 
-    # ---- what it is given
+    # ---- what the base class provides
 
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:
         """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
@@ -165,9 +165,9 @@ class Layer(nn.Module):
         raise NetError(f"layer '{self.name}' ({self.type_name}): {message}")
 
     def canonical_axis(self, axis: int, num_axes: int, what: str = "axis") -> int:
-        """`axis` counted from the front; negative ones count from the end, as in numpy."""
+        """`axis` counted from the front; negative ones count from the end, as in NumPy."""
         if not -num_axes <= axis < num_axes:
-            self.fail(f"{what} {axis} is out of range for a blob of {num_axes} axes ({-num_axes} to {num_axes - 1})")
+            self.fail(f"{what} {axis} is out of range for a blob with {num_axes} axes ({-num_axes} to {num_axes - 1})")
         return axis % num_axes
 
     def extra_repr(self) -> str:
@@ -192,7 +192,7 @@ class SourceLayer(Layer):
         return []
 
     def records(self) -> list[str] | None:
-        """The keys of all records in the order in which they are read, over and over; None where that is not known."""
+        """The keys of all records in the order in which they are read, repeatedly; None if that is not known."""
         return None
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ _L = TypeVar("_L", bound=type[Layer])
 
 
 def register(layer_class: _L) -> _L:
-    """Class decorator: makes a layer type known by its `type_name`."""
+    """Class decorator: registers a layer type under its `type_name`."""
     name = layer_class.type_name
     assert name not in _registry, f"layer type {name} is registered twice"
     _registry[name] = layer_class

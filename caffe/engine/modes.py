@@ -1,4 +1,4 @@
-"""Choosing a device, and the names that `import caffe` offers of the engine."""
+"""Choosing a device, and the engine's names in `import caffe`."""
 
 from __future__ import annotations
 

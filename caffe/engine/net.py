@@ -1,8 +1,8 @@
-"""A net: the layers of a prototxt, wired, and the two ways of running them.
+"""A net: the connected layers of a prototxt, and the two ways of running them.
 
-`net()` runs the whole graph under autograd: the way of the training loop, and of everything that wants one graph
-(compilation, several devices, export). `forward_layers` and `backward_layers` run layer by layer as pycaffe does, so that
-a user sees and changes every blob's data and diff in between. Both give the same numbers.
+`net()` runs the whole graph under autograd, for the training loop and everything else that needs one graph
+(compilation, several devices, export). `forward_layers` and `backward_layers` run layer by layer as pycaffe does, so
+that a user sees and changes every blob's data and diff in between. Both give the same numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from caffe.runtime import runtime
 
 @dataclass
 class _Record:
-    """What one layer's forward leaves for its backward: the tensors it read, and its outputs if autograd was recording."""
+    """What one layer's forward keeps for its backward: the tensors it read, and its outputs if autograd recorded."""
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: tuple[Tensor, ...] | None = None
@@ -44,8 +44,8 @@ def _is_input(layer: Layer) -> bool:
 class Net(nn.Module):
     """A net set up for one NetState.
 
-    `param` is a NetParameter in today's form (see caffe.proto.text.read_net). `phase`, `level` and `stages` replace its
-    state where given. Raises NetError naming the layer where it cannot be built.
+    `param` is a NetParameter in the current format (see caffe.proto.text.read_net). `phase`, `level` and `stages`
+    replace its state if given. Raises NetError, which names the layer, if it cannot be built.
     """
 
     def __init__(self, param: Any, phase: int | None = None, level: int = 0, stages: Sequence[str] = ()) -> None:
@@ -86,17 +86,17 @@ class Net(nn.Module):
             self.to(memory_format=acceleration.memory_format())  # type: ignore[call-overload]
         self.parameter_table.tie()
         fusing = device.type == "cuda" and torch.version.cuda is not None
-        #: what runs a pass without gradients: `steps`, or fewer that do the same
+        #: the steps of a pass without gradients: `steps`, or fewer with the same result
         self.inference_steps = fuse(self.steps) if fusing else self.steps
         self._compiles = runtime.compile
         self._run_head = acceleration.compiled(self._run_first) if runtime.compile else self._run_first
         self._cuda_graph: GraphedForward | None = None
 
-    # ---- what it consists of
+    # ---- contents
 
     @property
     def learnable_params(self) -> list[nn.Parameter]:
-        """The parameters in Caffe's order, a shared one once."""
+        """The parameters in Caffe's order, shared ones only once."""
         return self.parameter_table.learnable
 
     @property
@@ -120,7 +120,7 @@ class Net(nn.Module):
     # ---- the whole graph
 
     def next_batch(self) -> dict[str, Tensor]:
-        """What the data layers bring next, by blob name, on the net's device. Input blobs bring what they hold."""
+        """The data layers' next batch, by blob name, on the net's device; for input blobs, their data."""
         batch: dict[str, Tensor] = {}
         for step in self.steps:
             if isinstance(step.layer, SourceLayer):
@@ -139,9 +139,10 @@ class Net(nn.Module):
     def forward(
         self, batch: Mapping[str, Tensor] | None = None, keep: Iterable[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Runs the whole net on a batch (None: the next one). Returns the weighted loss and the blobs nobody read.
+        """Runs the whole net on a batch (None: the next one). Returns the weighted loss and the blobs that no layer
+        reads.
 
-        The loss is a scalar, zero where the net has none; call `backward()` on it. `keep` names further blobs to return.
+        The loss is a scalar, zero if the net has none; call `backward()` on it. `keep` names further blobs to return.
         """
         if batch is None:
             batch = self.next_batch()
@@ -156,7 +157,7 @@ class Net(nn.Module):
         return loss, result
 
     def _graphed_forward(self) -> GraphedForward | None:
-        """What runs a TEST net as a CUDA graph; None where that is not asked for."""
+        """Runs a TEST net as a CUDA graph; None if that was not asked for."""
         if not runtime.graph or self.phase == TRAIN or torch.is_grad_enabled() or self.device.type != "cuda":
             return None
         if self._cuda_graph is None:
@@ -166,7 +167,8 @@ class Net(nn.Module):
     def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs."""
         steps = self.steps if torch.is_grad_enabled() else self.inference_steps
-        # A step that compilation must leave to Python would split the loop over all of them; so it and what follows run after.
+        # A step that compilation must leave to Python would split the loop over all steps, so it and the rest run
+        # afterwards.
         count = compilable_steps(steps) if self._compiles else len(steps)
         loss, result, blobs = self._run_head(blobs, keep, count)
         if count < len(steps):
@@ -178,7 +180,7 @@ class Net(nn.Module):
     def _run_first(
         self, blobs: dict[str, Tensor], keep: frozenset[str], count: int
     ) -> tuple[Tensor | None, dict[str, Tensor], dict[str, Tensor]]:
-        """The first `count` steps: their loss, the blobs named in `keep`, those nobody read. What compilation takes."""
+        """The first `count` steps, which are compiled: their loss, the blobs in `keep`, and those that no step reads."""
         result: dict[str, Tensor] = {}
         steps = self.steps if torch.is_grad_enabled() else self.inference_steps
         loss = self.run_steps(steps[:count], blobs, keep, result)
@@ -187,7 +189,7 @@ class Net(nn.Module):
     def run_steps(
         self, steps: Sequence[Step], blobs: dict[str, Tensor], keep: frozenset[str], result: dict[str, Tensor]
     ) -> Tensor | None:
-        """Runs some of the steps on `blobs`, which afterwards has what nobody read; returns their loss, if there is one.
+        """Runs some of the steps on `blobs`, which then holds the blobs that no step reads; returns their loss, if any.
 
         Blobs named in `keep` are put into `result` too.
         """
@@ -254,11 +256,11 @@ class Net(nn.Module):
     def _input(self, step: Step, bottom: str) -> Tensor:
         blob = self.blobs[bottom]
         tensor = blob.data_tensor()
-        # What the layer keeps for its backward must outlive its own result in the same memory.
+        # What the layer keeps for its backward must survive its own result in the same memory.
         return tensor.clone() if bottom in step.tops and blob.data_is_shown() else tensor
 
     def _recorded(self, index: int, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        """Runs one layer so that its backward can follow: from leaves of its own, so that it stays a layer's."""
+        """Runs one layer so that its backward can follow: from its own leaves, so that the graph is one layer's."""
         step = self.steps[index]
         leaves = [
             x.detach().requires_grad_(wanted and x.is_floating_point())
@@ -272,8 +274,8 @@ class Net(nn.Module):
     def backward_layers(self, start: int | None = None, end: int = 0) -> None:
         """Runs the backward of layers `start` (None: the last) down to `end`, from their tops' diffs.
 
-        Bottoms' diffs are written, parameters' diffs added to. Where no forward has left a graph (in the TEST phase, or
-        before the first forward), each layer's forward is run again on what it had read, or on what its bottoms hold.
+        Bottoms' diffs are written, parameters' diffs added to. If no forward has left a graph (in the TEST phase, or
+        before the first forward), each layer's forward runs again on what it had read, or on what its bottoms hold.
         """
         last = len(self.steps) - 1 if start is None else start
         for i in range(last, end - 1, -1):
@@ -315,7 +317,7 @@ class Net(nn.Module):
             blob.upload()
 
     def reshape(self) -> None:
-        """Gives every blob the shape that follows from the inputs' shapes as they are now."""
+        """Gives every blob the shape that follows from the inputs' current shapes."""
         for step in self.steps:
             if _is_input(step.layer):
                 continue

@@ -1,6 +1,6 @@
 """From the prototxt to the list of layers that run: which layers a NetState keeps, and where blobs are split.
 
-Both follow Caffe's net.cpp and insert_splits.cpp, names included, since weights, logs and pycaffe show them.
+Both follow Caffe's net.cpp and insert_splits.cpp, including names, because weights, logs and pycaffe show them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def insert_splits(net: Any) -> Any:
     """The NetParameter with a Split layer after every top that more than one reader uses.
 
     A reader is a bottom of a later layer, or a loss weight on the top. Afterwards every blob is read at most once, so a
-    gradient is never the sum of two but in a Split layer.
+    gradient is a sum only in a Split layer.
     """
     source: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, bottom) -> the (layer, top) it reads
     readers: Counter[tuple[int, int]] = Counter()
@@ -108,7 +108,7 @@ def insert_splits(net: Any) -> Any:
                 splitter = split.layer.add(name=split_layer_name(original.name, top, j), type="Split", bottom=[top])
                 splitter.top.extend(split_blob_name(original.name, top, j, k) for k in range(readers[i, j]))
                 if weight:
-                    # the loss is taken at the first split, whose reader it is
+                    # the loss is the reader of the first split
                     splitter.loss_weight.extend([weight] + [0.0] * (readers[i, j] - 1))
                     del layer.loss_weight[:]
                     used[i, j] += 1
@@ -123,5 +123,5 @@ def _unknown_bottom(layer: Any, index: int, known: dict[str, tuple[int, int]]) -
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return (
         f"Unknown bottom blob '{bottom}' (layer '{layer.name}', bottom index {index}): "
-        f"no earlier layer has a top of that name.{hint}"
+        f"no earlier layer has a top with that name.{hint}"
     )

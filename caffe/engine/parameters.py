@@ -1,4 +1,4 @@
-"""A net's learned parameters: which are shared under one name, and each one's multipliers of rate and decay."""
+"""A net's learned parameters: which are shared under one name, and their multipliers for rate and decay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Owner:
 
 
 class Parameters:
-    """The parameters of a net in the order of its layers. A name given in several ParamSpecs makes them one."""
+    """The parameters of a net in the order of its layers. A name in several ParamSpecs makes them one."""
 
     def __init__(self) -> None:
         self.learnable: list[nn.Parameter] = []
@@ -32,13 +32,13 @@ class Parameters:
         self._has_decay: list[bool] = []
         self._owners: dict[str, _Owner] = {}
         self._views: dict[str, list[ParameterBlob]] = {}
-        #: shared under another shape (PERMISSIVE): (the borrower's, the owner's)
+        #: shared with another shape (PERMISSIVE): (the sharing one, the owner's)
         self._reshaped: list[tuple[nn.Parameter, nn.Parameter]] = []
         #: (layer name, blob index) of those that another layer owns
         self.borrowed: set[tuple[str, int]] = set()
 
     def append(self, layer: Layer, log: Callable[[str, str], None]) -> bool:
-        """Takes up a layer's blobs; true if one of them learns (lr_mult is not 0)."""
+        """Adds a layer's blobs; true if one of them learns (lr_mult is not 0)."""
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             raise NetError(
@@ -93,7 +93,7 @@ class Parameters:
                 has[owner.position], values[owner.position] = True, value
 
     def tie(self) -> None:
-        """Gives parameters shared under another shape their owner's memory. To be called once they are on their device."""
+        """Gives parameters shared with another shape their owner's memory. Called when they are on their device."""
         for mine, theirs in self._reshaped:
             mine.data = theirs.data.view(mine.shape)
             if theirs.grad is None:

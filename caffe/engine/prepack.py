@@ -1,8 +1,8 @@
-"""The weights of a TEST net that are not going to change, laid out for the device once.
+"""The weights of a TEST net that will not change, laid out for the device once.
 
-On the CPU convolutions take them packed for oneDNN, with the ReLU behind them in the same pass: PyTorch lays weights out
-(and at bf16 rounds them) anew in every call, as they may have changed. docs/cpu_speed.md has figures. On a GPU at bf16
-they are rounded once.
+On the CPU they are packed for oneDNN's convolutions, with the following ReLU in the same pass. PyTorch otherwise lays
+weights out (and at bf16 rounds them) in every call, because they may have changed. docs/cpu_speed.md has figures. On a
+GPU at bf16 they are rounded once.
 """
 
 from __future__ import annotations

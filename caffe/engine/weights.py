@@ -23,7 +23,7 @@ from caffe.runtime import runtime
 def copy_trained_from(net: Net, path: str | Path) -> None:
     """Copies the weights in a .caffemodel or .h5 file into the net's layers of the same names.
 
-    Layers that the net lacks are skipped, as their name is logged. Another number of blobs, or another shape, is a NetError.
+    Layers that the net does not have are skipped and logged. Another number of blobs, or another shape, is a NetError.
     """
     layers = {step.layer.name: step.layer for step in net.steps}
     for source in read_weights(path):
@@ -33,11 +33,11 @@ def copy_trained_from(net: Net, path: str | Path) -> None:
                 log.info("net.cpp:752", f"Ignoring source layer {source.name}")
             continue
         shared = {i for i in range(len(target.blobs)) if (target.name, i) in net.parameter_table.borrowed}
-        # the HDF5 form leaves out what another layer owns
+        # HDF5 leaves out what another layer owns
         if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
             raise NetError(
                 f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
-                f"the net's {target.type_name} layer {len(target.blobs)}. Rename the layer to train it from scratch"
+                f"the net's {target.type_name} layer has {len(target.blobs)}. Rename the layer to train it from scratch"
             )
         full = len(source.blobs) == len(target.blobs)
         owned = [p for i, p in enumerate(target.blobs) if full or i not in shared]
@@ -56,7 +56,7 @@ def _copy(array: NDArray[Any], parameter: nn.Parameter, index: int, layer: Layer
             "rather than copying from a saved net, rename the layer."
         )
     if parameter.device.type == "cpu" and parameter.is_contiguous():
-        # straight from the mapped file into the parameter, whatever its alignment there
+        # directly from the mapped file into the parameter, with any alignment
         np.copyto(parameter.detach().numpy(), array.reshape(shape))
     else:
         with torch.no_grad():
@@ -68,7 +68,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def to_proto(net: Net) -> Any:
-    """The net as the original writes it: a NetParameter of its layers, Split ones too, without their blobs."""
+    """The net as the original writes it: a NetParameter of its layers, including Split layers, without their blobs."""
     param = caffe_pb2.NetParameter(name=net.name)
     for step in net.steps:
         layer = param.layer.add()
@@ -82,7 +82,8 @@ def _host(tensor: torch.Tensor) -> NDArray[np.float32]:
 
 
 def save(net: Net, path: str | Path, write_diff: bool = False, hdf5: bool | None = None) -> None:
-    """Writes the net's layers and weights: protobuf, or HDF5 (`hdf5`, or a name that ends in .h5). Whole or not at all.
+    """Writes the net's layers and weights: protobuf, or HDF5 (`hdf5`, or a name that ends in .h5). Complete or not at
+    all.
 
     `write_diff` adds the parameters' gradients (a solver's `snapshot_diff`).
     """
@@ -97,7 +98,7 @@ def save(net: Net, path: str | Path, write_diff: bool = False, hdf5: bool | None
 
 
 def share_trained_layers_with(net: Net, other: Net) -> None:
-    """Makes the net's parameters those of `other`'s layers of the same names: one memory for both."""
+    """Makes the net's parameters those of `other`'s layers with the same names, in shared memory."""
     layers = {step.layer.name: step.layer for step in net.steps}
     for step in other.steps:
         source, target = step.layer, layers.get(step.layer.name)

@@ -1,4 +1,4 @@
-"""How the layers of a net are joined: blobs by name, gradients where they are wanted, parameters shared (Caffe's net.cpp)."""
+"""How the layers of a net are connected: blobs by name, gradients where needed, shared parameters (Caffe's net.cpp)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from caffe.runtime import runtime
 
 @dataclass
 class Step:
-    """One layer in the order of running: what it reads and writes, and what its backward has to give."""
+    """One layer in the order of running: what it reads and writes, and what its backward has to compute."""
 
     layer: Layer
     bottoms: list[str]
     tops: list[str]
-    #: for each bottom, whether a gradient is wanted
+    #: for each bottom, whether a gradient is needed
     bottom_grad: list[bool]
     #: for each top, its weight in the loss
     loss_weights: list[float]
@@ -32,7 +32,7 @@ class Step:
 
 
 def log_root(where: str, message: str) -> None:
-    """Logs on rank 0, once for all ranks."""
+    """Logs only on rank 0."""
     if runtime.rank == 0:
         log.info(where, message)
 
@@ -45,7 +45,7 @@ class Wiring:
         self.steps: list[Step] = []
         self.blobs: dict[str, Blob] = {}
         self.parameters = Parameters()
-        #: blobs that no layer reads yet, in the order they were written
+        #: blobs that no layer reads yet, in the order in which they were written
         self._unread: dict[str, None] = {}
         #: the layer that wrote each blob last
         self._writers: dict[str, Layer] = {}
@@ -62,7 +62,7 @@ class Wiring:
         for param in self.param.layer:
             if param.name in names:
                 raise NetError(
-                    f"two layers are named '{param.name}'; rename one (a TRAIN and a TEST one may share a name)"
+                    f"two layers are named '{param.name}'; rename one (a TRAIN and a TEST layer may share a name)"
                 )
             names.add(param.name)
             if not param.HasField("phase"):
@@ -100,7 +100,7 @@ class Wiring:
                 limit = (
                     str(fewest) if fewest == most else f"at least {fewest}" if most is None else f"{fewest} to {most}"
                 )
-                layer.fail(f"takes {limit} {what} blob(s), the prototxt gives {have}")
+                layer.fail(f"takes {limit} {what} blob(s), but the prototxt gives {have}")
         if layer.same_count and len(layer.param.bottom) != len(layer.param.top):
             layer.fail(f"needs as many tops as bottoms: {len(layer.param.bottom)} bottoms, {len(layer.param.top)} tops")
         if len(layer.param.propagate_down) not in (0, len(layer.param.bottom)):
@@ -118,7 +118,7 @@ class Wiring:
             del self._unread[bottom]
             log_root("net.cpp:434", f"{layer.name} <- {bottom}")
             wanted = param.propagate_down[j] if len(param.propagate_down) else self._needs_grad[bottom]
-            # labels and priors get none, whatever the prototxt says
+            # labels and priors get no gradient, whatever the prototxt says
             bottom_grad.append(wanted and layer.takes_gradient(j))
         layer.in_place = bool(
             param.bottom and param.top and param.top[0] == param.bottom[0] and self._writers[param.bottom[0]].fresh_tops
@@ -130,7 +130,7 @@ class Wiring:
             elif top in self.blobs:
                 raise NetError(
                     f"Top blob '{top}' produced by multiple sources: layer '{layer.name}' writes it again without "
-                    "reading it (name its top differently, or make it an in-place layer)"
+                    "reading it (give its top another name, or make it an in-place layer)"
                 )
             else:
                 log_root("net.cpp:408", f"{layer.name} -> {top}")
@@ -139,7 +139,7 @@ class Wiring:
             self._writers[top] = layer
         if layer.auto_tops:
             while len(tops) < layer.tops[0]:
-                # an unnamed top: it counts as a loss, but no other layer can read it
+                # an unnamed top: it is a loss, but no other layer can read it
                 log_root("net.cpp:408", f"{layer.name} -> (automatic)")
                 name = "(automatic)" if "(automatic)" not in self.blobs else f"(automatic) {layer.name} {len(tops)}"
                 self.blobs[name] = Blob()
@@ -161,7 +161,7 @@ class Wiring:
         return shapes
 
     def _mark_backward(self) -> None:
-        """Which layers and bottoms backward reaches: those between a parameter (or an asked-for blob) and a loss."""
+        """Which layers and bottoms backward reaches: those between a parameter (or a requested blob) and a loss."""
         under_loss: set[str] = set()
         skipped: set[str] = set()
         for step in reversed(self.steps):

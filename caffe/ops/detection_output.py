@@ -1,7 +1,7 @@
 """DetectionOutput: location and confidence predictions to the list of detections (SSD, section 2.2; Caffe's layer).
 
-`detection_output` gives the rows that Caffe's layer gives. `detection_output_static` has outputs whose shapes depend on
-the shapes of its inputs alone and never waits for the device, so it can be captured in a CUDA graph.
+`detection_output` returns the rows of Caffe's layer. `detection_output_static` has outputs whose shapes depend
+only on the shapes of its inputs, and never waits for the device, so it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from caffe import _C
 from caffe.ops.cuda import cuda_function, launch
 
-#: PriorBoxParameter.CodeType: how a location prediction is written relative to its prior
+#: PriorBoxParameter.CodeType: how a location prediction is encoded relative to its prior
 CORNER, CENTER_SIZE, CORNER_SIZE = 1, 2, 3
 
 
@@ -34,7 +34,7 @@ def detection_output(
 ) -> Tensor:
     """The detections of a batch, K×7: image, label, score, xmin, ymin, xmax, ymax; by image, label, falling score.
 
-    Takes what `detection_output_static` takes. With no detection in the whole batch there is one row an image: its id,
+    Arguments as of `detection_output_static`. If the whole batch has no detection, there is one row per image: its id,
     then six −1.
     """
     rows, counts = detection_output_static(
@@ -45,7 +45,7 @@ def detection_output(
 
 
 def trim(rows: Tensor, counts: Tensor) -> Tensor:
-    """The rows in use, K×7, of `detection_output_static`'s answer; one row of −1 an image where none is in use."""
+    """The used rows, K×7, of `detection_output_static`'s result; if there are none, one row of −1 per image."""
     num, capacity, _ = rows.shape
     used = rows[torch.arange(capacity, device=rows.device) < counts[:, None]]
     if used.shape[0] > 0:
@@ -71,13 +71,13 @@ def detection_output_static(
     top_k: int,
     keep_top_k: int,
 ) -> tuple[Tensor, Tensor]:
-    """The detections of each image in rows of their own: N×capacity×7 and their counts, N (int32).
+    """The detections of each image in separate rows, N×capacity×7, and their counts, N (int32).
 
     loc: N×(P·L·4) coded boxes, L = 1 with `share_location`, else `num_classes`. conf: N×(P·num_classes) scores.
-    prior: 1×2×(P·4), boxes and variances. Any axes after the first are taken as flattened; computed in float32.
-    Limits (`top_k`, `keep_top_k`) under 0 are none. Rows past an image's count are its id and six −1.
-    capacity is keep_top_k or what can be kept at most, if that is less. Has no gradient.
-    Raises ValueError where shapes, devices or settings do not fit each other.
+    prior: 1×2×(P·4), boxes and variances. Axes after the first are flattened; computed in float32.
+    Negative limits (`top_k`, `keep_top_k`) mean no limit. Rows past an image's count are its id and six −1.
+    capacity is keep_top_k, or the largest possible count if that is less. Has no gradient.
+    Raises ValueError if shapes, devices or settings do not fit each other.
     """
     num_priors = _check(loc, conf, prior, num_classes, share_location, nms_threshold, eta, code_type)
     options = _C.DetectionOutputOptions()
@@ -125,29 +125,33 @@ def _check(
     loc: Tensor, conf: Tensor, prior: Tensor, num_classes: int, share_location: bool, nms_threshold: float,
     eta: float, code_type: int,
 ) -> int:  # fmt: skip
-    """The number of priors; ValueError where the arguments do not fit each other."""
+    """The number of priors; raises ValueError if the arguments do not fit each other."""
     if not (loc.device == conf.device == prior.device):
-        raise ValueError(f"loc is on {loc.device}, conf on {conf.device}, prior on {prior.device}: want one device")
+        raise ValueError(
+            f"loc is on {loc.device}, conf on {conf.device}, prior on {prior.device}: all must be on one device"
+        )
     if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; it takes 1 or more")
+        raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
     if prior.numel() % 8:
-        raise ValueError(f"prior has shape {tuple(prior.shape)}; it takes 1 x 2 x (number of priors * 4)")
+        raise ValueError(f"prior has shape {tuple(prior.shape)}; it must be 1 x 2 x (number of priors * 4)")
     num, num_priors = loc.shape[0], prior.numel() // 8
     if conf.shape[0] != num:
-        raise ValueError(f"loc has {num} images, conf {conf.shape[0]}")
+        raise ValueError(f"loc has {num} images, but conf has {conf.shape[0]}")
     loc_values = num_priors * 4 * (1 if share_location else num_classes)
     for name, tensor, want in (("location", loc, loc_values), ("confidence", conf, num_priors * num_classes)):
         if tensor.numel() != num * want:
             raise ValueError(
                 f"Number of priors must match number of {name} predictions: {num_priors} priors and {num_classes} "
-                f"classes take {want} values an image, there are {tensor.numel() // max(num, 1)}"
+                f"classes need {want} values per image, but there are {tensor.numel() // max(num, 1)}"
             )
     if num_priors * num_classes >= 1 << 32:
-        raise ValueError(f"{num_priors} priors times {num_classes} classes is too many: it takes under 2^32 scores")
+        raise ValueError(
+            f"{num_priors} priors times {num_classes} classes is too many: there must be fewer than 2^32 scores"
+        )
     if not nms_threshold >= 0:
-        raise ValueError(f"nms_threshold is {nms_threshold:g}; it takes 0 or more")
+        raise ValueError(f"nms_threshold is {nms_threshold:g}; it must be at least 0")
     if not 0 < eta <= 1:
-        raise ValueError(f"eta is {eta:g}; it takes more than 0, at most 1")
+        raise ValueError(f"eta is {eta:g}; it must be over 0 and at most 1")
     if code_type not in (CORNER, CENTER_SIZE, CORNER_SIZE):
-        raise ValueError(f"code_type is {code_type}; it takes 1 (CORNER), 2 (CENTER_SIZE) or 3 (CORNER_SIZE)")
+        raise ValueError(f"code_type is {code_type}; it must be 1 (CORNER), 2 (CENTER_SIZE) or 3 (CORNER_SIZE)")
     return num_priors

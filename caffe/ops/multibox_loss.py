@@ -21,11 +21,11 @@ from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> Tensor:
     """The loss of a batch, a scalar; differentiable in `loc` and `conf`.
 
-    loc: N×(P·L·4), locations coded against P priors, L = options.loc_classes. conf: N×(P·num_classes), scores before
-    softmax or sigmoid. Both may have further axes. prior: 1×2×(P·4), boxes in units of the image, then variances.
-    label: 1×1×M×8, rows of image, class, instance, xmin, ymin, xmax, ymax, difficult; rows of image −1 hold no box.
-    Computed in float32, sums in double precision. On a GPU, where labels are not looked at beforehand, a label that is
-    no class makes the loss NaN. Raises NetError where shapes do not fit, DataError for labels.
+    loc: N×(P·L·4), locations encoded relative to P priors, L = options.loc_classes. conf: N×(P·num_classes), scores
+    before softmax or sigmoid. Both may have further axes. prior: 1×2×(P·4), boxes in units of the image, then
+    variances. label: 1×1×M×8, rows of image, class, instance, xmin, ymin, xmax, ymax, difficult; rows of image −1 have
+    no box. Computed in float32, sums in double precision. On a GPU, where labels are not checked beforehand, a label
+    that is not a class makes the loss NaN. Raises NetError if shapes do not fit, DataError for labels.
     """
     problem = shape_problem(loc.shape, conf.shape, prior.shape, label.shape, options)
     if problem:
@@ -38,7 +38,7 @@ def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, optio
 def shape_problem(
     loc: Sequence[int], conf: Sequence[int], prior: Sequence[int], label: Sequence[int], options: MultiBoxLossOptions
 ) -> str | None:
-    """What is wrong with bottoms of these shapes, and what to change; None where they fit."""
+    """What is wrong with bottoms of these shapes, and what to change; None if they fit."""
     if len(prior) < 3 or prior[1] != 2 or _count(prior) % 8 or prior[0] != 1:
         return f"the priors are {_text(prior)}; they must be 1×2×(4·priors), as PriorBox makes them"
     if _count(label) % 8 or label[-1] != 8:
@@ -52,7 +52,7 @@ def shape_problem(
         by_class = "" if options.share_location else f" × {options.num_classes} classes (share_location: false)"
         return (
             f"Number of priors must match number of location predictions: {priors} priors{by_class} × 4 coordinates "
-            f"make {wanted} numbers an image, and there are {per_image}{_remedy(per_image, priors, 4)}"
+            f"make {wanted} numbers per image, but there are {per_image}{_remedy(per_image, priors, 4)}"
         )
     per_image = _count(conf[1:])
     wanted = priors * options.num_classes
@@ -60,18 +60,18 @@ def shape_problem(
         return None
     message = (
         f"Number of priors must match number of confidence predictions: {priors} priors × {options.num_classes} "
-        f"classes make {wanted} scores an image, and there are {per_image}"
+        f"classes make {wanted} scores per image, but there are {per_image}"
     )
     if per_image and per_image % priors == 0:
         return message + (
             f", which is {per_image // priors} classes. num_classes and the num_output of the confidence layers must "
-            "come from one label map, the background counted as a class"
+            "come from the same label map, with the background as a class"
         )
     return message + _remedy(per_image, priors, options.num_classes)
 
 
 def _remedy(numbers: int, priors: int, per_prior: int) -> str:
-    """Words for a count that no number of classes explains."""
+    """A hint for a count that no number of classes explains."""
     if numbers % per_prior:
         return ""
     return (
@@ -92,7 +92,7 @@ def _text(shape: Sequence[int]) -> str:
 
 
 def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLossOptions) -> None:
-    """Raises DataError for label rows or variances that cannot be trained on. Looks at values: not for tensors of a GPU."""
+    """Raises DataError for label rows or variances that cannot be trained on. Reads values: not for a GPU's tensors."""
     rows = label.reshape(-1, 8)
     classes = options.num_classes
     if not bool(torch.isfinite(rows).all()):
@@ -112,7 +112,7 @@ def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLos
             what = f"has label {value}; num_classes: {classes} allows 0 to {classes - 1}"
         raise DataError(
             f"a box of image {image} of the batch {what} (label row {row}; {int(wrong.sum())} such rows). The label map "
-            "that the data was made with and num_classes must agree, the background counted as a class"
+            "that the data was made with and num_classes must agree, with the background as a class"
         )
     variances = prior.reshape(2, -1)[1]
     if not bool((variances > 0).all()):
@@ -121,7 +121,7 @@ def check_values(prior: Tensor, label: Tensor, images: int, options: MultiBoxLos
 
 
 def runs_on_gpu(options: MultiBoxLossOptions) -> bool:
-    """Whether a GPU's tensors are worked on by the GPU; otherwise they are copied to the CPU and back."""
+    """Whether a GPU's tensors are processed on the GPU; otherwise they are copied to the CPU and back."""
     return _C.multibox_loss_on_gpu(_native_options(options))
 
 
@@ -142,9 +142,10 @@ def _sizes(loc: Tensor, prior: Tensor, label: Tensor) -> _C.MultiBoxLossSizes:
 def multibox_loss_forward(
     loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss (scalar), each prior's match (int32, N×match_classes×P) and the numbers of positives and negatives (int32).
+    """The loss (scalar), each prior's match (int32, N×match_classes×P) and the numbers of positives and negatives
+    (int32).
 
-    Takes what `multibox_loss` takes, as contiguous float32, and `MultiBoxLossOptions.text`. A match is the label row that
+    Arguments as of `multibox_loss`, as contiguous float32, and `MultiBoxLossOptions.text`. A match is the label row that
     the prior was given, −1 for none, −3 for a prior chosen as negative.
     """
     o = MultiBoxLossOptions.of_text(options)
@@ -209,7 +210,7 @@ def multibox_loss_backward(
     counts: Tensor,
     options: str,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `loc` and `conf`, given that of the loss (scalar) and what forward decided."""
+    """The gradients of `loc` and `conf`, given that of the loss (scalar) and forward's matches."""
     sizes, native = _sizes(loc, prior, label), _native_options(MultiBoxLossOptions.of_text(options))
     loc_diff, conf_diff = torch.empty_like(loc), torch.empty_like(conf)
     arguments = (

@@ -14,14 +14,14 @@ _SCALAR = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16:
 def normalize(x: Tensor, scale: Tensor, across_spatial: bool = False, eps: float = 1e-10) -> Tensor:
     """x / sqrt(eps + sum of x² over the channels of each position) · scale; with `across_spatial`, over each item.
 
-    x: N×C×…, float32, float64, float16 or bfloat16, in either memory format. scale: C numbers or, with no axes, one
-    for all; float64 where x is, float32 otherwise. Returns x's shape, type and memory format.
+    x: N×C×…, float32, float64, float16 or bfloat16, in either memory format. scale: C numbers or, without axes, one
+    for all; float64 if x is, float32 otherwise. Returns x's shape, type and memory format.
     Source: ParseNet (Liu et al. 2015), Caffe's NormalizeLayer, whose gradient this has: it leaves the scale out of the
-    projection, so it is the derivative only where the scales within a group are equal.
-    Raises ValueError where the arguments do not fit each other.
+    projection, so it is the derivative only if the scales within a group are equal.
+    Raises ValueError if the arguments do not fit each other.
     """
     if torch.compiler.is_compiling() and not torch.is_grad_enabled():
-        return _in_pytorch(x, scale, across_spatial, eps)  # which compilation joins with what is around it
+        return _in_pytorch(x, scale, across_spatial, eps)  # compilation fuses this with what is around it
     y: Tensor = normalize_with_norm(x, scale, across_spatial, eps)[0]
     return y
 
@@ -74,22 +74,22 @@ def normalize_backward(
 
 def _check(x: Tensor, scale: Tensor) -> None:
     if x.dim() < 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; it takes two axes or more: items, channels, …")
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must have two axes or more: items, channels, …")
     if x.dtype not in _SCALAR:
-        raise ValueError(f"x is {x.dtype}; it takes float32, float64, float16 or bfloat16")
+        raise ValueError(f"x is {x.dtype}; it must be float32, float64, float16 or bfloat16")
     wanted = torch.float64 if x.dtype == torch.float64 else torch.float32
     if scale.dtype != wanted:
-        raise ValueError(f"scale is {scale.dtype}; for {x.dtype} input it takes {wanted}")
+        raise ValueError(f"scale is {scale.dtype}; for {x.dtype} input it must be {wanted}")
     if scale.dim() > 1 or (scale.dim() == 1 and scale.shape[0] != x.shape[1]):
         raise ValueError(
-            f"scale has shape {tuple(scale.shape)}; it takes () or ({x.shape[1]},), the channels of {tuple(x.shape)}"
+            f"scale has shape {tuple(scale.shape)}; it must be () or ({x.shape[1]},), the channels of {tuple(x.shape)}"
         )
     if x.device != scale.device:
-        raise ValueError(f"x is on {x.device}, scale on {scale.device}")
+        raise ValueError(f"x is on {x.device}, but scale is on {scale.device}")
 
 
 def _native(x: Tensor) -> tuple[Tensor, torch.dtype]:
-    """x, dense and of a type that its device's code takes, and the type that it had."""
+    """x, dense and with a type that its device's code supports, and its original type."""
     was = x.dtype
     if was == torch.float16 and not x.is_cuda:
         x = x.float()

@@ -53,9 +53,9 @@ def prior_box(
     Source: SSD (Liu et al. 2016), section 2.2; Caffe's PriorBoxLayer.
     """
     if sizes.dim() != 2 or sizes.shape[1] != 2 or sizes.dtype != torch.float32:
-        raise ValueError(f"sizes is {sizes.dtype} of shape {tuple(sizes.shape)}; it takes float32, K x 2")
+        raise ValueError(f"sizes is {sizes.dtype} of shape {tuple(sizes.shape)}; it must be float32, K x 2")
     if len(variances) not in (1, 4):
-        raise ValueError(f"{len(variances)} variances; it takes one or four")
+        raise ValueError(f"{len(variances)} variances; give one or four")
     if image_height < 1 or image_width < 1:
         raise ValueError(f"the image is {image_height} x {image_width} pixels")
     sizes = sizes.contiguous()

@@ -1,4 +1,4 @@
-"""Typical mistakes of users, through the commands: one message that says what, where and what to do, and exit status 1."""
+"""Typical mistakes, through the commands: one message that says what, where and what to do, and exit status 1."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_later_starts_go_on_from_the_newest_snapshot(model: Path, weights: list[
         (model / f"net x_iter_{n}.solverstate").write_text("")
     done = run("train.sh", "m", *weights, "-gpu", "0")
     assert done.stdout == (
-        "Going on from m/net x_iter_1000.solverstate\n"
+        "Resuming from m/net x_iter_1000.solverstate\n"
         "train|-solver|m/solver.prototxt|-log_dir|m/log|-snapshot|m/net x_iter_1000.solverstate|-gpu|0|"
     )
 

@@ -1,6 +1,6 @@
 """Builds the native module with cuda/*.cu compiled for the CPU: `load()` returns it, with its *_cuda functions.
 
-They take addresses in ordinary memory and a stream of 0. `set_seed(n)` sets the order in which threads run (0: by index).
+They take addresses in host memory and a stream of 0. `set_seed(n)` sets the order in which threads run (0: by index).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off
 
 
 def _closing(text: str, opening: int) -> int:
-    """The place of the parenthesis that closes the one at `opening`."""
+    """The position of the parenthesis that closes the one at `opening`."""
     depth = 0
     for i in range(opening, len(text)):
         depth += {"(": 1, ")": -1}.get(text[i], 0)
@@ -37,7 +37,7 @@ def _closing(text: str, opening: int) -> int:
 
 
 def _split(arguments: str) -> list[str]:
-    """Arguments apart, at commas outside all brackets."""
+    """The arguments, split at commas outside all brackets."""
     parts, depth = [""], 0
     for character in arguments:
         depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(character, 0)
@@ -124,14 +124,14 @@ def _build(folder: Path, target: Path) -> None:
 
 @functools.cache
 def load() -> ModuleType:
-    """The module, built where its sources have changed since the last time."""
+    """The module, built if its sources have changed since the last time."""
     sources = sorted([*(ROOT / "layers").iterdir(), *(ROOT / "cuda").iterdir(), *HERE.rglob("*.*")])
     text = b"".join(p.read_bytes() for p in sources if p.suffix in (".cpp", ".cu", ".h", ".cuh", ".py"))
     digest = hashlib.sha256(text + sys.version.encode() + nanobind.__version__.encode()).hexdigest()[:16]
     target = ROOT / "build" / "cuda_on_cpu" / f"_C_{digest}.so"
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes want it at once; one builds
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes need it at once; one builds it
         if not target.exists():
             try:
                 with tempfile.TemporaryDirectory(dir=target.parent) as folder:

@@ -1,4 +1,4 @@
-"""Makes the ops take their CUDA path with tensors in ordinary memory, on the emulated device."""
+"""Makes the ops take their CUDA path with tensors in host memory, on the emulated device."""
 
 from __future__ import annotations
 

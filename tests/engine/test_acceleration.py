@@ -52,10 +52,10 @@ def test_bf16_is_near_float32_and_what_is_delicate_stays_float32() -> None:
     expected, gradients = loss_and_gradients(net)
     acceleration.use("bf16")
     _, blobs = net(training_batch(), keep=["conv4_3", "mbox_priorbox", "mbox_loss"])
-    assert blobs["conv4_3"].dtype == torch.bfloat16, "bf16 is not on"
+    assert blobs["conv4_3"].dtype == torch.bfloat16, "bf16 is not enabled"
     assert blobs["mbox_priorbox"].dtype == blobs["mbox_loss"].dtype == torch.float32
     found, rounded = loss_and_gradients(net)
-    # 8 bits of mantissa, some twenty layers deep: a per cent or so of the loss, some per cent of the gradients
+    # 8 bits of mantissa through twenty layers: about one per cent of the loss, a few per cent of the gradients
     assert found == pytest.approx(expected, rel=0.02)
     assert found != expected
     assert all(g.dtype == torch.float32 for g in rounded)
@@ -104,14 +104,14 @@ def test_detection_is_one_graph_with_the_same_numbers() -> None:
     found = net(batch, predictions)[1]
     for name in predictions:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
-    # scores that differ in their last digits may change places
+    # scores that differ in their last digits may swap places
     differ = (found["detection_out"] - expected["detection_out"]).abs().amax(-1) > 1e-4
     assert float(differ.float().mean()) < 0.05
 
 
 @torch.no_grad()
 def test_nets_compiled_from_one_method_keep_apart() -> None:
-    """What PyTorch checks before each run is not which net it is."""
+    """PyTorch's checks before each run do not identify the net."""
     data = {"data": torch.randn(1, 3, 8, 8)}
     nets = [Net(text_format.Parse(ONE_LAYER, caffe_pb2.NetParameter()), 1) for _ in range(3)]
     expected = [net(data)[1]["conv"] for net in nets]
@@ -152,7 +152,7 @@ def test_compiled_training_follows_weights_and_shapes() -> None:
 @torch.no_grad()
 def test_detection_output_may_change_its_shape_after_compilation() -> None:
     param = narrow_deploy()
-    param.layer[-1].detection_output_param.confidence_threshold = 0.9  # next to nothing reaches it
+    param.layer[-1].detection_output_param.confidence_threshold = 0.9  # almost nothing reaches it
     net = Net(param, 1)
     torch._dynamo.reset()
     net._compiles, net._run_head = True, acceleration.compiled(net._run_first, backend="eager")
@@ -166,7 +166,7 @@ def test_detection_output_may_change_its_shape_after_compilation() -> None:
 
 @torch.no_grad()
 def test_layers_compiled_one_by_one_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compilation cannot take splits a net; layers of one type then share code, and differ in what they were set to."""
+    """A layer that cannot be compiled splits a net; layers of one type then share code but have different settings."""
 
     def split(_: ReLU, x: Tensor) -> Tensor:
         torch._dynamo.graph_break()

@@ -1,4 +1,4 @@
-"""Blobs: live views, shapes, what a reshape keeps."""
+"""Blobs: live views, shapes, and reshaping."""
 
 from __future__ import annotations
 

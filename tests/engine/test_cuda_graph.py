@@ -1,4 +1,4 @@
-"""What runs on CUDA graphs, recorded and replayed on the CPU; and on a GPU where there is one."""
+"""CUDA graphs, recorded and replayed on the CPU; and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_forward_replayed_gives_each_batch_its_own_detections() -> None:
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
         results.append((found["out"], expected["out"]))
-    assert len({r.shape for r, _ in results}) > 1, "the number of detections ought to differ between images"
-    for kept, expected_rows in results:  # a replay does not reach into what an earlier one gave
+    assert len({r.shape for r, _ in results}) > 1, "the number of detections must differ between images"
+    for kept, expected_rows in results:  # a replay does not change the results of an earlier one
         assert torch.equal(kept, expected_rows)
 
 
@@ -82,7 +82,7 @@ def test_one_recording_a_shape_until_the_weights_move() -> None:
     weight.mul_(2)  # in place: the recording reads the new weights
     assert torch.equal(graphed(image(0), frozenset())[1]["out"], net(image(0))[1]["out"])
     assert recorder.warm_ups == 2
-    weight.data = weight.data * 0.5  # elsewhere, as sharing weights does
+    weight.data = weight.data * 0.5  # in other memory, as after sharing weights
     assert torch.equal(graphed(image(0), frozenset())[1]["out"], net(image(0))[1]["out"])
     assert recorder.warm_ups == 4
 
@@ -104,7 +104,7 @@ def test_what_no_graph_can_hold_runs_one_by_one_and_is_said_once(
     assert capfd.readouterr().err.count("CUDA graph") == 1
     count, reason = capturable_steps(net.steps)
     assert net.steps[count].layer.name == "chosen"
-    assert reason == "layer 'chosen' (Filter) gives tops whose sizes depend on values"
+    assert reason == "layer 'chosen' (Filter) has tops whose sizes depend on values"
     sizes = set()
     for seed in range(6):
         batch = image(seed, 4, 3, 12, 12)
@@ -166,7 +166,7 @@ def test_static_inputs_pad_labels_with_rows_of_no_image() -> None:
     assert bool((inputs.tensors["label"][:, :, 2:] == -1).all())
     place = inputs.tensors["label"].data_ptr()
     inputs.fill({"data": torch.ones(1, 3), "label": label[:, :, :1] + 5})
-    assert bool((inputs.tensors["label"][:, :, 1:] == -1).all()), "a fuller batch before must leave nothing"
+    assert bool((inputs.tensors["label"][:, :, 1:] == -1).all()), "a fuller batch before must leave nothing behind"
     assert inputs.tensors["label"].data_ptr() == place
     assert inputs.fit({"data": torch.ones(1, 3), "label": torch.zeros(1, 1, 64, 8)})
     assert not inputs.fit({"data": torch.ones(1, 3), "label": torch.zeros(1, 1, 65, 8)})
@@ -180,7 +180,7 @@ def test_only_labels_of_the_loss_are_padded() -> None:
     assert label_blobs(small().steps) == frozenset()
     param = narrow_train()
     param.layer.add(name="seen", type="Power", bottom=["label"], top=["seen"])
-    assert label_blobs(Net(param, 0).steps) == frozenset(), "padding would show in 'seen'"
+    assert label_blobs(Net(param, 0).steps) == frozenset(), "padding would be visible in 'seen'"
 
 
 @pytest.mark.gpu

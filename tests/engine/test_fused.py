@@ -1,4 +1,4 @@
-"""Convolution, bias and ReLU in one: which steps are joined, and that the numbers stay."""
+"""Convolution, bias and ReLU in one: which steps are fused, with the same numbers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_without_such_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 @torch.no_grad()
 def test_on_a_gpu(window: str, precision: str) -> None:
-    """Into memory that holds NaNs, as what cuDNN takes for its result beforehand must not be read."""
+    """Into memory with NaNs: the previous contents of cuDNN's output must not be read."""
     acceleration.use(precision)
     model = net(CONV % window, RELU % "")
     assert any(isinstance(step.layer, ConvolutionReLU) for step in model.inference_steps)

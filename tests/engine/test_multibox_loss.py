@@ -1,4 +1,4 @@
-"""The MultiBoxLoss layer: what of its prototxt reaches the loss, and its errors. Numbers: tests/ops, tests/golden."""
+"""The MultiBoxLoss layer: the prototxt's options in the loss, and its errors. Numbers: tests/ops, tests/golden."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_contradictions_name_the_layer(loss: str, message: str) -> None:
 def test_counts_that_do_not_fit_name_the_layer_and_both_counts() -> None:
     with pytest.raises(
         NetError,
-        match="layer 'mbox'.*8 priors × 3 classes make 24 scores an image, and there are 40, which is 5 classes",
+        match="layer 'mbox'.*8 priors × 3 classes make 24 scores per image, but there are 40, which is 5 classes",
     ):
         layer().reshape([(2, 32), (2, 40), (1, 2, 32), (1, 1, 3, 8)])
 

@@ -1,4 +1,4 @@
-"""Whole nets on a GPU: the CPU's numbers, with compilation too."""
+"""Whole nets on a GPU: the CPU's numbers, also when compiled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def on_cpu(param: object, phase: int) -> Net:
 
 
 def on_gpu(param: object, like: Net) -> Net:
-    """A net with the weights of one on the CPU."""
+    """A net with the weights of a net on the CPU."""
     runtime.mode_gpu = True
     net = Net(param, like.phase)
     net.load_state_dict(like.state_dict())
@@ -66,8 +66,8 @@ def test_training_as_on_the_cpu() -> None:
             assert ours.grad is not None
             assert expected.grad is not None
             distances[f"{step.layer.name} {i}"] = distance(ours.grad, expected.grad)
-    # Where rounding takes a value over a ReLU's kink or to another place of a pooling window, the layers below get another
-    # gradient, by half a per cent here (so they do between two implementations of convolution on the CPU).
+    # Where rounding moves a value over a ReLU's kink or to another place of a pooling window, the layers below get
+    # another gradient, by half a per cent here (so they do between two implementations of convolution on the CPU).
     assert max(distances.values()) < 0.05, distances
     over = [name for name, value in distances.items() if value > 1e-4]
     assert len(over) < len(distances) / 10, over

@@ -1,4 +1,4 @@
-"""Packed convolutions give what plain ones give."""
+"""Packed convolutions give the same results as plain ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_left_alone_where_it_does_not_apply() -> None:
 
 @torch.no_grad()
 def test_at_bf16() -> None:
-    """Where the processor computes in bfloat16: what autocast gives. Elsewhere: left alone."""
+    """If the processor computes in bfloat16, the same as autocast; otherwise unchanged."""
     acceleration.use("bf16")
     try:
         net, packed = Net(narrow_deploy(), 1), Net(narrow_deploy(), 1)

@@ -1,4 +1,4 @@
-"""What the data path reads: records of an LMDB, label maps, annotation files, lists."""
+"""Inputs of the data path: records of an LMDB, label maps, annotation files, lists."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def datums() -> list[bytes]:
 @cache
 def annotated_datums() -> list[bytes]:
     records = []
-    for data in datums()[:-1]:  # distortion takes no floats
+    for data in datums()[:-1]:  # distortion does not support floats
         record = caffe_pb2.AnnotatedDatum(datum=caffe_pb2.Datum.FromString(data), type=caffe_pb2.AnnotatedDatum.BBOX)
         for label in (1, 2):
             group = record.annotation_group.add(group_label=label)
@@ -87,7 +87,7 @@ def annotated_datums() -> list[bytes]:
 
 
 def _augmentation() -> tuple[caffe_pb2.TransformationParameter, list[BatchSampler]]:
-    """SSD's, all of it, to 32 × 32."""
+    """All of SSD's augmentation, to 32 × 32."""
     layer = parse_text(
         """transform_param { mirror: true mean_value: 104 mean_value: 117 mean_value: 123 emit_constraint { emit_type: CENTER }
         resize_param { prob: 1 resize_mode: WARP height: 32 width: 32 interp_mode: LINEAR interp_mode: LANCZOS4 }

@@ -1,8 +1,8 @@
-"""Runs cases in a child process with bounded memory, and says which of them failed and how.
+"""Runs cases in a child process with bounded memory, and reports which of them failed and how.
 
 A case passes if the reader answers, or raises CaffeError with a message that names the file, in under a second of the
-processor's time and without asking for more memory than MEMORY on top of what the idle child has, be it touched or not.
-A child that crashes or hangs is replaced, and the case that it was at has failed.
+processor's time and without requesting more memory than MEMORY on top of the idle child's, whether it is used or not.
+A child that crashes or hangs is replaced, and its current case has failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HANG = 20.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case: `kind`, `seed` and `number` make its input again; `problem` is None if it passed."""
+    """One case: `kind`, `seed` and `number` reproduce its input; `problem` is None if it passed."""
 
     kind: str
     seed: int
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def case(kind: str, seed: int, number: int) -> bytes:
-    """The input of a case. Number 0 is the first sample as it is, so that a reader that refuses all is found out."""
+    """The input of a case. Number 0 is the unchanged first sample, to detect a reader that refuses everything."""
     samples = KINDS[kind].samples()
     if number < len(samples):
         return samples[number]
@@ -81,7 +81,7 @@ def _try(kind: Kind, path: Path) -> tuple[bool, str | None]:
 
 def _child(kind: str, seed: int, first: int, last: int, connection: Connection) -> None:
     """Sends (number, None) before each case and (number, outcome) after it."""
-    # The parent reports a crash; the dump says where it was. Decoders' own complaints are not wanted.
+    # The parent reports a crash; the dump says where it was. Decoders' own messages are dropped.
     faulthandler.enable(os.fdopen(os.dup(2), "w"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     reader = KINDS[kind]
@@ -107,7 +107,7 @@ def _child(kind: str, seed: int, first: int, last: int, connection: Connection) 
                 problem = problem or f"over {MEMORY >> 20} MB of memory"
             connection.send((number, Outcome(kind, seed, number, answered, problem, seconds)))
             if asked > MEMORY:
-                # The peak is remembered; another child starts from a lower one.
+                # The system keeps the peak; another child starts from a lower one.
                 return
 
 

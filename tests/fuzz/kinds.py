@@ -1,7 +1,7 @@
-"""What is fuzzed: for every kind of input, valid samples and the function of the project that reads it.
+"""The kinds of input that are fuzzed: valid samples, and the function of the project that reads them.
 
-To add a kind, write a function that returns samples and one that reads a file of that kind as the project does, using
-what it gets (a view that is never looked at proves nothing), and enter both in KINDS.
+To add a kind, write a function that returns samples and one that reads a file of that kind as the project does and uses
+the result (a view that is never read proves nothing), and add both to KINDS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.fuzz import data_kinds
 
 @dataclass(frozen=True)
 class Kind:
-    """`samples()` are valid inputs; `read(path)` takes a file as the project does, and answers or raises CaffeError.
+    """`samples()` are valid inputs; `read(path)` reads a file as the project does, and returns or raises CaffeError.
 
     `names_file` is False for readers whose callers add the file's name to the error.
     """
@@ -83,7 +83,7 @@ def _small_net() -> tuple[caffe_pb2.NetParameter, list[list[np.ndarray]]]:
 
 @cache
 def weights() -> list[bytes]:
-    """Present, V1 and V0 weights; packed and double numbers; both kinds of shape; diffs."""
+    """Current, V1 and V0 weights; packed and double numbers; both kinds of shape; diffs."""
     net, blobs = _small_net()
     old = caffe_pb2.NetParameter(name="old")
     v1 = old.layers.add(name="fc", type=caffe_pb2.V1LayerParameter.INNER_PRODUCT)

@@ -86,7 +86,7 @@ def _token(data: bytearray, _: Sequence[bytes], rng: random.Random) -> None:
 
 
 def _number(data: bytearray, _: Sequence[bytes], rng: random.Random) -> None:
-    """Another number in place of one that is written out."""
+    """Another number in place of one in the text."""
     found = [match.span() for match in _NUMBER.finditer(data[:65536])]
     if found:
         start, end = rng.choice(found)
@@ -116,7 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def mutated(samples: Sequence[bytes], rng: random.Random) -> bytes:
-    """One of `samples` after one to four mutations; a megabyte at most."""
+    """One of `samples` after one to four mutations; at most a megabyte."""
     data = bytearray(rng.choice(samples))
     for _ in range(rng.choice((1, 1, 2, 4))):
         rng.choice(MUTATIONS)(data, samples, rng)

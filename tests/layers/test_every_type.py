@@ -15,7 +15,7 @@ IMAGE = B((2, 4, 7, 6))
 WEIGHTS = Bottom((3, 2, 2), lambda rng, s: rng.integers(0, 2, size=s).astype(float), smooth=False)
 SMALL = B((2, 3, 4, 5))
 MARKERS = Bottom((3, 2), lambda rng, s: (rng.uniform(size=s) > 0.3).astype(float), smooth=False)
-#: an image of another size and another batch
+#: an image with another size and another batch
 LARGER = [(3, 4, 10, 9)]
 
 
@@ -314,7 +314,7 @@ CASES = [
     ),
 ]
 
-#: types that have no reference here: their own tests hold them
+#: types without a reference here: they have their own tests
 ELSEWHERE = {"HDF5Output"}
 
 
@@ -336,7 +336,7 @@ def assert_as_reference(case: Case, resized: bool, device: str = "cpu") -> None:
     expected = case.reference(layer.param, arrays, blobs, case.phase)
     assert len(tops) == len(expected) == case.tops
     for top, value, shape in zip(tops, expected, shapes, strict=True):
-        if case.type != "Filter":  # how many items it lets through is known only once it has run
+        if case.type != "Filter":  # the number of items that it selects is known only when it has run
             assert tuple(shape) == top.shape
         np.testing.assert_allclose(top.detach().cpu().numpy(), value, rtol=1e-6, atol=1e-9)
 
@@ -357,7 +357,7 @@ def test_forward_on_a_gpu_equals_the_reference(case: Case) -> None:
     assert_as_reference(case, resized=False, device="cuda")
 
 
-#: what detection networks are made of; the training step of these compiles as one graph
+#: the layers of detection networks, whose training step compiles as one graph
 IN_DETECTORS = [
     *("Convolution", "Deconvolution", "Pooling", "ReLU", "Dropout", "BatchNorm", "Scale", "Eltwise", "InnerProduct"),
     *("Concat", "Slice", "Flatten", "Reshape", "Permute", "Softmax", "SoftmaxWithLoss", "EuclideanLoss"),

@@ -1,4 +1,4 @@
-"""Gradients where they are not simply the derivative: kinks, ties, labels, and rules of the original's own."""
+"""Gradients that are not simply the derivative: kinks, ties, labels, and the original's own rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that remember or write: BatchNorm's statistics, recurrent state, HDF5Output; and where layers can run."""
+"""Layers that keep state or write files: BatchNorm's statistics, recurrent state, HDF5Output; and devices."""
 
 from __future__ import annotations
 

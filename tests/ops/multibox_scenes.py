@@ -1,4 +1,4 @@
-"""Batches for MultiBoxLoss, its options at random, and the comparison with the obvious version."""
+"""Batches for MultiBoxLoss, random options, and the comparison with the reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def grid_priors(side: int, sizes: tuple[float, ...] = (0.2, 0.35)) -> np.ndarray
 
 
 def truth_rows(rng: np.random.Generator, images: int, each: int, classes: int, difficult: float = 0.2) -> np.ndarray:
-    """Rows of `each` random boxes an image; image 1 of three or more has none."""
+    """Rows of `each` random boxes per image; image 1 of three or more has none."""
     rows = []
     for n in range(images):
         for i in range(0 if n == 1 and images > 2 else each):
@@ -67,7 +67,7 @@ def run(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu", top_di
 
 
 def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> reference.Answer:
-    """Runs op and reference on the same inputs and wants the same loss and gradients."""
+    """Runs op and reference on the same inputs, and checks that loss and gradients are equal."""
     loss, loc_diff, conf_diff = run(inputs, options, device)
     expected = reference.multibox_loss(*(t.numpy() for t in inputs), options)
     np.testing.assert_allclose(loss.item(), expected.loss, rtol=2e-5, atol=1e-7)

@@ -1,4 +1,4 @@
-"""caffe.ops.detection_output against the obvious NumPy version, and where inputs are few, equal or out of the ordinary."""
+"""caffe.ops.detection_output against the NumPy reference, and with few, equal or unusual inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.reference import detection_output as reference
 def scene(
     seed: int, num: int, priors: int, classes: int, share: bool = True, levels: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Random predictions; with `levels`, scores are rounded to so many values, so that many are equal."""
+    """Random predictions; with `levels`, scores are rounded to that many values, so that many are equal."""
     rng = np.random.default_rng(seed)
     conf = rng.random((num, priors * classes), np.float32)
     if levels:
@@ -34,7 +34,7 @@ def scene(
 
 
 def check(inputs: tuple[Tensor, Tensor, Tensor], device: str = "cpu", **options: Any) -> Tensor:
-    """Runs op and reference on the same inputs and wants the same rows."""
+    """Runs op and reference on the same inputs, and checks that the rows are equal."""
     ours = detection_output(*(t.to(device) for t in inputs), **options).cpu()
     theirs = reference.detection_output(*(t.numpy() for t in inputs), **options)
     assert ours.shape == theirs.shape
@@ -94,7 +94,7 @@ def test_equal_scores_over_classes_go_to_the_lower_class_then_the_lower_prior(de
 
 
 def test_thresholds_met_exactly(device: str) -> None:
-    """A score has to be over the confidence threshold; an overlap equal to the other one does not suppress."""
+    """A score has to be over the confidence threshold; an overlap equal to the NMS threshold does not suppress."""
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 0.25, 0.5]])  # overlaps 0.5, 0.125 and 0.25
     prior = torch.stack([boxes, torch.full_like(boxes, 0.1)]).reshape(1, 2, -1)
     conf = torch.tensor([[0.0, 0.9, 0, 0.8, 0, 0.25]])

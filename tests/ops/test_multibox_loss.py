@@ -1,4 +1,4 @@
-"""caffe.ops.multibox_loss against the obvious NumPy version, against finite differences, and out of the ordinary."""
+"""caffe.ops.multibox_loss against the NumPy reference, against finite differences, and with unusual inputs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_top_diff_scales_the_gradients() -> None:
 @pytest.mark.parametrize("conf_loss", [LOSS.SOFTMAX, LOSS.LOGISTIC])
 @pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE])
 def test_gradients_by_finite_differences(loc_loss: int, conf_loss: int, mining: int) -> None:
-    """Steps small enough that no match changes; a loss of order 1 in float32 then has differences good to 1%."""
+    """Steps so small that no match changes; for a loss of order 1 in float32, differences are then accurate to 1 %."""
     options = MultiBoxLossOptions(3, loc_loss_type=loc_loss, conf_loss_type=conf_loss, mining_type=mining)
     loc, conf, prior, label = batch(options, seed=5, images=2, side=3, each=2)
     _, *gradients = run((loc, conf, prior, label), options)
@@ -150,7 +150,7 @@ def test_threshold_is_inclusive_for_matches_and_exclusive_for_negatives() -> Non
     assert matches(inputs, MultiBoxLossOptions(2, overlap_threshold=0.6, neg_overlap=0.51)) == [0, -3]
 
 
-# ---- Few or no objects, odd boxes, odd numbers
+# ---- Few or no objects, odd boxes, unusual numbers
 
 
 @pytest.mark.parametrize("mining", [LOSS.NONE, LOSS.MAX_NEGATIVE, LOSS.HARD_EXAMPLE])
@@ -238,7 +238,7 @@ def test_class_counts(classes: int, conf_loss: int) -> None:
 
 
 def test_scores_far_apart() -> None:
-    """The probability of a class is not taken to be under the smallest normal number, so a loss is at most 87.3."""
+    """The smallest normal number is the lower bound of probabilities, so a loss is at most 87.3."""
     options = MultiBoxLossOptions(3)
     loc, conf, prior, label = batch(options, spread=200.0)
     check((torch.zeros_like(loc), conf, prior, label), options)

@@ -27,7 +27,7 @@ from tests.ops.multibox_scenes import (
 
 
 def tied_batch() -> Batch:
-    """Boxes, objects and scores from small pools: nearly everything is equal to something."""
+    """Boxes, objects and scores from small pools: nearly all have equals."""
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 3, (150, 2)) / 4
     prior = np.stack([np.concatenate([corners, corners + 0.5], 1), np.full((150, 4), 0.1)])
@@ -43,7 +43,7 @@ def tied_batch() -> Batch:
     "scene", ["random", "ties", "predictions matched", "classes matched", "over the boundary", "NaN"]
 )
 def test_emulated_gpu_decides_as_the_cpu(monkeypatch: pytest.MonkeyPatch, scene: str, mining: int, seed: int) -> None:
-    """To the box, and gradients to the bit, in whatever order threads run."""
+    """Equal to the box, and gradients to the bit, in any order of threads."""
     options = MultiBoxLossOptions(3, mining_type=mining, code_type=CODE.CENTER_SIZE, neg_pos_ratio=1.5)
     options = replace(options, conf_loss_type=LOSS.LOGISTIC if seed else LOSS.SOFTMAX)
     if scene in ("predictions matched", "classes matched"):
@@ -80,7 +80,7 @@ def test_emulated_gpu_answers_a_label_that_is_no_class_with_nan(monkeypatch: pyt
 
 
 def both(inputs: Batch, options: MultiBoxLossOptions) -> None:
-    """The GPU decides as the CPU does, to the box, and its sums differ by rounding alone."""
+    """The GPU decides as the CPU does, to the box, and its sums differ only by rounding."""
     decided = multibox_loss_forward(*inputs, options.text)
     on_gpu = multibox_loss_forward(*(t.cuda() for t in inputs), options.text)
     for ours, theirs in zip(on_gpu[1:], decided[1:], strict=True):
@@ -128,7 +128,7 @@ def test_gpu_repeats_itself() -> None:
 
 @pytest.mark.gpu
 def test_gpu_graph_capture() -> None:
-    """A captured step, replayed on other numbers with padding for fewer objects, answers as a fresh one."""
+    """A captured step, replayed on other numbers with padding for fewer objects, equals a fresh one."""
     options = MultiBoxLossOptions(5, code_type=CODE.CENTER_SIZE)
     static = [t.cuda() for t in batch(options, seed=1, each=4)]
     static[0].requires_grad_()

@@ -26,7 +26,7 @@ def case(shape: tuple[int, ...], shared: bool, dtype: torch.dtype, device: str) 
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     scale = torch.rand(() if shared else (shape[1],)) * 20 + 0.5
     x, dy = torch.randn(shape), torch.randn(shape)
-    x = x + x.sign()  # away from 0, where a group of one channel divides rounding errors by next to nothing
+    x = x + x.sign()  # away from 0, where a group of one channel divides rounding errors by almost zero
     return x.to(device, dtype), dy.to(device, dtype), scale.to(device, wide)
 
 
@@ -52,7 +52,7 @@ def test_equals_the_reference(
         assert y.dtype == x.dtype
         assert y.stride() == x.stride()
         assert relative_error(y, reference.forward(arrays[1], arrays[2], across_spatial, 1e-10)) < TOLERANCE[dtype]
-        # With one channel to a group, dx is a difference of equal numbers and only its smallness can be compared.
+        # With one channel per group, dx is a difference of equal numbers and only its smallness can be compared.
         scale_of_dx = max(float(np.linalg.norm(dx)), float(np.linalg.norm(arrays[0] * arrays[2].max())))
         assert np.linalg.norm(x.grad.double().cpu().numpy() - dx) < TOLERANCE[dtype] * scale_of_dx
         assert relative_error(scale.grad, dscale) < TOLERANCE[dtype] * 10
@@ -88,7 +88,7 @@ def test_gradient_is_the_derivative_for_equal_scales(shared: bool, across_spatia
 @pytest.mark.parametrize("across_spatial", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 def test_compiled_without_gradients(shared: bool, across_spatial: bool, dtype: torch.dtype) -> None:
-    """Compilation takes it apart; the numbers stay."""
+    """Compilation decomposes it; the numbers stay the same."""
     for shape in ((2, 5, 3, 4), (3, 7)):
         x, _, scale = case(shape, shared, dtype, "cpu")
         torch._dynamo.reset()
@@ -152,7 +152,7 @@ def test_a_tensor_that_is_not_dense() -> None:
     ("x", "scale", "message"),
     [
         (torch.zeros(3), torch.ones(3), "two axes or more"),
-        (torch.zeros(1, 3, 2, 2), torch.ones(4), r"takes \(\) or \(3,\)"),
+        (torch.zeros(1, 3, 2, 2), torch.ones(4), r"must be \(\) or \(3,\)"),
         (torch.zeros(1, 3, 2, 2), torch.ones(3, dtype=torch.float64), "scale is torch.float64"),
         (torch.zeros(1, 3, 2, 2, dtype=torch.int32), torch.ones(3), "x is torch.int32"),
     ],

@@ -114,7 +114,7 @@ def test_other_steps_for_height_and_width() -> None:
         ("min_size: 5 max_size: 5", "max_size 5 must be greater than its min_size 5"),
         ("min_size: 5 min_size: 6 max_size: 9", "1 max_size for 2 min_size"),
         ("min_size: 5 aspect_ratio: -2", "aspect_ratio must be positive, not -2"),
-        ("min_size: 5 variance: 0.1 variance: 0.1", "2 variance; it takes one or four"),
+        ("min_size: 5 variance: 0.1 variance: 0.1", "2 variance; give one or four"),
         ("min_size: 5 img_size: 300 img_h: 300 img_w: 300", "both img_size and img_h and img_w"),
         ("min_size: 5 step: 8 step_h: 8 step_w: 8", "both step and step_h and step_w"),
         ("min_size: 5 step_h: 8", "step_h alone"),

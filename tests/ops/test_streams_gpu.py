@@ -1,4 +1,4 @@
-"""The four layers on several streams of a GPU at once: each call has memory of its own, so the answers are the same."""
+"""The four layers on several streams of a GPU at once: each call has its own memory, so the results are the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 5
 
 
 class Work:
-    """One call of each layer, forward and backward, on inputs of a seed that are on their device beforehand."""
+    """One call of each layer, forward and backward, on a seed's inputs, which are already on the device."""
 
     def __init__(self, seed: int, device: str) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ class Work:
 
 
 def at_once(device: str, stream: Callable[[], AbstractContextManager[object]]) -> list[list[Tensor]]:
-    """Does the work of several seeds, alone and then each on a stream; compares, and returns the answers."""
+    """Does the work of several seeds, first alone and then each on a stream; compares, and returns the results."""
     works = [Work(seed, device) for seed in range(STREAMS)]
     expected = [[t.cpu() for t in work()] for work in works]
     for _ in range(ROUNDS):
@@ -67,7 +67,7 @@ def test_streams() -> None:
 
 
 def test_what_is_compared() -> None:
-    """On the CPU, where there are no streams: no answer is empty, and each seed has its own."""
+    """On the CPU, where there are no streams: no result is empty, and seeds have different ones."""
     first, second, *_ = at_once("cpu", nullcontext)
     for one, other in zip(first, second, strict=True):
         assert one.numel()

@@ -1,4 +1,4 @@
-"""The sizes of a net's blobs, its parameters and multiply-adds, by arithmetic alone: a check on the engine's."""
+"""The sizes of a net's blobs, its parameters and multiply-adds, by arithmetic only: a check of the engine's."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def _convolution(layer: Any, bottom: Shape, sizes: Sizes) -> Shape:
 
 def _pooled(size: int, kernel: int, stride: int, pad: int) -> int:
     out = math.ceil((size + 2 * pad - kernel) / stride) + 1
-    # A window that starts in the padding on the far side is dropped.
+    # A window that starts in the padding at the end is dropped.
     return out - 1 if pad and (out - 1) * stride >= size + pad else out

@@ -1,4 +1,4 @@
-"""The generators as programs: what they write, how flags act, and what they say when something is wrong."""
+"""The generators as programs: what they write, their flags and their errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CELLS = 'item { name: "none_of_the_above" label: 0 } item { name: "RBC" label: 1
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder but for the label maps."""
+    """A working directory with only the label maps."""
     copy_label_maps(tmp_path)
     (tmp_path / "cells.prototxt").write_text(CELLS)
     monkeypatch.chdir(tmp_path)
@@ -206,16 +206,16 @@ TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item {
     [
         ("--label_map none.prototxt", {}, "--label_map none.prototxt: not found; create_label_map makes one"),
         ("--label_map map", {"map": NO_BACKGROUND}, "map has no background class; add this line"),
-        ("--label_map map", {"map": GAP}, "map: label 1 is missing; 2 items take the labels 0 to 1"),
+        ("--label_map map", {"map": GAP}, "map: label 1 is missing; 2 items need the labels 0 to 1"),
         ("--label_map map", {"map": TWICE}, "--label_map: label map 'map': label 1 is given to 'a' and 'b'"),
         ("--label_map map", {"map": 'item { label: 0 name: "b" }'}, "map has the background alone"),
         ("--label_map map", {"map": "layer { }"}, "map:1:1:"),
         ("--num_classes 20", {}, "--num_classes 20, but models/labelmap_voc.prototxt has 21 classes"),
-        ("--gpus 0,1,2", {}, "a batch of 32 does not divide over 3 GPUs; give --batch 30 or 33"),
+        ("--gpus 0,1,2", {}, "a batch of 32 cannot be divided over 3 GPUs; give --batch 30 or 33"),
         ("--gpus 0,0", {}, "'0,0' is not a list of different device numbers"),
         ("--train_lmdb nowhere", {}, "--train_lmdb: no database at 'nowhere'. Build one with convert_annoset"),
-        ("--train_lmdb models", {}, "--train_lmdb: 'models' is no LMDB: it has no data.mdb"),
-        ("--train_lmdb map", {"map": "x"}, "--train_lmdb: 'map' is no LMDB"),
+        ("--train_lmdb models", {}, "--train_lmdb: 'models' is not an LMDB: it has no data.mdb"),
+        ("--train_lmdb map", {"map": "x"}, "--train_lmdb: 'map' is not an LMDB"),
         ("--test_lmdb models", {}, "--test_lmdb also takes --test_name_size"),
         ("--test_name_size nowhere", {}, "--test_name_size: cannot open name size file 'nowhere'"),
         (
@@ -226,10 +226,10 @@ TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item {
         ("--test_name_size list", {"list": "\n"}, "name size file 'list' lists no images"),
         ("--test_name_size list --num_test_images 3", {"list": "a 3 4\n"}, "--num_test_images 3, but list lists 1"),
         ("--test_name_size list", {"list": "a 3 4\n"}, "lists 1 images, but VOC's test data, examples/VOC0712"),
-        ("--steps 5,4", {}, "--steps 5,4: iterations must rise, from 1 to max_iter (120000)"),
-        ("--steps 5 --max_iter 4", {}, "--steps 5: iterations must rise, from 1 to max_iter (4)"),
+        ("--steps 5,4", {}, "--steps 5,4: iterations must increase, from 1 to max_iter (120000)"),
+        ("--steps 5 --max_iter 4", {}, "--steps 5: iterations must increase, from 1 to max_iter (4)"),
         ("--width 0", {}, "'0' is not a share such as 0.25 or 1/4"),
-        ("--batch 0", {}, "'0' is not a whole number over 0"),
+        ("--batch 0", {}, "'0' is not an integer over 0"),
         ("--no_such_flag", {}, "unrecognized arguments: --no_such_flag"),
     ],
 )
@@ -255,7 +255,7 @@ OWN = ("--label_map cells.prototxt", "--train_lmdb train", "--test_lmdb test", "
 def test_data_of_two_sets_is_never_mixed(
     given: tuple[str, ...], dataset: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every combination of the flags that name data: refused with the flag that lacks, or every file is the one meant."""
+    """Every combination of the flags that name data is refused, with the missing flag named, or uses the right files."""
     make_lmdb(folder / "train", 3)
     make_lmdb(folder / "test", 12)
     (folder / "list").write_text("".join(f"image_{i} 480 640\n" for i in range(12)))

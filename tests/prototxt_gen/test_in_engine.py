@@ -1,4 +1,4 @@
-"""The generated networks set up in the engine: its sizes are those calculated apart from it."""
+"""The generated networks set up in the engine: its sizes equal those calculated separately."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.prototxt_gen.sources import generated
 def deploy(network: str, dataset: str = "VOC") -> Any:
     net = generated(network, dataset, "deploy")
     for layer in net.layer:
-        # Zeros, which take no time to make.
+        # Zeros, which are fast to make.
         layer.convolution_param.ClearField("weight_filler")
     return net
 
@@ -39,7 +39,7 @@ def test_blobs_and_parameters(network: str, dataset: str) -> None:
     ("network", "layer", "sides", "step"),
     [
         ("MDSSD300", "module1_mbox_priorbox", [30, 1800**0.5], 4),
-        # 35.84 and 76.8 are cut to 35 and 76
+        # 35.84 and 76.8 are truncated to 35 and 76
         ("MDSSD512", "module1_mbox_priorbox", [35, (35 * 76) ** 0.5], 4),
         ("SSD512", "conv10_2_mbox_priorbox", [460, (460 * 537) ** 0.5], 512),
     ],

@@ -137,7 +137,7 @@ def test_prior_boxes(
     size: int, dataset: str, sizes: list[tuple[float, float]], ratios: list[int], steps: list[int]
 ) -> None:
     for network, first in ((f"SSD{size}", 0), (f"MDSSD{size}", 1)):
-        # Module 1 has conv4_3's boxes on a grid twice as fine.
+        # Module 1 has conv4_3's boxes on a grid that is twice as fine.
         expected = [(sizes[0], 1, 4.0)] * first + [*zip(sizes, ratios, map(float, steps), strict=True)]
         found = []
         for layer in generated(network, dataset, "deploy").layer:

@@ -1,4 +1,4 @@
-"""Classifier, the windowed Detector and their commands, on a net whose scores say what it was shown."""
+"""Classifier, the windowed Detector and their commands, on a net whose scores show its input."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_no_windows(model: tuple[str, str]) -> None:
 
 
 def test_context_is_the_surroundings(model: tuple[str, str]) -> None:
-    """With 2 of 8 pixels on each side for context, a window of 7 + 1 rows takes those within 8 of its centre."""
+    """With 2 of 8 pixels on each side for context, a window of 7 + 1 rows covers those within 8 of its center."""
     image = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 60, 3))
     detector = caffe.Detector(*model, context_pad=2)
     crop = detector.crop(image, np.array([16, 20, 23, 27]))
@@ -94,7 +94,7 @@ def test_outside_the_image_is_the_mean(model: tuple[str, str]) -> None:
     crop = detector.crop(np.ones((40, 60, 3), dtype=np.float32), np.array([0, 0, 7, 7]))
     np.testing.assert_allclose(crop[0, 0], mean[::-1] / 255, rtol=1e-6)
     np.testing.assert_allclose(crop[-1, -1], 1)
-    # what is made of it for the net: nothing of the mean is left
+    # the net's input: nothing of the mean is left
     assert detector.transformer.preprocess("data", crop)[:, 0, 0] == pytest.approx(0, abs=1e-4)
 
 

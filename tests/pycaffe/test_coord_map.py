@@ -1,4 +1,4 @@
-"""Coordinates from blob to blob, checked against where single pixels really go."""
+"""Coordinates from blob to blob, checked against the actual positions of single pixels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_padding_shifts(pad: int) -> None:
 
 
 def test_shift_is_where_a_pixel_comes_from() -> None:
-    """A kernel that copies its centre, run by hand: output x shows input x + 1 for an unpadded 3-wide kernel."""
+    """A kernel that copies its center, run by hand: output x shows input x + 1 for an unpadded 3-wide kernel."""
     row = np.arange(10.0)
     shown = np.convolve(row, [0, 1, 0], mode="valid")
     n = NetSpec()

@@ -46,7 +46,7 @@ def test_layers_blobs_and_arrows() -> None:
     assert '  "conv_blob" -> "pool_Pooling";\n' in text
     assert '  "conv_Convolution" -> "conv_blob" [label="16"];\n' in text
     assert '  "data_AnnotatedData" -> "label_blob" [label="Batch 8"];\n' in text
-    # in-place layers are green; a blob is one node however many write it
+    # in-place layers are green; a blob is one node even if several layers write it
     assert '"relu_ReLU" [label="relu\\n(ReLU)", shape="record", fillcolor="#90EE90"' in text
     assert text.count('"conv_blob" [label="conv"') == 1
 
@@ -107,7 +107,7 @@ def test_pictures_need_graphviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_graphviz_gets_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a program in its place that shows what it was given."""
+    """With a program in its place that prints its input."""
     program = tmp_path / "dot"
     program.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.argv[1]); print(sys.stdin.read(), end='')\n")
     program.chmod(0o755)

@@ -169,7 +169,7 @@ def test_load_what_is_no_image(tmp_path: Path) -> None:
 
 
 def resize_by_hand(image: Any, height: int, width: int) -> Any:
-    """Linear interpolation between pixel centres, the border repeated."""
+    """Linear interpolation between pixel centers, the border repeated."""
     out = np.zeros((height, width, image.shape[2]))
     for y in range(height):
         for x in range(width):

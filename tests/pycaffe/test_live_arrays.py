@@ -1,4 +1,4 @@
-"""Arrays of a net that a user keeps: they show what later passes compute, and keeping them changes no number."""
+"""Arrays of a net that a user keeps: they show what later passes compute, and keeping them changes no numbers."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def ssd300() -> Any:
 
 
 def test_ssd300_is_the_generated_one() -> None:
-    """By another road: names, wiring, sizes, boxes and learning rates of models/SSD300/VOC."""
+    """Compared with models/SSD300/VOC: names, connections, sizes, boxes and learning rates."""
     built = ssd300()
     expected = generated("SSD300", "VOC", "train")
     for a, b in zip(built.layer, expected.layer, strict=True):

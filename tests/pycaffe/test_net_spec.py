@@ -1,4 +1,4 @@
-"""Nets written with NetSpec come out as the prototxts that people have."""
+"""Nets written with NetSpec equal existing prototxts."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_fields_of_the_layer_itself() -> None:
 
 
 def test_whole_messages_nested() -> None:
-    """As SSD's CreateAnnotatedDataLayer gives them: lists of dicts of dicts, and one empty sampler."""
+    """As in SSD's CreateAnnotatedDataLayer: lists of dicts of dicts, and one empty sampler."""
     data, _ = L.AnnotatedData(
         name="data",
         annotated_data_param=dict(label_map_file="map", batch_sampler=[{}, dict(sampler=dict(min_scale=0.5))]),

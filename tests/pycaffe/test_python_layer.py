@@ -1,4 +1,4 @@
-"""The Python layer: the user's classes, run as layers."""
+"""The Python layer: users' classes, run as layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy versions of the layers that move, pick or add up values."""
+"""NumPy versions of the layers that move, select or sum values."""
 
 from __future__ import annotations
 

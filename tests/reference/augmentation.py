@@ -50,7 +50,7 @@ def covered(box: Box, by: Box) -> np.float32:
 
 
 def project(box: Box, crop: Box) -> Box | None:
-    """The box in the crop's coordinates, clipped; None where nothing is left of it."""
+    """The box in the crop's coordinates, clipped; None if nothing is left of it."""
     if box.xmin >= crop.xmax or box.xmax <= crop.xmin or box.ymin >= crop.ymax or box.ymax <= crop.ymin:
         return None
     width, height = crop.xmax - crop.xmin, crop.ymax - crop.ymin

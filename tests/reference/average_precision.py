@@ -1,4 +1,4 @@
-"""Average precision by its definitions, one detection after the other."""
+"""Average precision by its definitions, one detection after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DetectionOutput, slow and obvious: one box after the other, as the Caffe layer describes it. Float32 throughout."""
+"""DetectionOutput, slow and obvious: one box after another, as the Caffe layer describes it. Float32 throughout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def decode(code_type: int, variance_encoded_in_target: bool, prior: Floats, vari
 
 
 def overlap(a: Floats, b: Floats) -> np.float32:
-    """Intersection over union of two boxes; 0 where they share no area."""
+    """Intersection over union of two boxes; 0 if they share no area."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if not (width > 0 and height > 0):

@@ -1,4 +1,4 @@
-"""Slow versions of the loss layers and Accuracy: loops over items, labels taken one by one."""
+"""Slow versions of the loss layers and Accuracy: loops over items and labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _normalizer(mode: int, outer: int, inner: int, valid: int) -> float:
 
 
 def _rows(x: Array, axis: int) -> tuple[Array, int, int]:
-    """Classes last, one row a position in the order of labels; and the sizes before and after the class axis."""
+    """Classes last, one row per position in the order of labels; and the sizes before and after the class axis."""
     axis %= x.ndim
     outer, inner = int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis + 1 :]))
     return np.moveaxis(x.reshape(outer, x.shape[axis], inner), 1, 2).reshape(outer * inner, -1), outer, inner

@@ -1,7 +1,7 @@
-"""MultiBoxLoss, slowly: a box, a pair and a class at a time.
+"""MultiBoxLoss, slowly: one box, pair and class at a time.
 
-Overlaps are in single precision, one rounding an operation, so that thresholds and ties fall as in the native code;
-losses and gradients are in double precision.
+Overlaps are in single precision, with one rounding per operation, so that thresholds and ties are as in the native
+code; losses and gradients are in double precision.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def location_loss(o: MultiBoxLossOptions, error: np.ndarray) -> float:
 
 
 def choose(o: MultiBoxLossOptions, ranked: list[int], wanted: int, boxes: np.ndarray) -> list[int]:
-    """The first `wanted` of the ranked boxes, after suppression where the options ask for it."""
+    """The first `wanted` of the ranked boxes, after suppression if the options ask for it."""
     if o.nms_threshold <= 0:
         return ranked[: max(wanted, 0)]
     kept: list[int] = []
@@ -160,7 +160,7 @@ def choose(o: MultiBoxLossOptions, ranked: list[int], wanted: int, boxes: np.nda
 def multibox_loss(
     loc: np.ndarray, conf: np.ndarray, prior: np.ndarray, label: np.ndarray, o: MultiBoxLossOptions
 ) -> Answer:
-    """What the op takes, as float32 arrays; gradients are those of the loss itself."""
+    """The op's inputs, as float32 arrays; gradients are those of the loss itself."""
     boxes, variances = prior.reshape(2, -1, 4)
     rows = label.reshape(-1, 8)
     images, priors = len(loc), len(boxes)

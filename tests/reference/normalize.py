@@ -1,4 +1,4 @@
-"""Normalize, slowly: one group after another, in double precision, as Caffe's layer defines forward and gradient."""
+"""Normalize, slowly: one group after another, in double precision, with the forward and gradient of Caffe's layer."""
 
 from __future__ import annotations
 

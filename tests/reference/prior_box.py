@@ -1,4 +1,4 @@
-"""PriorBox, slowly: a box at a time."""
+"""PriorBox, slowly: one box at a time."""
 
 from __future__ import annotations
 

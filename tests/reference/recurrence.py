@@ -34,7 +34,7 @@ def lstm_unit(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) 
 def _inputs(
     param: Any, bottoms: list[Array], blobs: list[Array], states: int
 ) -> tuple[Array, list[Array], list[Array]]:
-    """What x (and a static input) adds at each step and stream, the first states, and the blobs that remain."""
+    """The contribution of x (and a static input) at each step and stream, the first states, and the other blobs."""
     x, given = bottoms[0], bottoms[2:]
     steps, streams = x.shape[:2]
     inputs = x.reshape(steps, streams, -1) @ blobs[0].T + blobs[1]

@@ -1,4 +1,4 @@
-"""Slow versions of the layers that look at one value at a time, or at one row of them."""
+"""Slow versions of the layers that process one value, or one row of values, at a time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def eltwise(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) ->
 
 
 def _operand(axis: int, x: Array, operand: Array) -> Array:
-    """`operand` repeated to the shape of `x`, its axes lying on x's from `axis` on."""
+    """`operand` repeated to the shape of `x`, its axes matching x's from `axis` on."""
     axis = axis % x.ndim if operand.ndim else 0
     y = np.empty_like(x)
     for index in np.ndindex(*x.shape):

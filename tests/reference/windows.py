@@ -29,7 +29,7 @@ def _geometry(param: Any, axes: int) -> tuple[list[int], list[int], list[int], l
 
 
 def convolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
-    """Every output is a sum over the group's channels and the window's pixels that lie in the image."""
+    """Every output is a sum over the group's channels and the window's pixels that are in the image."""
     conv = param.convolution_param
     tops = []
     for x in bottoms:
@@ -87,7 +87,7 @@ def deconvolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: i
 
 
 def im2col(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
-    """Channel (c, row, column of the kernel) of output pixel p is what the kernel's pixel sees there."""
+    """Channel (c, row, column of the kernel) of output pixel p is the pixel under that part of the kernel."""
     x = bottoms[0]
     sizes = x.shape[2:]
     kernel, stride, pad, dilation = _geometry(param.convolution_param, len(sizes))

@@ -13,9 +13,10 @@ from caffe.engine.layer_types.shapes import can_inspect, class_index, count, lab
 
 @register
 class Accuracy(Layer):
-    """Scores with classes along `axis`, a label for each other position; of equal scores the later class ranks first.
+    """Scores with classes along `axis`, one label for each other position; among equal scores the later class ranks
+    first.
 
-    Labels equal to ignore_label do not count; with none left the accuracy is NaN. A second top gives the accuracy of
+    Labels equal to ignore_label are not counted; if none is left, the accuracy is NaN. A second top is the accuracy of
     each class, 0 for a class without labels.
     """
 

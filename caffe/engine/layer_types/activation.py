@@ -42,7 +42,7 @@ class ReLU(Neuron):
 
 @register
 class PReLU(Neuron):
-    """max(x, 0) + a · min(x, 0), a learned from 0.25 on: one a channel, or one in all with `channel_shared`."""
+    """max(x, 0) + a · min(x, 0), a learned, starting at 0.25: one per channel, or one with `channel_shared`."""
 
     type_name = "PReLU"
 
@@ -56,7 +56,7 @@ class PReLU(Neuron):
 
     def _check(self, bottom: Sequence[int]) -> None:
         if len(bottom) < 2:
-            self.fail(f"needs a bottom of at least 2 axes (num, channels, …), not {text(bottom)}")
+            self.fail(f"needs a bottom with at least 2 axes (num, channels, …), not {text(bottom)}")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         self._check(bottom[0])
@@ -70,7 +70,7 @@ class PReLU(Neuron):
 
 @register
 class ELU(Neuron):
-    """x above 0, alpha · (exp(x) − 1) below."""
+    """x above 0, alpha · (exp(x) − 1) below 0."""
 
     type_name = "ELU"
 
@@ -100,7 +100,7 @@ class TanH(Neuron):
 
 @register
 class BNLL(Neuron):
-    """log(1 + exp(x)), from the far side where exp would overflow."""
+    """log(1 + exp(x)), computed so that exp does not overflow."""
 
     type_name = "BNLL"
 
@@ -109,7 +109,7 @@ class BNLL(Neuron):
 
 
 class NoGradient(torch.autograd.Function):
-    """Passes values on; a gradient asked of them is an error that names the layer."""
+    """Passes values on; a gradient for them is an error that names the layer."""
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, x: Tensor, layer: Layer) -> Tensor:
@@ -126,7 +126,7 @@ class NoGradient(torch.autograd.Function):
 
 @register
 class Threshold(Neuron):
-    """1 where x is over the threshold, else 0. It has no gradient; asking for one is an error, as in Caffe."""
+    """1 where x is over the threshold, else 0. It has no gradient; requesting one is an error, as in Caffe."""
 
     type_name = "Threshold"
 
@@ -146,7 +146,7 @@ class Dropout(Neuron):
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio
         if not 0 <= self.ratio < 1:
-            self.fail(f"dropout_ratio must be at least 0 and under 1, not {self.ratio:g}")
+            self.fail(f"dropout_ratio must be at least 0 and below 1, not {self.ratio:g}")
 
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom

@@ -1,6 +1,6 @@
 """Losses of scores or probabilities against labels: sigmoid cross-entropy, hinge, multinomial logistic, infogain.
 
-A label that is no class is an error; on a GPU, where looking at labels would wait for it, the loss becomes NaN instead.
+A label that is not a class is an error. On a GPU, where checking labels would mean waiting, the loss is NaN instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from caffe.engine.layer_types.softmax import BATCH_SIZE, VALID, LossLayer
 from caffe.proto import caffe_pb2
 
 _HINGE_L2 = caffe_pb2.HingeLossParameter.Norm.Value("L2")
-#: probabilities under this count as this in a logarithm
+#: smaller probabilities count as this in a logarithm
 _SMALLEST_PROBABILITY = 1e-20
 
 
@@ -27,7 +27,8 @@ _SMALLEST_PROBABILITY = 1e-20
 class SigmoidCrossEntropyLoss(LossLayer):
     """−t·log σ(x) − (1 − t)·log(1 − σ(x)), summed; targets t in [0, 1], one for each score.
 
-    Normalised by the batch size unless loss_param says otherwise; targets that truncate to ignore_label do not count.
+    Normalized by the batch size unless loss_param says otherwise; targets that truncate to ignore_label are not
+    counted.
     """
 
     type_name = "SigmoidCrossEntropyLoss"
@@ -72,7 +73,7 @@ class _LabelledRows(LossLayer):
         return [()]
 
     def rows(self, bottom: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The scores as N × classes, the labels as indices into them, and whether any label was no class."""
+        """The scores as N × classes, the labels as indices into them, and whether any label was not a class."""
         scores = full_precision(bottom[0])
         scores = scores.reshape(scores.shape[0], count(scores.shape, 1))
         labels = labels_of(bottom[1])
@@ -83,7 +84,7 @@ class _LabelledRows(LossLayer):
 
 @register
 class HingeLoss(_LabelledRows):
-    """max(0, 1 − s·x), s = 1 for the labelled class, −1 for others; or (norm L2) its square. Summed, over the batch."""
+    """max(0, 1 − s·x), s = 1 for the labeled class, −1 for others; or (norm L2) its square. Summed, over the batch."""
 
     type_name = "HingeLoss"
 
@@ -96,7 +97,7 @@ class HingeLoss(_LabelledRows):
 
 
 class _NegativeLog(torch.autograd.Function):
-    """−log p with p at least 1e-20, in the gradient (−1/p) too."""
+    """−log p with p at least 1e-20, also in the gradient (−1/p)."""
 
     @staticmethod
     def forward(ctx: Any, probability: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class _NegativeLog(torch.autograd.Function):
 
 @register
 class MultinomialLogisticLoss(_LabelledRows):
-    """The mean of −log of the labelled class's probability; takes probabilities, not scores."""
+    """The mean of −log of the labeled class's probability; the bottom has probabilities, not scores."""
 
     type_name = "MultinomialLogisticLoss"
 
@@ -150,7 +151,7 @@ class InfogainLoss(_LabelledRows):
         shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
         values = torch.tensor(list(blob.data or blob.double_data), dtype=torch.float32)
         if count(shape) != len(values):
-            self.fail(f"the infogain matrix '{source}' says {text(shape)} and holds {len(values)} values")
+            self.fail(f"the infogain matrix '{source}' has shape {text(shape)} but {len(values)} values")
         return values.reshape(shape)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:

@@ -1,4 +1,4 @@
-"""Concat and Slice: blobs joined, or one cut, along an axis."""
+"""Concat and Slice: joining blobs, or cutting one, along an axis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Axis(Layer):
 
 @register
 class Concat(_Axis):
-    """All bottoms side by side along `axis`; their other axes agree."""
+    """All bottoms joined along `axis`; their other axes agree."""
 
     type_name = "Concat"
     bottoms = (1, None)
@@ -78,7 +78,7 @@ class Slice(_Axis):
         edges = [0, *points, size]
         sizes = [b - a for a, b in itertools.pairwise(edges)]
         if min(sizes) < 1:
-            self.fail(f"slice_point {points} must grow, from over 0 to under {size}, the size of axis {axis}")
+            self.fail(f"slice_point {points} must increase, from over 0 to below {size}, the size of axis {axis}")
         return sizes
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:

@@ -1,6 +1,6 @@
 """Convolution, Deconvolution and Im2col: sliding windows over one to three spatial axes.
 
-All three read their geometry alike: kernel, stride, pad, dilation; given once, once for each axis, or by `_h` and `_w`.
+All three read the same geometry: kernel, stride, pad, dilation; given once, once per axis, or with `_h` and `_w`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from caffe.engine.layer_types.shapes import count, text
 
 @dataclass(frozen=True)
 class Geometry:
-    """The window, one entry a spatial axis, in pixels."""
+    """The window, one entry per spatial axis, in pixels."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -28,12 +28,12 @@ class Geometry:
     dilation: tuple[int, ...]
 
     def extent(self, axis: int) -> int:
-        """How many pixels the dilated kernel spans."""
+        """The number of pixels that the dilated kernel spans."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
 
 class _Windowed(Layer):
-    """What the three types share: the channel axis and the geometry."""
+    """Shared by the three types: the channel axis and the geometry."""
 
     def setup_geometry(self, bottom: Sequence[int]) -> None:
         param = self.param.convolution_param
@@ -77,7 +77,7 @@ class _Windowed(Layer):
             if room < 0:
                 self.fail(
                     f"the kernel spans {g.extent(axis)} pixels, but spatial axis {axis} of {text(bottom)} has {size} "
-                    f"with {g.pad[axis]} of padding on either side"
+                    f"with {g.pad[axis]} of padding on each side"
                 )
             counts.append(room // g.stride[axis] + 1)
         return counts
@@ -85,11 +85,11 @@ class _Windowed(Layer):
     def check_axes(self, bottom: Sequence[int]) -> None:
         axes = self.channel_axis + 1 + len(self.geometry.kernel)
         if len(bottom) != axes:
-            self.fail(f"was set up for blobs of {axes} axes and now gets {text(bottom)}")
+            self.fail(f"was set up for blobs with {axes} axes and now gets {text(bottom)}")
 
 
 class _Convolving(_Windowed):
-    """A learned filter bank; every bottom goes through the same one into the top of its number."""
+    """A learned filter bank; every bottom goes through the same one into the top with the same index."""
 
     bottoms = (1, None)
     tops = (1, None)
@@ -132,7 +132,7 @@ class _Convolving(_Windowed):
                     f"{text(shape)}"
                 )
             if tuple(shape) != tuple(bottom[0]):
-                self.fail(f"all bottoms must have one shape; found {text(bottom[0])} and {text(shape)}")
+                self.fail(f"all bottoms must have the same shape; found {text(bottom[0])} and {text(shape)}")
         top = (*bottom[0][: self.channel_axis], self.num_output, *self.output_sizes(bottom[0]))
         return [top] * len(bottom)
 
@@ -148,7 +148,7 @@ class _Convolving(_Windowed):
         lead = x.shape[: self.channel_axis]
         if self.channel_axis != 1:
             x = x.reshape(count(lead), *x.shape[self.channel_axis :])
-        if axes == 0:  # every position is its own: a window of one
+        if axes == 0:  # every position is a window of one
             y = self._run(x.unsqueeze(2), weight.unsqueeze(2), bias, Geometry((1,), (1,), (0,), (1,))).squeeze(2)
         else:
             y = self._run(x, weight, bias, g)
@@ -201,7 +201,7 @@ class Deconvolution(_Convolving):
             out = g.stride[axis] * (size - 1) + g.extent(axis) - 2 * g.pad[axis]
             if out < 1:
                 self.fail(
-                    f"padding of {g.pad[axis]} leaves nothing of spatial axis {axis} of {text(bottom)}: stride "
+                    f"padding of {g.pad[axis]} leaves no pixel of spatial axis {axis} of {text(bottom)}: stride "
                     f"{g.stride[axis]} and a kernel of {g.extent(axis)} give {out} pixels"
                 )
             sizes.append(out)
@@ -215,7 +215,7 @@ class Deconvolution(_Convolving):
 
 @register
 class Im2col(_Windowed):
-    """The windows themselves as channels: N × C × H × W to N × (C·kernel_h·kernel_w) × rows × columns of windows."""
+    """The windows as channels: N × C × H × W to N × (C·kernel_h·kernel_w) × rows × columns of windows."""
 
     type_name = "Im2col"
 

@@ -1,4 +1,4 @@
-"""DetectionEvaluate: which detections are true positives, which false; the solver makes average precision of it."""
+"""DetectionEvaluate: which detections are true or false positives; the solver computes average precision from it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Floats = NDArray[np.float32]
 class DetectionEvaluate(Layer):
     """Bottoms: detections 1×1×K×7 (DetectionOutput), ground truth 1×1×M×8 (AnnotatedData).
 
-    Top: 1×1×R×5. First a row a class: −1, label, number of positives, −1, −1. Then a row a detection, by image and
-    label: image, label, score, 1 if a true positive, 1 if a false one. A detection that overlaps a difficult object most
-    is neither, unless those are evaluated.
+    Top: 1×1×R×5. First one row per class: −1, label, number of positives, −1, −1. Then one row per detection, by image
+    and label: image, label, score, 1 if a true positive, 1 if a false one. A detection whose best overlap is
+    with a difficult object is neither, unless those are evaluated.
     """
 
     type_name = "DetectionEvaluate"
@@ -42,7 +42,7 @@ class DetectionEvaluate(Layer):
             self.fail(f"overlap_threshold must be over 0, not {param.overlap_threshold:g}")
         self.threshold = np.float32(param.overlap_threshold)
         self.evaluate_difficult: bool = param.evaluate_difficult_gt
-        # unsigned in the message; the highest number stands for no background at all
+        # unsigned in the message; the highest number means no background at all
         self.background = -1 if param.background_label_id == 2**32 - 1 else int(param.background_label_id)
         self.classes = [c for c in range(param.num_classes) if c != self.background]
         self.resize: Any = param.resize_param if param.HasField("resize_param") else None
@@ -119,7 +119,7 @@ class DetectionEvaluate(Layer):
         return true, false
 
     def _overlaps(self, boxes: Floats, objects: Floats, image: int) -> Floats:
-        """Intersection over union, K×M, in pixels of the image where the sizes are known."""
+        """Intersection over union, K×M, in pixels of the image if the sizes are known."""
         if self.sizes:
             height, width = self.sizes[(self._first + image) % len(self.sizes)]
             boxes, areas = in_image(boxes, height, width, self.resize)
@@ -132,7 +132,7 @@ class DetectionEvaluate(Layer):
         high = np.minimum(boxes[:, None, 2:], objects[None, :, 2:])
         apart = (low > high).any(axis=2)
         sides = high - low
-        sides[apart] = 0  # as Caffe, whose boxes that do not meet share the point 0, 0
+        sides[apart] = 0  # as in Caffe, where the intersection of disjoint boxes is the point 0, 0
         sides += border
         shared = sides[:, :, 0] * sides[:, :, 1]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -141,7 +141,7 @@ class DetectionEvaluate(Layer):
         return np.nan_to_num(result, nan=-1.0, posinf=np.inf, neginf=-np.inf)
 
     def _advance(self, detections: Floats, truth: Floats) -> None:
-        """Moves on in the list of sizes by the images of the batch: those that detections and objects speak of."""
+        """Advances in the list of sizes by the images of the batch, those of the detections and objects."""
         if self.sizes:
             ids = np.concatenate([detections[:, 0], truth[:, 0]])
             self._first = (self._first + int(ids.max(initial=-1)) + 1) % len(self.sizes)

@@ -1,4 +1,4 @@
-"""DetectionOutput: from predictions to detections, with the files and pictures that the layer makes on the way."""
+"""DetectionOutput: from predictions to detections, and the files and pictures that the layer writes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from caffe.ops.detection_output import detection_output_static, trim
 class DetectionOutput(Layer):
     """Bottoms: location predictions N×(P·L·4), confidences N×(P·C), priors 1×2×(P·4), and the images to visualize.
 
-    Top: 1×1×K×7, a row a detection: image, label, score, xmin, ymin, xmax, ymax (corners in units of the input), by
-    image, label and falling score. No detection in the whole batch: one row an image, its id and six −1.
+    Top: 1×1×K×7, one row per detection: image, label, score, xmin, ymin, xmax, ymax (corners in units of the input), by
+    image, label and falling score. If the whole batch has no detection: one row per image, its id and six −1.
     """
 
     type_name = "DetectionOutput"
@@ -37,13 +37,13 @@ class DetectionOutput(Layer):
         if not param.HasField("num_classes") or param.num_classes < 1:
             self.fail("Must specify num_classes (background included)")
         if param.nms_param.nms_threshold < 0:
-            self.fail(f"nms_threshold must be non negative, not {param.nms_param.nms_threshold:g}")
+            self.fail(f"nms_threshold must be non-negative, not {param.nms_param.nms_threshold:g}")
         if not 0 < param.nms_param.eta <= 1:
             self.fail(f"eta must be over 0 and at most 1, not {param.nms_param.eta:g}")
         self.num_classes: int = param.num_classes
         self.loc_classes: int = 1 if param.share_location else param.num_classes
         nms = param.nms_param
-        # read here, as a tracer cannot look into messages
+        # read here, because a tracer cannot read messages
         self.options: dict[str, Any] = dict(
             num_classes=self.num_classes,
             share_location=param.share_location,
@@ -69,7 +69,7 @@ class DetectionOutput(Layer):
                 )
             if param.visualize:
                 if len(bottom) < 4:
-                    self.fail("visualize takes a fourth bottom, the images (usually 'data')")
+                    self.fail("visualize needs a fourth bottom, the images (usually 'data')")
                 self.visualizer = Visualizer(param, self.param.transform_param)
         except CaffeError as error:
             raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
@@ -77,20 +77,20 @@ class DetectionOutput(Layer):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         loc, conf, prior = bottom[:3]
         if not loc or not conf or loc[0] != conf[0]:
-            self.fail(f"location predictions are {text(loc)}, confidences {text(conf)}: they must be of as many images")
+            self.fail(f"locations are {text(loc)}, confidences {text(conf)}: they must have the same number of images")
         if len(prior) < 3 or prior[1] != 2 or prior[2] % 4:
-            self.fail(f"priors are {text(prior)}; they must be 1×2×(4 values a prior), as PriorBox makes them")
+            self.fail(f"priors are {text(prior)}; they must be 1×2×(4 values per prior), as PriorBox makes them")
         priors = prior[2] // 4
         if count(loc, 1) != priors * self.loc_classes * 4:
             self.fail(
                 "Number of priors must match number of location predictions: "
-                f"{priors} priors take {priors * self.loc_classes * 4} values an image, "
+                f"{priors} priors take {priors * self.loc_classes * 4} values per image, "
                 f"'{self.param.bottom[0]}' has {count(loc, 1)}"
             )
         if count(conf, 1) != priors * self.num_classes:
             self.fail(
                 "Number of priors must match number of confidence predictions: "
-                f"{priors} priors and num_classes: {self.num_classes} take {priors * self.num_classes} values an "
+                f"{priors} priors and num_classes: {self.num_classes} take {priors * self.num_classes} values per "
                 f"image, '{self.param.bottom[1]}' has {count(conf, 1)}"
                 + (f", as for {count(conf, 1) // priors} classes" if priors and count(conf, 1) % priors == 0 else "")
             )

@@ -25,7 +25,7 @@ class EuclideanLoss(LossLayer):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
         if count(bottom[0], 1) != count(bottom[1], 1):
-            self.fail(f"its bottoms must be of one size; they are {text(bottom[0])} and {text(bottom[1])}")
+            self.fail(f"its bottoms must have the same size; they are {text(bottom[0])} and {text(bottom[1])}")
         return [()]
 
     def forward(self, *bottom: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class EuclideanLoss(LossLayer):
 class _SmoothL1(torch.autograd.Function):
     """The sum of the smooth L1 of w · (a − b); its gradient in a is f'(w · (a − b)), without the factor w.
 
-    That is the derivative where weights are 0 or 1, as they are meant to be.
+    That is the derivative if weights are 0 or 1, as intended.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class SmoothL1Loss(LossLayer):
         for i, shape in enumerate(bottom):
             if any(legacy_dim(shape, axis) != legacy_dim(bottom[0], axis) for axis in range(4)):
                 self.fail(
-                    f"its bottoms must have one shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
+                    f"its bottoms must have the same shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
                     f"'{self.param.bottom[i]}' is {text(shape)}"
                 )
         return [()]
@@ -83,7 +83,7 @@ class SmoothL1Loss(LossLayer):
 class _Contrastive(torch.autograd.Function):
     """Twice the summed contrastive loss of pairs (rows of a and b).
 
-    The gradient of unlike pairs divides by the distance + 1e-4, so that it stays finite for equal ones.
+    The gradient of dissimilar pairs divides by the distance + 1e-4, so that it stays finite for equal items.
     """
 
     @staticmethod
@@ -111,9 +111,9 @@ class _Contrastive(torch.autograd.Function):
 
 @register
 class ContrastiveLoss(LossLayer):
-    """Hadsell et al. 2006: like pairs cost d², unlike ones max(margin − d, 0)²; half the mean over pairs.
+    """Hadsell et al. 2006: similar pairs cost d², dissimilar ones max(margin − d, 0)²; half the mean over pairs.
 
-    Bottoms: a and b (N × C), like or not (N). `legacy_version`: unlike pairs cost max(margin − d², 0).
+    Bottoms: a and b (N × C), similar or not (N). `legacy_version`: dissimilar pairs cost max(margin − d², 0).
     """
 
     type_name = "ContrastiveLoss"
@@ -126,7 +126,7 @@ class ContrastiveLoss(LossLayer):
         super().reshape(bottom)
         a, b, like = bottom
         if count(a, 1) != legacy_dim(a, 1) or count(b, 1) != legacy_dim(a, 1):
-            self.fail(f"needs two blobs of one shape N × C; they are {text(a)} and {text(b)}")
+            self.fail(f"needs two blobs with the same shape N × C; they are {text(a)} and {text(b)}")
         if count(like) != a[0]:
             self.fail(f"needs a label for each of the {a[0]} pairs; '{self.param.bottom[2]}' is {text(like)}")
         return [()]

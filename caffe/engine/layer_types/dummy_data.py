@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 
 @register
 class DummyData(SourceLayer):
-    """Tops of given shapes; constant ones are filled once, others anew for every batch."""
+    """Tops of given shapes; constant ones are filled once, others for every batch."""
 
     type_name = "DummyData"
     tops = (1, None)
@@ -21,7 +21,7 @@ class DummyData(SourceLayer):
     def setup(self, bottom: Sequence[Shape]) -> None:
         param, count = self.param.dummy_data_param, self.num_tops
         if len(param.data_filler) not in (0, 1, count):
-            self.fail(f"has {len(param.data_filler)} data_filler entries; give none, one, or one a top ({count})")
+            self.fail(f"has {len(param.data_filler)} data_filler entries; give none, one, or one per top ({count})")
         legacy = {name: list(getattr(param, name)) for name in ("num", "channels", "height", "width")}
         sizes: list[list[int]]
         if any(legacy.values()):
@@ -44,7 +44,7 @@ class DummyData(SourceLayer):
 
     def _check_count(self, name: str, count: int) -> None:
         if count not in (1, self.num_tops):
-            self.fail(f"has {count} {name} entries; give one, or one a top ({self.num_tops})")
+            self.fail(f"has {count} {name} entries; give one, or one per top ({self.num_tops})")
 
     def _filled(self, top: int) -> Tensor:
         blob = torch.zeros(self._shapes[top])

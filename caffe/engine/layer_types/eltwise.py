@@ -1,4 +1,4 @@
-"""Eltwise: the product, weighted sum or maximum of blobs of one shape."""
+"""Eltwise: the product, weighted sum or maximum of blobs with the same shape."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PROD, SUM, MAX = _Op.Value("PROD"), _Op.Value("SUM"), _Op.Value("MAX")
 
 
 class _Maximum(torch.autograd.Function):
-    """The largest of several blobs; its gradient goes whole to one of them.
+    """The largest of several blobs; the whole gradient goes to one of them.
 
-    Of equals the second wins over the first, as the original compares the first two with `>`; from the third on, only a
-    larger value takes over.
+    Among equals the second wins over the first, because the original compares the first two with `>`; from the third
+    on, only a larger value wins.
     """
 
     @staticmethod
@@ -46,8 +46,8 @@ class _Maximum(torch.autograd.Function):
 class Eltwise(Layer):
     """PROD, SUM (each bottom times its `coeff`) or MAX of two or more bottoms.
 
-    `stable_prod_grad: false` asks for a product's gradient by division; the stable form is right for it too, and has no
-    NaN where a factor is 0.
+    `stable_prod_grad: false` asks for a product's gradient by division; the stable form is used anyway, as it is equal
+    and not NaN where a factor is 0.
     """
 
     type_name = "Eltwise"
@@ -60,13 +60,13 @@ class Eltwise(Layer):
         if self.coeffs and len(self.coeffs) != len(bottom):
             self.fail(f"{len(self.coeffs)} coeff for {len(bottom)} bottoms; give one for each, or none")
         if self.coeffs and self.operation == PROD:
-            self.fail("coeff belongs to SUM; a product takes none")
+            self.fail("coeff is for SUM only, not for a product")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         for i, shape in enumerate(bottom):
             if tuple(shape) != tuple(bottom[0]):
                 self.fail(
-                    f"all bottoms must have one shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
+                    f"all bottoms must have the same shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
                     f"'{self.param.bottom[i]}' is {text(shape)}"
                 )
         return [bottom[0]]

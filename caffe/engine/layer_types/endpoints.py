@@ -15,7 +15,7 @@ from caffe.engine.layer_types.shapes import legacy_dim, text
 
 @register
 class Silence(Layer):
-    """Takes bottoms that nothing else wants, so that they are not the net's outputs."""
+    """Takes bottoms that nothing else reads, so that they are not the net's outputs."""
 
     type_name = "Silence"
     bottoms = (1, None)
@@ -50,7 +50,7 @@ class Parameter(Layer):
 class HDF5Output(Layer):
     """Writes its two bottoms into the datasets `data` and `label` (num × channels × height × width) of an HDF5 file.
 
-    The file is made anew when the net is; every forward adds its batch. (The original fails at the second one.)
+    The file is created with the net; every forward adds its batch. (The original fails at the second one.)
     """
 
     type_name = "HDF5Output"
@@ -75,7 +75,7 @@ class HDF5Output(Layer):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         if legacy_dim(bottom[0], 0) != legacy_dim(bottom[1], 0):
-            self.fail(f"both bottoms need one batch size; they are {text(bottom[0])} and {text(bottom[1])}")
+            self.fail(f"both bottoms need the same batch size; they are {text(bottom[0])} and {text(bottom[1])}")
         if max(map(len, bottom)) > 4:
             self.fail(f"takes at most 4 axes; its bottoms are {text(bottom[0])} and {text(bottom[1])}")
         return []

@@ -1,4 +1,4 @@
-"""HDF5Data: rows of HDF5 files, a dataset a top."""
+"""HDF5Data: rows of HDF5 files, one dataset per top."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from caffe.errors import DataError
 
 @register
 class HDF5Data(SourceLayer):
-    """Rows of the datasets named as the tops, from the files that a list names; one file is held in memory at a time.
+    """Rows of the datasets with the tops' names, from the files of a list; one file is in memory at a time.
 
-    `shuffle` draws an order of the files, and of each file's rows, anew for every epoch. Ranks that train take turns
+    `shuffle` draws a new order of the files, and of each file's rows, for every epoch. Ranks that train take turns
     row by row.
     """
 
@@ -49,7 +49,7 @@ class HDF5Data(SourceLayer):
                 self.fail(f"'{file}' has rows of other shapes than '{self._files[0]}'")
         self._rows = [shape[0][0] for shape in shapes]
         if not sum(self._rows):
-            self.fail(f"the files of '{param.source}' have no row")
+            self.fail(f"the files of '{param.source}' have no rows")
         self._shapes: list[Shape] = [(param.batch_size, *each[1:]) for each in shapes[0]]
         self._order = Order.of_phase(sum(self._rows), self.phase == TRAIN)
         self._file = lru_cache(maxsize=1)(self._read)
@@ -60,7 +60,7 @@ class HDF5Data(SourceLayer):
         with self._opened(file) as data:
             shapes = [tuple(self._dataset(data, file, top).shape) for top in self.param.top]
         if any(len(shape) < 1 or shape[0] != shapes[0][0] for shape in shapes):
-            self.fail(f"'{file}': datasets of different numbers of rows: {shapes}")
+            self.fail(f"'{file}': datasets with different numbers of rows: {shapes}")
         return shapes
 
     def _opened(self, file: str) -> Any:
@@ -74,7 +74,7 @@ class HDF5Data(SourceLayer):
         if not isinstance(dataset, h5py.Dataset):
             self.fail(f"'{file}' has no dataset '{top}'; it has {', '.join(map(repr, data)) or 'none'}")
         if dataset.dtype.kind not in "fiub":
-            self.fail(f"'{file}': dataset '{top}' holds {dataset.dtype}, no numbers")
+            self.fail(f"'{file}': dataset '{top}' holds {dataset.dtype}, not numbers")
         return dataset
 
     def _read(self, number: int) -> list[NDArray[Any]]:
@@ -86,7 +86,7 @@ class HDF5Data(SourceLayer):
                 self.fail(f"cannot read '{file}': {error}")
 
     def _find(self, epoch: int, offset: int) -> tuple[int, int]:
-        """(file, row) of the row that comes `offset`-th in an epoch."""
+        """(file, row) of the `offset`-th row in an epoch."""
         files: Sequence[int] = range(len(self._files))
         if self._shuffle:
             files = np.random.default_rng([self._seed, epoch]).permutation(len(self._files)).tolist()

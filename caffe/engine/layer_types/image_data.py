@@ -23,7 +23,7 @@ from caffe.errors import DataError
 
 
 class ImageRecords:
-    """The images of a list; `shuffle` draws an order anew for every epoch."""
+    """The images of a list; `shuffle` draws a new order for every epoch."""
 
     def __init__(
         self, lines: Sequence[tuple[str, int]], root: str, image_format: ImageFormat, transformer: Transformer,
@@ -57,7 +57,7 @@ class ImageRecords:
         return Source(image, self.where(place))
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
-        """Data [C, H, W], in `room` where that has its shape, and the label [1, 1]."""
+        """Data [C, H, W], in `room` if that has its shape, and the label [1, 1]."""
         epoch, index, (_, label) = self._line(place)
         no_boxes: Boxes | None = None
         data, _ = self.transformer(self.read(place), no_boxes, record_rng(self.seed, epoch, index), room)
@@ -66,7 +66,7 @@ class ImageRecords:
 
 @register
 class ImageData(PrefetchingLayer):
-    """Images of a list file, `path label` a line. Tops: data [N, C, H, W], label [N]."""
+    """Images of a list file with lines `path label`. Tops: data [N, C, H, W], label [N]."""
 
     type_name = "ImageData"
     tops = (2, 2)
@@ -91,7 +91,7 @@ class ImageData(PrefetchingLayer):
         if skip:
             log.info("image_data_layer.cpp:63", f"Skipping first {skip} data points.")
             if skip >= len(lines):
-                self.fail(f"rand_skip drew {skip}, the list has {len(lines)} images")
+                self.fail(f"rand_skip drew {skip}, but the list has {len(lines)} images")
         self._records = ImageRecords(
             lines,
             param.root_folder,

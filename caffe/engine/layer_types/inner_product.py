@@ -1,4 +1,4 @@
-"""InnerProduct (fully connected) and Embed (its form for one-hot inputs, given as indices)."""
+"""InnerProduct (fully connected) and Embed (the same for one-hot inputs, given as indices)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caffe.engine.layer_types.shapes import can_inspect, count, text
 
 @register
 class InnerProduct(Layer):
-    """All from `axis` on, as a vector, times the weights (num_output × inputs; `transpose`: the other way), + bias."""
+    """All from `axis` on, as a vector, times the weights (num_output × inputs; `transpose`: swapped), plus bias."""
 
     type_name = "InnerProduct"
     fresh_tops = True

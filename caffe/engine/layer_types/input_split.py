@@ -1,4 +1,4 @@
-"""Layers that only bring or hand on blobs: Input and Split."""
+"""Layers that only provide or pass on blobs: Input and Split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from caffe.engine.layer import Layer, Shape, SourceLayer, register
 
 @register
 class Input(SourceLayer):
-    """`input_param { shape { dim: … } }`, one for all tops or one a top. The net feeds what the user wrote to the blobs."""
+    """`input_param { shape { dim: … } }`, one for all tops or one per top. The user writes the data to the blobs."""
 
     type_name = "Input"
     tops = (1, None)
@@ -21,11 +21,11 @@ class Input(SourceLayer):
     def setup(self, bottom: Sequence[Shape]) -> None:
         shapes = [tuple(s.dim) for s in self.param.input_param.shape]
         if len(shapes) not in (0, 1, self.num_tops):
-            self.fail(f"gives {len(shapes)} shapes for {self.num_tops} tops; give none, one for all, or one a top")
+            self.fail(f"gives {len(shapes)} shapes for {self.num_tops} tops; give none, one for all, or one per top")
         for shape in shapes:
             if any(d < 0 for d in shape):
                 self.fail(f"shape {shape} has a negative dimension")
-        # without a shape the user's first reshape of the blob gives it
+        # without a shape, the user's first reshape of the blob sets it
         self.shapes: list[Shape] = shapes * self.num_tops if len(shapes) == 1 else shapes or [()] * self.num_tops
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
@@ -37,7 +37,7 @@ class Input(SourceLayer):
 
 @register
 class Split(Layer):
-    """Hands one blob to several readers; its gradient is the sum of theirs."""
+    """Passes one blob to several readers; its gradient is the sum of theirs."""
 
     type_name = "Split"
     tops = (1, None)

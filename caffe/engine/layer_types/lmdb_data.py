@@ -21,7 +21,7 @@ from caffe.proto import caffe_pb2
 
 
 class LmdbLayer(PrefetchingLayer):
-    """What the two have in common: source, order, workers."""
+    """Shared by the two: source, order, workers."""
 
     tops = (1, 2)
     _records: DatumRecords
@@ -54,7 +54,7 @@ class LmdbLayer(PrefetchingLayer):
         self._records = kind(source, transformer, Order.of_phase(len(source), self.phase == TRAIN, skip), seed)
 
     def _start(self) -> None:
-        """Sets `_data_shape` by the first record, and gets ready to read."""
+        """Sets `_data_shape` from the first record, and prepares reading."""
         size, shape = self.param.data_param.batch_size, self._records.first_shape()
         log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
@@ -95,8 +95,8 @@ class Data(LmdbLayer):
 class AnnotatedData(LmdbLayer):
     """Images with boxes of an LMDB of AnnotatedDatum records, augmented as SSD does.
 
-    Tops: data [N, C, H, W]; label [1, 1, M, 8] with a row for each box left in the batch (item, label, instance, xmin,
-    ymin, xmax, ymax, difficult), one row of −1 if there is none. Without annotations (records of convert_annoset
+    Tops: data [N, C, H, W]; label [1, 1, M, 8] with one row for each remaining box in the batch (item, label, instance,
+    xmin, ymin, xmax, ymax, difficult), one row of −1 if there are none. Without annotations (records of convert_annoset
     -anno_type=classification) label is [N, 1, 1, 1].
     """
 
@@ -112,7 +112,7 @@ class AnnotatedData(LmdbLayer):
         )
         resize, size = self.param.transform_param.resize_param, self.param.data_param.batch_size
         if resize.resize_mode == resize.FIT_SMALL_SIZE and size != 1:
-            self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, it is {size}")
+            self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, not {size}")
         records = self._records
         first = records.source.annotated_datum(records.order.at(0)[1])
         records.labelled = self.num_tops == 2

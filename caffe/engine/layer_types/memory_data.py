@@ -1,4 +1,4 @@
-"""MemoryData: arrays handed over from Python."""
+"""MemoryData: arrays passed from Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from caffe.engine.layer import Shape, SourceLayer, register
 
 @register
 class MemoryData(SourceLayer):
-    """Batches of arrays given by `reset`, round and round. Tops: data [N, C, H, W], label [N, 1, 1, 1]."""
+    """Batches of arrays given by `reset`, repeatedly. Tops: data [N, C, H, W], label [N, 1, 1, 1]."""
 
     type_name = "MemoryData"
     tops = (2, 2)
@@ -34,9 +34,9 @@ class MemoryData(SourceLayer):
         """Takes data [n, C, H, W] and n labels; n is a multiple of the batch size. They are copied."""
         count = len(data)
         if count == 0 or count % self.batch_size:
-            self.fail(f"{count} items: it takes a multiple of its batch_size, {self.batch_size}")
+            self.fail(f"{count} items: the number must be a multiple of batch_size, {self.batch_size}")
         if tuple(data.shape[1:]) != self._image:
-            self.fail(f"items of shape {tuple(data.shape[1:])}; memory_data_param says {self._image}")
+            self.fail(f"items have shape {tuple(data.shape[1:])}; memory_data_param says {self._image}")
         if np.size(labels) != count:
             self.fail(f"{np.size(labels)} labels for {count} items")
         if self.param.HasField("transform_param"):

@@ -20,8 +20,8 @@ _LOSS = caffe_pb2.MultiBoxLossParameter
 class MultiBoxLoss(Layer):
     """Bottoms: locations, confidences, priors, labels (see caffe.ops.multibox_loss). Top: the loss.
 
-    Priors and labels get no gradient, whatever propagate_down says of them; where it is false for locations or
-    confidences, that part is left out of the loss.
+    Priors and labels get no gradient, whatever propagate_down says; if it is false for locations or confidences, that
+    part is left out of the loss.
     """
 
     type_name = "MultiBoxLoss"
@@ -41,8 +41,8 @@ class MultiBoxLoss(Layer):
         if o.conf_loss_type == _LOSS.LOGISTIC and o.mining_type == _LOSS.NONE and bottom[0][0] > 1:
             log.warning(
                 log.here(),
-                f"layer '{self.name}': conf_loss_type LOGISTIC with mining_type NONE gives the objects of every image "
-                "but the first to the wrong scores (so did the original; its numbers are kept). Use a mining_type.",
+                f"layer '{self.name}': conf_loss_type LOGISTIC with mining_type NONE matches the objects of every image "
+                "but the first to the wrong scores (as the original did; its numbers are kept). Use a mining_type.",
             )
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:

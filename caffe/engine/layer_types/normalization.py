@@ -1,4 +1,4 @@
-"""LRN, BatchNorm and MVN: values set in relation to their neighbours, their batch or their own image."""
+"""LRN, BatchNorm and MVN: values normalized by their neighbors, their batch or their own image."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WITHIN_CHANNEL = caffe_pb2.LRNParameter.NormRegion.Value("WITHIN_CHANNEL")
 
 @register
 class LRN(Neuron):
-    """Local response normalisation (Krizhevsky et al. 2012): x / (k + alpha · mean of neighbouring squares) ^ beta.
+    """Local response normalization (Krizhevsky et al. 2012): x / (k + alpha · mean of neighboring squares) ^ beta.
 
-    Neighbours are the local_size channels around, or with WITHIN_CHANNEL the local_size × local_size pixels around,
+    Neighbors are the local_size channels around, or with WITHIN_CHANNEL the local_size × local_size pixels around,
     where k counts as 1.
     """
 
@@ -34,7 +34,7 @@ class LRN(Neuron):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         if len(bottom[0]) != 4:
-            self.fail(f"needs a bottom of 4 axes (num, channels, height, width), not {text(bottom[0])}")
+            self.fail(f"needs a bottom with 4 axes (num, channels, height, width), not {text(bottom[0])}")
         return [bottom[0]]
 
     def forward(self, *bottom: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class LRN(Neuron):
 
 @register
 class BatchNorm(Layer):
-    """(x − mean) / sqrt(variance + eps), a channel (axis 1) at a time, without scale or shift (add a Scale layer).
+    """(x − mean) / sqrt(variance + eps), one channel (axis 1) at a time, without scale or shift (add a Scale layer).
 
     Blobs: sums of means, sums of variances, and the weight of both sums; each forward that takes its statistics from
     the batch decays all three by moving_average_fraction and adds the new ones (variance times m / (m − 1)). Statistics
@@ -96,7 +96,7 @@ class BatchNorm(Layer):
         if x.numel() > self.channels:
             y = F.batch_norm(planes, mean, variance, training=True, momentum=1.0, eps=eps).reshape(x.shape)
         else:
-            # one value a channel is its own mean, which PyTorch refuses
+            # a single value per channel is its own mean, which PyTorch refuses
             mean, y = planes.detach().reshape(-1), x - x
         self._accumulate(mean, variance)
         return y
@@ -110,7 +110,7 @@ class BatchNorm(Layer):
 
 
 class _DivideByDeviation(torch.autograd.Function):
-    """Rows of zero mean over (standard deviation + eps), with the gradient that leaves eps out, as the original."""
+    """Rows of zero mean over (standard deviation + eps), with a gradient that leaves eps out, as in the original."""
 
     @staticmethod
     def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
@@ -128,7 +128,7 @@ class _DivideByDeviation(torch.autograd.Function):
 
 @register
 class MVN(Layer):
-    """Mean 0 and, unless normalize_variance is false, deviation 1: a channel of an image, or `across_channels`.
+    """Mean 0 and, unless normalize_variance is false, deviation 1: per channel of an image, or `across_channels`.
 
     The top always has 4 axes.
     """

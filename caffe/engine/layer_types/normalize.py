@@ -1,4 +1,4 @@
-"""Normalize: L2 normalisation with a learned scale (ParseNet; SSD's conv4_3_norm, MDSSD's fusions)."""
+"""Normalize: L2 normalization with a learned scale (ParseNet; SSD's conv4_3_norm, MDSSD's fusions)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Normalize(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         if len(bottom[0]) < 2:
-            self.fail(f"needs a bottom of two axes or more (items, channels, …), not {bottom[0]}")
+            self.fail(f"needs a bottom with two axes or more (items, channels, …), not {bottom[0]}")
         param = self.param.norm_param
         self.across_spatial: bool = param.across_spatial
         self.eps: float = param.eps
@@ -32,7 +32,7 @@ class Normalize(Layer):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         scale = self.blobs[0]
         if scale.dim() == 1 and scale.shape[0] != bottom[0][1]:
-            self.fail(f"has a scale for {scale.shape[0]} channels, its bottom has {bottom[0][1]}")
+            self.fail(f"has a scale for {scale.shape[0]} channels, but its bottom has {bottom[0][1]}")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,8 +1,8 @@
 """Pooling and SPP (a pyramid of poolings).
 
 The number of windows rounds up, and with padding the last window must start inside the image or its left padding. An
-average divides by the window's size in the padded image, as far as that reaches: PyTorch's `ceil_mode` counts likewise.
-Where PyTorch has other limits (padding over half a kernel, windows that lie outside) the image is padded first.
+average divides by the size of the window's part within the padded image, like PyTorch's `ceil_mode`. Where PyTorch has
+other limits (padding over half a kernel, windows outside the image), the image is padded first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PoolingWindow:
     pad: tuple[int, int] = (0, 0)
 
     def pooled(self, height: int, width: int) -> tuple[int, int]:
-        """How many windows an image has, down and across."""
+        """The number of windows of an image, down and across."""
         padded = self.pad != (0, 0)
         sizes = []
         for size, kernel, stride, pad in zip((height, width), self.kernel, self.stride, self.pad, strict=True):
@@ -43,7 +43,7 @@ class PoolingWindow:
         return sizes[0], sizes[1]
 
     def fits_torch(self, height: int, width: int) -> bool:
-        """Whether PyTorch's pooling with ceil_mode takes this window, and sees as many of them."""
+        """Whether PyTorch's pooling with ceil_mode accepts this window, and has the same number of them."""
         for size, kernel, stride, pad, n in zip(
             (height, width), self.kernel, self.stride, self.pad, self.pooled(height, width), strict=True
         ):
@@ -52,7 +52,7 @@ class PoolingWindow:
         return True
 
     def margins(self, height: int, width: int) -> list[int]:
-        """Padding (left, right, top, bottom) that makes all windows whole; negative where pixels are left over."""
+        """Padding (left, right, top, bottom) that completes all windows; negative where pixels are left over."""
         margins: list[int] = []
         for axis, size, n in ((1, width, self.pooled(height, width)[1]), (0, height, self.pooled(height, width)[0])):
             reach = (n - 1) * self.stride[axis] + self.kernel[axis]
@@ -61,9 +61,9 @@ class PoolingWindow:
 
 
 def max_pool(x: Tensor, window: PoolingWindow) -> tuple[Tensor, Tensor]:
-    """The maximum of each window and where it is (row · width + column); the first of equals.
+    """The maximum of each window and where it is (row · width + column); the first among equals.
 
-    A window with no pixel gives the lowest float32, at −1.
+    A window without pixels gives the lowest float32, at −1.
     """
     height, width = x.shape[2:]
     if window.fits_torch(height, width):
@@ -95,7 +95,7 @@ def average_pool(x: Tensor, window: PoolingWindow) -> Tensor:
 def stochastic_pool(x: Tensor, window: PoolingWindow, phase: int) -> Tensor:
     """In training one pixel of each window, drawn in proportion to its value; in test their expected value.
 
-    As the original's GPU code (its CPU code has none). Values are taken to be non-negative, as after a ReLU.
+    Like the original's GPU code (its CPU code has none). Values are assumed to be non-negative, as after a ReLU.
     """
     height, width = x.shape[2:]
     down, across = window.pooled(height, width)
@@ -116,21 +116,21 @@ def stochastic_pool(x: Tensor, window: PoolingWindow, phase: int) -> Tensor:
 def pool(x: Tensor, window: PoolingWindow, method: int, phase: int) -> Tensor:
     """`x` (N × C × H × W) pooled by one of the three methods."""
     if method == MAX:
-        if window.fits_torch(*x.shape[2:]):  # without positions, which an exported graph would carry along
+        if window.fits_torch(*x.shape[2:]):  # without positions, which would stay in an exported graph
             return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
         return max_pool(x, window)[0]
     return average_pool(x, window) if method == AVE else stochastic_pool(x, window, phase)
 
 
 class _Pooled(Layer):
-    """The checks that Pooling and SPP share."""
+    """Checks shared by Pooling and SPP."""
 
     def check_window(self, window: PoolingWindow, method: int) -> None:
         if min(window.kernel) < 1 or min(window.stride) < 1:
             self.fail(f"kernel {text(window.kernel)} and stride {text(window.stride)} must be positive")
         if window.pad != (0, 0):
             if method == STOCHASTIC:
-                self.fail("STOCHASTIC pooling takes no padding; only MAX and AVE do")
+                self.fail("STOCHASTIC pooling does not allow padding; only MAX and AVE do")
             if window.pad[0] >= window.kernel[0] or window.pad[1] >= window.kernel[1]:
                 self.fail(f"padding {text(window.pad)} must be smaller than the kernel {text(window.kernel)}")
 
@@ -141,7 +141,7 @@ class _Pooled(Layer):
     def pooled_shape(self, bottom: Sequence[int], window: PoolingWindow) -> Shape:
         down, across = window.pooled(bottom[2], bottom[3])
         if down < 1 or across < 1:
-            self.fail(f"a kernel of {text(window.kernel)} finds no window in an image of {text(bottom[2:])}")
+            self.fail(f"a kernel of {text(window.kernel)} has no window in an image of {text(bottom[2:])}")
         return (bottom[0], bottom[1], down, across)
 
 

@@ -38,7 +38,7 @@ class Power(Neuron):
         param = self.param.power_param
         power, scale, shift = param.power, param.scale, param.shift
         if power * scale == 0:
-            # x plays no part, not even where it is infinite; its gradient is 0
+            # x does not matter, even if it is infinite; its gradient is 0
             constant = torch.pow(torch.tensor(shift if power else 1.0, dtype=x.dtype, device=x.device), power)
             return torch.where(torch.ones_like(x, dtype=torch.bool), constant, x)
         y = x if scale == 1 else x * scale
@@ -50,7 +50,7 @@ class Power(Neuron):
 
 
 class _WithBase(Neuron):
-    """A layer with a `base`: −1 stands for e."""
+    """A layer with a `base`; −1 means e."""
 
     def log_base(self, param: Any) -> float:
         if param.base == -1:

@@ -40,12 +40,12 @@ class PriorBox(Layer):
             if not largest > smallest:
                 self.fail(f"max_size {largest:g} must be greater than its min_size {smallest:g}")
         if len(param.variance) not in (0, 1, 4):
-            self.fail(f"has {len(param.variance)} variance; it takes one or four")
+            self.fail(f"has {len(param.variance)} variance; give one or four")
         self.variances = list(param.variance) or [0.1]
         self.image = self._pair("img_h", "img_w", "img_size")
         self.step = self._pair("step_h", "step_w", "step")
-        # A buffer, to go where the net goes; as integers of the same bits, so that a net cast to another precision
-        # keeps its boxes.
+        # A buffer, so that it moves with the net; as integers with the same bits, so that a net cast to another
+        # precision keeps its boxes.
         sizes = prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
         self.register_buffer("_size_bits", sizes.view(torch.int32), persistent=False)
         self._made: dict[tuple[object, ...], Tensor] = {}
@@ -56,13 +56,13 @@ class PriorBox(Layer):
         return bits.view(torch.float32)
 
     def _pair(self, height: str, width: str, both: str) -> tuple[float, float] | None:
-        """(height, width) as the prototxt gives them, apart or as one number; None where it gives neither."""
+        """(height, width) as the prototxt gives them, separately or as one number; None if it gives neither."""
         param = self.param.prior_box_param
         apart = [name for name in (height, width) if param.HasField(name)]
         if apart and param.HasField(both):
             self.fail(f"has both {both} and {' and '.join(apart)}: give {both}, or {height} and {width}")
         if len(apart) == 1:
-            self.fail(f"has {apart[0]} alone: give {height} and {width}, or {both}")
+            self.fail(f"has only {apart[0]}: give {height} and {width}, or {both}")
         if not apart and not param.HasField(both):
             return None
         pair = tuple(getattr(param, name) for name in ((height, width) if apart else (both, both)))
@@ -76,14 +76,14 @@ class PriorBox(Layer):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         for shape in bottom[: 1 if self.image else 2]:
             if len(shape) != 4:
-                self.fail(f"needs bottoms of four axes (N, C, H, W), not {shape}")
+                self.fail(f"needs bottoms with four axes (N, C, H, W), not {shape}")
         height, width = bottom[0][2:]
         return [(1, 2, height * width * self._sizes.shape[0] * 4)]
 
     def forward(self, feature: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
         height, width = feature.shape[2:]
         image_height, image_width = self.image or image.shape[2:]
-        # The boxes depend on shapes alone, so they are made once for each.
+        # The boxes depend only on shapes, so they are made once for each.
         key = (height, width, image_height, image_width, feature.device)
         made = self._made.get(key)
         if made is None:

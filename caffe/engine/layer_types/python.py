@@ -1,4 +1,4 @@
-"""The Python layer: a class of the user's, found by module and name, run as a layer of the net."""
+"""The Python layer: a user's class, found by module and name, run as a layer of the net."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caffe.engine.layer import Layer, Shape, register
 
 
 class BlobVec(list[Blob]):
-    """A Python layer's `self.blobs`: `add_blob(*shape)` gives it a parameter."""
+    """A Python layer's `self.blobs`: `add_blob(*shape)` adds a parameter."""
 
     def __init__(self, owner: Layer) -> None:
         super().__init__()
@@ -27,8 +27,8 @@ class BlobVec(list[Blob]):
 class PythonLayerBase:
     """What a user's layer class derives from, as `caffe.Layer`: setup, reshape, forward and backward on lists of blobs.
 
-    `self.param_str`, `self.phase` and `self.blobs` are there from `setup` on. `bottom[i].data` and `top[i].diff` are
-    numpy arrays; `top[i].reshape(...)` sets the shapes.
+    `self.param_str`, `self.phase` and `self.blobs` are available from `setup` on. `bottom[i].data` and `top[i].diff`
+    are numpy arrays; `top[i].reshape(...)` sets the shapes.
     """
 
     param_str: str = ""
@@ -87,7 +87,7 @@ class Python(Layer):
             if error.name != settings.module:
                 raise
             self.fail(
-                f"cannot import module '{settings.module}'; put its folder on PYTHONPATH (a file {settings.module}.py)"
+                f"cannot import module '{settings.module}'; put the directory of {settings.module}.py on PYTHONPATH"
             )
         if not hasattr(module, settings.layer):
             self.fail(f"module '{settings.module}' has no class '{settings.layer}'")
@@ -113,7 +113,7 @@ class Python(Layer):
         return _Run.apply(self, len(bottom), *bottom, *self.blobs)  # type: ignore[no-any-return, no-untyped-call]
 
     def run_forward(self, bottom: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Shows the user's forward the bottoms, and returns copies of the tops it wrote."""
+        """Calls the user's forward with the bottoms, and returns copies of the tops that it wrote."""
         for blob, tensor in zip(self.bottom_blobs, bottom, strict=True):
             blob.set_data(tensor.to("cpu", torch.float32))
         self.user.reshape(self.bottom_blobs, self.top_blobs)
@@ -122,7 +122,7 @@ class Python(Layer):
         return tuple(top.data_tensor().clone().to(device) for top in self.top_blobs)
 
     def run_backward(self, grads: Sequence[Tensor | None], wanted: list[bool]) -> list[Tensor | None]:
-        """Shows the user's backward the tops' diffs, and returns copies of the bottoms' diffs it wrote."""
+        """Calls the user's backward with the tops' diffs, and returns copies of the bottoms' diffs that it wrote."""
         device = next((g.device for g in grads if g is not None), torch.device("cpu"))
         for top, grad in zip(self.top_blobs, grads, strict=True):
             top.set_diff(torch.zeros(top.shape) if grad is None else grad.to("cpu").contiguous())

@@ -1,8 +1,8 @@
 """RNN, LSTM and LSTMUnit: recurrence over sequences laid out as time × streams × values.
 
-A sequence marker (time × streams) is 0 where a stream begins a new sequence, and clears its state there. The state at
-the end of one forward is where the next begins, without a gradient between the two; with `expose_hidden` it comes as
-further bottoms and leaves as further tops instead.
+A sequence marker (time × streams) is 0 where a stream begins a new sequence, and clears its state there. The next
+forward starts from the state at the end of the last one, without a gradient between the two. With `expose_hidden`,
+additional bottoms and tops hold the states instead.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class _Recurrent(Layer):
 
     bottoms = (2, None)
     tops = (1, None)
-    #: how many states there are (hidden; hidden and cell)
+    #: the number of states (hidden; hidden and cell)
     states: ClassVar[int]
-    #: how many values each unit takes in
+    #: the number of input values of each unit
     gates: ClassVar[int]
 
     def setup(self, bottom: Sequence[Shape]) -> None:
@@ -91,7 +91,7 @@ class _Recurrent(Layer):
         return None if exposed else "carries its state from one pass to the next"
 
     def reset(self) -> None:
-        """Forgets the state that the last forward left."""
+        """Clears the state of the last forward."""
         self._carried = []
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
@@ -101,7 +101,9 @@ class _Recurrent(Layer):
                 f"'{self.param.bottom[0]}' must be time × streams × {self.blobs[0].shape[1]} values, not {text(x)}"
             )
         if tuple(marker) != tuple(x[:2]):
-            self.fail(f"'{self.param.bottom[1]}' must be {text(x[:2])}, a marker a step and stream, not {text(marker)}")
+            self.fail(
+                f"'{self.param.bottom[1]}' must be {text(x[:2])}, one marker per step and stream, not {text(marker)}"
+            )
         state = (1, x[1], self.size)
         given = bottom[2:]
         if self.static:

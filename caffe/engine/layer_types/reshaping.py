@@ -11,7 +11,7 @@ from caffe.engine.layer_types.shapes import count, text
 
 
 def refuse_in_place(layer: Layer) -> None:
-    """For layers that the original does not let write over their bottom."""
+    """For layers that may not overwrite their bottom, as in the original."""
     if len(layer.param.top) and layer.param.top[0] == layer.param.bottom[0]:
         layer.fail(f"cannot work in place; give its top another name than '{layer.param.top[0]}'")
 
@@ -30,7 +30,7 @@ class Flatten(Layer):
         start = self.canonical_axis(self.param.flatten_param.axis, len(shape))
         end = self.canonical_axis(self.param.flatten_param.end_axis, len(shape), "end_axis")
         if end < start - 1:
-            self.fail(f"end_axis {end} lies before axis {start}")
+            self.fail(f"end_axis {end} is before axis {start}")
         return [(*shape[:start], count(shape, start, end + 1), *shape[end + 1 :])]
 
     def forward(self, *bottom: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class Flatten(Layer):
 
 @register
 class Reshape(Layer):
-    """`num_axes` axes from `axis` on become `shape`: 0 copies the bottom's size there, −1 takes what is left."""
+    """`num_axes` axes from `axis` on become `shape`: 0 copies the bottom's size there, −1 takes the rest."""
 
     type_name = "Reshape"
 
@@ -48,7 +48,7 @@ class Reshape(Layer):
         refuse_in_place(self)
         self.dims = list(self.param.reshape_param.shape.dim)
         if sum(d == -1 for d in self.dims) > 1 or min(self.dims, default=0) < -1:
-            self.fail(f"shape {self.dims} may hold sizes, 0 (copy), and at most one −1 (what is left)")
+            self.fail(f"shape {self.dims} may have sizes, 0 (copy), and at most one −1 (the rest)")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         shape, param = bottom[0], self.param.reshape_param
@@ -62,14 +62,14 @@ class Reshape(Layer):
         copied = [start + i for i, d in enumerate(new) if d == 0]
         if copied and copied[-1] >= len(shape):
             self.fail(f"shape {new} copies axis {copied[-1]}, which a bottom of {text(shape)} does not have")
-        # Copied sizes cancel out, so that an empty batch leaves a definite rest
+        # Copied sizes cancel out, so that the rest is defined for an empty batch
         rest = count([shape[i] for i in range(start, end) if i not in copied])
         outside = count([shape[i] for i in copied if i >= end])
         fixed = count([d for d in new if d > 0]) * outside
         sizes = [shape[start + i] if d == 0 else d for i, d in enumerate(new)]
         if -1 in sizes:
             if fixed == 0 or rest % fixed:
-                self.fail(f"cannot reshape {text(shape)} to {new}: {rest} elements do not divide by {fixed}")
+                self.fail(f"cannot reshape {text(shape)} to {new}: {rest} elements are not divisible by {fixed}")
             sizes[sizes.index(-1)] = rest // fixed
         top = (*shape[:start], *sizes, *shape[end:])
         if count(top) != count(shape):
@@ -83,7 +83,7 @@ class Reshape(Layer):
 
 @register
 class Permute(Layer):
-    """Axes in another order: top axis i is bottom axis order[i]; those not named follow in their own order."""
+    """Axes in another order: top axis i is bottom axis order[i]; axes that are not named follow in their order."""
 
     type_name = "Permute"
 
@@ -105,7 +105,7 @@ class Permute(Layer):
 
 @register
 class Tile(Layer):
-    """The bottom `tiles` times over along `axis`."""
+    """The bottom repeated `tiles` times along `axis`."""
 
     type_name = "Tile"
 

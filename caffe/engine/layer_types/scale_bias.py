@@ -1,4 +1,4 @@
-"""Scale and Bias: a blob times, or plus, a smaller one that is learned or is the second bottom."""
+"""Scale and Bias: a blob times, or plus, a smaller one, which is learned or the second bottom."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 
 
 class _Broadcast(Layer):
-    """The factor's (or term's) axes lie on the bottom's from `axis` on, and repeat along all others."""
+    """The factor's (or term's) axes match the bottom's from `axis` on; it is repeated along all others."""
 
     bottoms = (1, 2)
 
@@ -32,7 +32,7 @@ class _Broadcast(Layer):
         axis = self.canonical_axis(axis, len(bottom))
         if tuple(bottom[axis : axis + len(operand)]) != tuple(operand):
             self.fail(
-                f"the bottom is {text(bottom)}; from axis {axis} on it must begin with {text(operand)}, "
+                f"the bottom is {text(bottom)}; from axis {axis} on it must start with {text(operand)}, "
                 f"the shape of the {self.type_name.lower()}"
             )
 
@@ -46,7 +46,7 @@ class _Broadcast(Layer):
 
 @register
 class Scale(_Broadcast):
-    """x · factor, then with bias_term + bias. Blobs: factor (1 at first; none with two bottoms), bias (0 at first)."""
+    """x · factor, plus bias if bias_term is set. Blobs: factor (1 at first; none with two bottoms), bias (0 at first)."""
 
     type_name = "Scale"
     fresh_tops = True

@@ -1,4 +1,4 @@
-"""Layers that pick: ArgMax, Crop, BatchReindex and Filter."""
+"""Layers that select: ArgMax, Crop, BatchReindex and Filter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from caffe.engine.layer_types.shapes import can_inspect, count, text
 
 @register
 class ArgMax(Layer):
-    """Where the top_k largest values are, or with out_max_val what they are; of equals the later comes first.
+    """The positions of the top_k largest values, or with out_max_val the values; among equals the later comes first.
 
-    With `axis`: along it, the top having top_k there (indices, or values). Without: over each whole item, giving
-    N × 1 × top_k indices, or N × 2 × top_k of indices and values. It has no gradient.
+    With `axis`: along that axis, which has size top_k in the top (indices, or values). Without: over each whole item;
+    the top is N × 1 × top_k indices, or N × 2 × top_k of indices and values. It has no gradient.
     """
 
     type_name = "ArgMax"
@@ -57,7 +57,7 @@ class ArgMax(Layer):
         return top.reshape(self.reshape([tuple(x.shape)])[0])
 
     def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        # both argmax and a stable sort put the first of equals first, so they look from the end
+        # both argmax and a stable sort put the first among equals first, so they start from the end
         backwards, top_k = x.flip(axis), self.param.argmax_param.top_k
         if top_k == 1:
             where = backwards.argmax(dim=axis, keepdim=True)
@@ -70,7 +70,7 @@ class ArgMax(Layer):
 
 @register
 class Crop(Layer):
-    """The first bottom cut to the second's size from `axis` on, beginning at `offset` (one in all, or one an axis)."""
+    """The first bottom cropped to the second's size from `axis` on, starting at `offset` (one, or one per axis)."""
 
     type_name = "Crop"
     bottoms = (2, 2)
@@ -117,7 +117,7 @@ class Crop(Layer):
 
 @register
 class BatchReindex(Layer):
-    """Items of the first bottom in the order (some perhaps never or repeatedly) that the second's indices give."""
+    """Items of the first bottom in the order of the second's indices, which may omit or repeat items."""
 
     type_name = "BatchReindex"
     bottoms = (2, 2)
@@ -141,7 +141,7 @@ class BatchReindex(Layer):
 class Filter(Layer):
     """Those items of every bottom for which the last bottom, the selector, is not 0.
 
-    How many remain is known only once it runs: `reshape` gives the most it can be, the whole batch.
+    How many remain is known only when it runs: `reshape` returns the maximum, the whole batch.
     """
 
     type_name = "Filter"
@@ -157,15 +157,17 @@ class Filter(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         if self.num_tops != len(bottom) - 1:
-            self.fail(f"needs a top for each bottom but the selector, the last: {len(bottom) - 1}, not {self.num_tops}")
+            self.fail(
+                f"needs one top per bottom except the selector, the last one: {len(bottom) - 1}, not {self.num_tops}"
+            )
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         *items, selector = bottom
         if count(selector, 1) != 1:
-            self.fail(f"the selector '{self.param.bottom[-1]}' must hold one value an item, not {text(selector)}")
+            self.fail(f"the selector '{self.param.bottom[-1]}' must have one value per item, not {text(selector)}")
         for name, shape in zip(self.param.bottom, items, strict=False):
             if shape[0] != selector[0]:
-                self.fail(f"'{name}' {text(shape)} has {shape[0]} items, the selector {selector[0]}")
+                self.fail(f"'{name}' {text(shape)} has {shape[0]} items, but the selector has {selector[0]}")
         return items
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:

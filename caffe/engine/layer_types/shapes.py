@@ -1,4 +1,4 @@
-"""What many layer types say about shapes, and about labels that index them."""
+"""Shared by many layer types: shapes in messages, and labels that are indices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def text(shape: Sequence[int]) -> str:
 
 
 def legacy_dim(shape: Sequence[int], axis: int) -> int:
-    """Size of `axis` when a blob is read as num × channels × height × width: axes that it lacks count as 1."""
+    """Size of `axis` when a blob is read as num × channels × height × width: missing axes count as 1."""
     return shape[axis] if axis < len(shape) else 1
 
 
@@ -30,16 +30,16 @@ def labels_of(label: Tensor) -> Tensor:
 
 
 def can_inspect(values: Tensor) -> bool:
-    """Whether values may be looked at for an error message: not on a GPU (it would wait), not while tracing."""
+    """Whether values may be read for an error message: not on a GPU (it would wait), not while tracing."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Half-precision values as float32; losses are summed in no less."""
+    """Half-precision values as float32; losses are summed in at least that."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def class_index(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Labels forced into the range of classes, so that they can index, and which of them were not in it."""
+    """Labels clamped to the range of classes, so that they can be indices, and which of them were outside."""
     bad = (labels < 0) | (labels >= classes)
     return labels.clamp(0, max(classes - 1, 0)), bad

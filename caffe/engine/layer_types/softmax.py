@@ -1,4 +1,4 @@
-"""Softmax and SoftmaxWithLoss, and how losses are normalised."""
+"""Softmax and SoftmaxWithLoss, and how losses are normalized."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LossLayer(Layer):
         return [()]
 
     def check_labels(self, labels: Tensor, valid: Tensor | None, classes: int) -> None:
-        """Raises NetError for a label that is no class, where labels can be looked at."""
+        """Raises NetError for a label that is not a class, if labels may be read."""
         if not can_inspect(labels):
             return
         bad = (labels < 0) | (labels >= classes)
@@ -47,7 +47,7 @@ class LossLayer(Layer):
             )
 
     def normalizer(self, mode: int, outer: int, inner: int, valid: Tensor | None) -> float | Tensor:
-        """What the summed loss is divided by, at least 1: `valid` marks the labels that count (None: all)."""
+        """The divisor of the summed loss, at least 1: `valid` marks the labels that count (None: all)."""
         if mode == FULL or (mode == VALID and valid is None):
             return float(max(outer * inner, 1))
         if mode == VALID:
@@ -73,7 +73,7 @@ class Softmax(Neuron):
 class _NegativeLogSoftmax(torch.autograd.Function):
     """−log of each position's label's softmax, cut off at −log of the smallest float32; the gradient is not cut off.
 
-    scores are outer × classes × inner, labels outer × inner; a label that is no class gives NaN.
+    scores are outer × classes × inner, labels outer × inner; a label that is not a class gives NaN.
     """
 
     @staticmethod
@@ -96,10 +96,11 @@ class _NegativeLogSoftmax(torch.autograd.Function):
 
 @register
 class SoftmaxWithLoss(LossLayer):
-    """The mean of −log softmax of the labelled class, over the labels that are not ignore_label.
+    """The mean of −log softmax of the labeled class, over the labels that are not ignore_label.
 
-    A label for each position but the class `axis`. `normalization`: VALID (labels that count), FULL, BATCH_SIZE (the
-    size of the axes before the classes), NONE. A second top holds the probabilities (and passes no gradient on).
+    One label for each position apart from the class `axis`. `normalization`: VALID (labels that count), FULL,
+    BATCH_SIZE (the size of the axes before the classes), NONE. A second top holds the probabilities (and passes no
+    gradient on).
     """
 
     type_name = "SoftmaxWithLoss"

@@ -33,9 +33,10 @@ def _frames_of(capture: cv2.VideoCapture) -> Iterator[NDArray[Any]]:
 
 @register
 class VideoData(SourceLayer):
-    """Frames in their order, skip_frames left out before each one taken. Tops: data [N, 3, h, w], label [N] of zeros.
+    """Frames in their order, skip_frames are skipped before each one that is used. Tops: data [N, 3, h, w], label [N]
+    of zeros.
 
-    Where a video has too few frames left for a batch, forward raises EndOfData, with which `caffe test` ends. (The
+    If a video has too few frames left for a batch, forward raises EndOfData, which ends `caffe test`. (The
     original sends itself an interrupt there.)
     """
 
@@ -64,7 +65,7 @@ class VideoData(SourceLayer):
         return f"camera {self._video.device_id}" if camera else f"video '{self._video.video_file}'"
 
     def _open(self) -> NDArray[Any]:
-        """Begins anew; returns the first frame, which is then the next."""
+        """Starts over; returns the first frame, which is then the next."""
         self.close()
         source = self._video.device_id if self._video.video_type == _WEBCAM else self._video.video_file
         self._capture = cv2.VideoCapture(source)
@@ -74,7 +75,7 @@ class VideoData(SourceLayer):
             self._frames = itertools.chain([first], frames)
             return first
         self.close()
-        self.fail(f"{self._name} cannot be opened, or has no frame that OpenCV can decode")
+        self.fail(f"{self._name} cannot be opened, or OpenCV cannot decode its frames")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [self._data_shape, self._data_shape[:1]][: len(self.param.top)]
@@ -93,7 +94,7 @@ class VideoData(SourceLayer):
         source = Source(frame, f"frame {self._read - 1} of {self._name}")
         data, _ = self._transformer(source, no_boxes, record_rng(self._seed, 0, self._read - 1))
         if data.shape != self._data_shape[1:]:
-            raise DataError(f"{source.where} is {data.shape}, the first one was {self._data_shape[1:]}")
+            raise DataError(f"{source.where} is {data.shape}, but the first one was {self._data_shape[1:]}")
         return data
 
     def _next_frame(self) -> NDArray[Any]:

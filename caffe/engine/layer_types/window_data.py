@@ -1,4 +1,4 @@
-"""WindowData: windows of images, foreground and background in a fixed share (R-CNN)."""
+"""WindowData: windows of images, with a fixed share of foreground (R-CNN)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from caffe.runtime import runtime
 
 
 class _Windows:
-    """Windows drawn at random: of each batch the first are background, the last `foreground` ones foreground."""
+    """Randomly drawn windows: in each batch the last `foreground` ones are foreground, the others background."""
 
     def __init__(
         self, file: WindowFile, param: Any, transform: Any, mean: Mean, seed: int, step: tuple[int, int]
@@ -77,7 +77,7 @@ class _Windows:
         return room, np.array([[window.label]], np.float32)
 
     def _mean(self, rows: slice, columns: slice) -> Any:
-        """What to subtract there: a mean file's centre lies under the crop."""
+        """What to subtract there: the center of a mean file is aligned with the crop."""
         if self.mean.image is None:
             return self.mean.values.reshape(-1, 1, 1) if self.mean.values.size else 0
         start = (self.mean.image.shape[2] - self.crop) // 2
@@ -99,11 +99,11 @@ class WindowData(PrefetchingLayer):
         if param.batch_size < 1:
             self.fail("window_data_param needs a batch_size over 0")
         if not 0 <= param.fg_fraction <= 1:
-            self.fail(f"fg_fraction is {param.fg_fraction:g}; it is a share, from 0 to 1")
+            self.fail(f"fg_fraction is {param.fg_fraction:g}; it must be from 0 to 1")
         if 2 * param.context_pad >= transform.crop_size:
-            self.fail(f"context_pad {param.context_pad} leaves nothing of a crop of {transform.crop_size}")
+            self.fail(f"context_pad {param.context_pad} leaves no pixel of a crop of {transform.crop_size}")
         if param.crop_mode not in ("warp", "square"):
-            self.fail(f"crop_mode is '{param.crop_mode}'; it is warp or square")
+            self.fail(f"crop_mode is '{param.crop_mode}'; it must be warp or square")
         try:
             file = read_windows(param.source, param.fg_threshold, param.bg_threshold)
         except DataError as error:
