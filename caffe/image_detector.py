@@ -88,8 +88,9 @@ class ImageDetector:
         if isinstance(label_map, str | Path):
             label_map = LabelMap.read(label_map)
         param = read_net(model)
-        self.net = Net(param, TEST)
-        copy_trained_from(self.net, weights)
+        with log.quiet():
+            self.net = Net(param, TEST)
+            copy_trained_from(self.net, weights)
         self.net.inference_steps = prepack(self.net)
         if len(self.net.inputs) != 1:
             raise NetError(

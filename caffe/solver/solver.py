@@ -380,7 +380,9 @@ class Solver:
             set_random_seed(self.param.random_seed)
         elif runtime.seed is None:
             set_random_seed(runtime.data_seed())
-            self._info(log.here(), f"Random seed {runtime.seed}: put it into the solver as random_seed to repeat this run.")
+            self._info(
+                log.here(), f"Random seed {runtime.seed}: put it into the solver as random_seed to repeat this run."
+            )
 
     def _check(self) -> None:
         p = self.param
