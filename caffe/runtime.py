@@ -46,7 +46,7 @@ def check_gpu(device: int) -> None:
     count = torch.cuda.device_count()
     if not 0 <= device < count:
         have = f"{count} (0 to {count - 1})" if count else f"no GPU: {why_no_gpu()}"
-        raise CaffeError(f"asked for GPU {device}, this machine has {have}")
+        raise CaffeError(f"asked for GPU {device}, but this machine has {have}")
 
 
 def why_no_gpu() -> str:

@@ -81,7 +81,7 @@ def test_gpu_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 0)
     assert caffe.main(["train", "-solver", "solver.prototxt", "-gpu", "3"]) == 1
-    assert "asked for GPU 3, this machine has no GPU: " in capfd.readouterr().err
+    assert "asked for GPU 3, but this machine has no GPU: " in capfd.readouterr().err
     assert caffe.main(["device_query", "-gpu", "all"]) == 1
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
     assert caffe.main(["test", "-model", "net.prototxt", "-weights", "x", "-gpu", "2"]) == 1

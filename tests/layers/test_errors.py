@@ -191,7 +191,7 @@ def test_a_bottom_that_changes_beyond_the_weights_is_refused(
         ("", 4, "axis 1 of 2×6 cannot be cut into 4 equal parts"),
         ("slice_param { slice_point: 1 }", 3, "3 tops need 2 slice_point, not 1"),
         ("slice_param { slice_point: 3 slice_point: 2 }", 3, "must increase, from over 0 to below 6"),
-        ("slice_param { slice_point: 6 }", 2, "under 6"),
+        ("slice_param { slice_point: 6 }", 2, "below 6"),
         ("slice_param { slice_dim: 1 axis: 1 }", 2, "either axis or slice_dim"),
     ],
 )
