@@ -58,7 +58,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     if start is not None:
         weights = f"{settings.output}/start.caffemodel"
         start.save(weights)
-        written.append(f"{weights}, a start that does what {flags.start_from} does\n  " + "\n  ".join(start.notes))
+        written.append("\n  ".join([f"{weights}, which computes at first what {flags.start_from} does", *start.notes]))
     gpus = f" -gpu {','.join(map(str, settings.gpus))}" if settings.gpus else ""
     devices = max(1, len(settings.gpus))
     kind = f"GPU{'s' if devices > 1 else ''}" if settings.gpus else "process"

@@ -34,7 +34,10 @@ def mean_lengths(net: Net, blobs: Sequence[str], size: int, settings: Settings) 
     spec = NetSpec()
     input_data(spec, size)
     vgg16(spec, "data", settings.width)
-    trunk = Net(spec.to_proto(), TEST)
+    param = spec.to_proto()
+    for layer in param.layer:
+        layer.convolution_param.ClearField("weight_filler")  # the weights are those of `net`
+    trunk = Net(param, TEST)
     share_trained_layers_with(trunk, net)
     if Path(settings.train_lmdb, "data.mdb").is_file():
         source = LmdbSource(settings.train_lmdb)
@@ -43,8 +46,7 @@ def mean_lengths(net: Net, blobs: Sequence[str], size: int, settings: Settings) 
     else:
         images = _noise(size)
         described = (
-            f"{IMAGES} images of noise, as there is no LMDB {settings.train_lmdb} yet; better run this again once "
-            "it is built"
+            f"{IMAGES} images of noise, as there is no LMDB {settings.train_lmdb} yet; run this again once it is built"
         )
     sums, count = dict.fromkeys(blobs, 0.0), 0
     for image in images:
