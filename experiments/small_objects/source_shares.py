@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -243,7 +243,7 @@ def _number(value: float, what: str) -> str:
     return f"{value:11,.0f}" if what == "boxes" else f"{value:11.2f}"
 
 
-def _command(arguments: list[str]) -> None:
+def _command(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="columns: default boxes; positives and mined negatives in an image; objects that the source has a positive\n"
@@ -270,5 +270,9 @@ def _command(arguments: list[str]) -> None:
         write_text(options.json, json.dumps(result, indent=2) + "\n")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("source_shares.py", _command, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run("source_shares.py", lambda arguments: _command(list(arguments))))
+    sys.exit(main())
