@@ -35,6 +35,8 @@ examples:
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
       for your own data: the number of classes comes from the label map, of test images from the list
+  python prototxt_gen/{program} --start_from ssd{size}.caffemodel
+      also writes start.caffemodel, with which training begins at what that SSD{size} computes
   python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
       a quarter of the channels, trained on the CPU
 """
@@ -191,7 +193,9 @@ def _parser(network: Network) -> FlagParser:
     parser = FlagParser(
         prog=f"python prototxt_gen/{program}",
         description=f"Writes {network.name}'s train.prototxt, test.prototxt, deploy.prototxt and solver.prototxt.",
-        epilog=EXAMPLES.format(program=program, name=network.name, lower=network.name.lower(), batch=network.batch),
+        epilog=EXAMPLES.format(
+            program=program, name=network.name, lower=network.name.lower(), batch=network.batch, size=network.size
+        ),
     )
     flag = parser.flag
     flag(

@@ -30,7 +30,7 @@ from caffe.cli.flags import run
 from caffe.data.augment.boxes import areas, intersections
 from caffe.engine.layer import TEST, TRAIN
 from caffe.engine.layer_types.detection_output import DetectionOutput
-from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
+from caffe.engine.layer_types.multibox_loss import MultiBoxLoss, options_of
 from caffe.engine.net import Net
 from caffe.engine.weights import copy_trained_from
 from caffe.engine.wiring import Step
@@ -97,11 +97,12 @@ def load(path: Path, weights: str, phase: int, lmdb: str | None) -> Net:
 
 @torch.no_grad()
 def training_shares(net: Net, images: int) -> tuple[Table, int]:
-    """By source: default boxes, positives, mined negatives, objects with a positive, and objects with none elsewhere.
+    """By source: default boxes, positives, mined negatives, and objects: with a positive, with none elsewhere, with one in all.
 
     Sums over the images that are returned as the second, `images` rounded up to whole batches.
     """
     step = find_step(net, MultiBoxLoss)
+    options = options_of(step.layer.param).numbers()
     loc, conf, priors, label = step.bottoms
     sources = Sources.of(net, priors)
     table: Table = defaultdict(Counter)
@@ -109,7 +110,7 @@ def training_shares(net: Net, images: int) -> tuple[Table, int]:
     while seen < images:
         _, blobs = net(keep=step.bottoms)
         bottoms = [blobs[name].float().contiguous() for name in (loc, conf, priors, label)]
-        _, match, _ = multibox_loss_forward(*bottoms, step.layer.options.numbers())
+        _, match, _ = multibox_loss_forward(*bottoms, options)
         count_matches(match[:, 0].cpu().numpy(), sources, table)
         seen += len(match)
     for name, first, last in sources.ranges():
@@ -120,17 +121,18 @@ def training_shares(net: Net, images: int) -> tuple[Table, int]:
 def count_matches(match: NDArray[np.int32], sources: Sources, table: Table) -> None:
     """Adds a batch: `match` is N×P, the label row that each default box was given, −1 for none, `MINED` for a negative."""
     for image in match:
-        takers: dict[int, set[str]] = defaultdict(set)
+        takers: dict[int, Counter[str]] = defaultdict(Counter)
         for name, first, last in sources.ranges():
             own = image[first:last]
             table[name]["positives"] += int((own >= 0).sum())
             table[name]["mined"] += int((own == MINED).sum())
-            for row in np.unique(own[own >= 0]).tolist():
-                takers[row].add(name)
-        for names in takers.values():
-            for name in names:
+            for row in own[own >= 0].tolist():
+                takers[row][name] += 1
+        for positives in takers.values():
+            for name in positives:
                 table[name]["objects"] += 1
-                table[name]["alone"] += len(names) == 1
+                table[name]["alone"] += len(positives) == 1
+                table[name]["single"] += positives.total() == 1
 
 
 @torch.no_grad()
@@ -139,7 +141,7 @@ def test_shares(net: Net, images: int, threshold: float) -> tuple[Table, int]:
     step = find_step(net, DetectionOutput)
     loc, conf, priors = step.bottoms[:3]
     sources = Sources.of(net, priors)
-    classes = step.layer.num_classes
+    classes = step.layer.param.detection_output_param.num_classes
     data = net.source_layers[0].param.top
     (output,) = step.tops
     table: Table = defaultdict(Counter)
@@ -221,7 +223,7 @@ def report(folder: Path, weights: str, options: argparse.Namespace) -> dict[str,
 
 def shown(result: Mapping[str, Any]) -> str:
     """The report as a table for people."""
-    heads = ("boxes", "positives", "mined", "objects", "alone"), ("true", "repeated", "false")
+    heads = ("boxes", "positives", "mined", "objects", "alone", "single"), ("true", "repeated", "false")
     lines = [
         f"{result['net']} with {result['weights']}; for each image, detections of score {result['threshold']:g} or more",
         f"{'source':14}" + "".join(f"{head:>11}" for part in heads for head in part),
@@ -247,7 +249,8 @@ def _command(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="columns: default boxes; positives and mined negatives in an image; objects that the source has a positive\n"
-        "for, and those that no other source has one for; detections that are true, of an object found before, and false\n"
+        "for, those that no other source has one for, and those of a single positive, mostly matched by force as no box\n"
+        "reaches the overlap; detections that are true, of an object found before, and false\n"
         "example: python experiments/small_objects/source_shares.py demo_run/model "
         "demo_run/model/mdssd300_iter_300.caffemodel",
     )  # fmt: skip

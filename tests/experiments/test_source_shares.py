@@ -25,9 +25,9 @@ def test_matches_by_source() -> None:
     table: Table = defaultdict(Counter)
     # rows 0 and 1 of the labels are objects of the first image; −3 is a mined negative
     count_matches(np.array([[0, 0, -1, 0, -3, 1], [-1, -3, -3, -1, -1, -1]], np.int32), sources, table)
-    assert table["a"] == Counter(positives=2, mined=2, objects=1, alone=0)
-    assert table["b"] == Counter(positives=1, mined=1, objects=1, alone=0)
-    assert table["c"] == Counter(positives=1, mined=0, objects=1, alone=1)
+    assert table["a"] == Counter(positives=2, mined=2, objects=1, alone=0, single=0)
+    assert table["b"] == Counter(positives=1, mined=1, objects=1, alone=0, single=0)
+    assert table["c"] == Counter(positives=1, mined=0, objects=1, alone=1, single=1)
     assert sources.of_boxes(np.array([0, 2, 3, 4, 5])) == ["a", "a", "b", "b", "c"]
 
 
@@ -113,7 +113,7 @@ def test_of_a_network(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert detections > 0
     assert not list(Path().glob("results/**/*.txt"))
     assert printed.splitlines()[1].split() == [
-        "source", "boxes", "positives", "mined", "objects", "alone", "true", "repeated", "false",
+        "source", "boxes", "positives", "mined", "objects", "alone", "single", "true", "repeated", "false",
     ]  # fmt: skip
 
 
