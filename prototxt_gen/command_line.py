@@ -88,11 +88,12 @@ def make_start(network: Network, settings: Settings, ssd: str) -> Start:
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
     """The settings for `flags`. Raises CaffeError for what does not exist or does not fit together.
 
-    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else goes to jobs/.
+    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else, and any
+    start, goes to jobs/.
     """
     inputs = find_inputs(DATASETS[flags.dataset], flags)
     settings = _settings(network, flags, inputs, "models")
-    if flags.output or settings == released(network, flags.dataset):
+    if flags.output or (settings == released(network, flags.dataset) and not flags.start_from):
         return settings
     return _settings(network, flags, inputs, "jobs")
 

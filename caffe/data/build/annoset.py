@@ -97,7 +97,9 @@ def _check_annotation(task: Task, path: str, size: tuple[int, int], found: Found
         found.oddities.update(annotations.oddities)
 
 
-def make_record(task: Task, line: tuple[str, str | int], found: Found, number: int, repeat: int) -> tuple[bytes, Pasting]:
+def make_record(
+    task: Task, line: tuple[str, str | int], found: Found, number: int, repeat: int
+) -> tuple[bytes, Pasting]:
     """The record of line `number`, and what was pasted; `repeat` counts the records of one image, from 0."""
     image_path, target = line
     path = os.path.join(task.root, image_path)

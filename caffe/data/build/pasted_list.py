@@ -54,9 +54,7 @@ class PastedList:
         if not with_small:
             log.warning(f"{program}.cpp:170", f"no image has a small object ({small.definition}): nothing was changed")
             return
-        log.info(
-            f"{program}.cpp:171", f"{with_small:,} of {images:,} images have small objects ({small.definition})"
-        )
+        log.info(f"{program}.cpp:171", f"{with_small:,} of {images:,} images have small objects ({small.definition})")
         if small.repeats > 1:
             log.info(f"{program}.cpp:172", f"these are written {small.repeats} times: {records:,} records")
         if not small.copies:

@@ -169,9 +169,7 @@ def _place(
     return (int(lefts[fits[0]]), int(tops[fits[0]])) if len(fits) else None
 
 
-def _blend(
-    image: Image, patch: Image, core: tuple[int, int, int, int], place: tuple[int, int], soft_edge: int
-) -> None:
+def _blend(image: Image, patch: Image, core: tuple[int, int, int, int], place: tuple[int, int], soft_edge: int) -> None:
     """Puts a patch on the image, wholly within `core` and fading out towards its edges."""
     rows, columns = patch.shape[:2]
     x, y = np.arange(columns), np.arange(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,10 @@ def test_the_list_says_what_the_records_hold(images: Set) -> None:
     for index in range(3):
         _, boxes = boxes_of(source, index)
         own = [words for words in listed if words[0] == source.key(index)]
-        found = {("cat" if label == 1 else "dog", *np.round(c, 2)) for c, label in zip(boxes.corners, boxes.labels[:, 0])}
+        found = {
+            ("cat" if label == 1 else "dog", *np.round(c, 2))
+            for c, label in zip(boxes.corners, boxes.labels[:, 0], strict=True)
+        }
         for words in own:
             box = np.array(words[2:6], float)
             assert any(words[1] == name and np.allclose(box, c, atol=0.02) for name, *c in found)
@@ -144,7 +148,7 @@ def test_repeats_keep_the_original_and_lie_far_apart(images: Set, capfd: pytest.
     assert len(keys) == 4 + 4 * 3
     assert [source.key(i)[:8] for i in range(16)] == [f"{i:08d}" for i in range(16)]
     assert sorted(keys) == sorted([f"i{i}.png" for i in range(8)] + [f"i{i}.png" for i in (1, 3, 5, 7)] * 2)
-    assert all(a != b for a, b in zip(keys, keys[1:], strict=False))
+    assert all(a != b for a, b in pairwise(keys))
     pasted = {words[0] for words in images.listed()}
     assert len(pasted) == 8
     for i, key in enumerate(keys):
@@ -157,9 +161,7 @@ def test_repeats_without_pasting(images: Set) -> None:
     images.add_png("a", CAT)
     images.add_png("b")
     source = images.build("-oversample_small=2")
-    assert [source.key(i) for i in range(3)] == ["00000000_a.png", "00000001_a.png", "00000002_b.png"] or [
-        source.key(i)[9:] for i in range(3)
-    ] == ["a.png", "b.png", "a.png"]
+    assert [source.key(i) for i in range(3)] == ["00000000_a.png", "00000001_b.png", "00000002_a.png"]
     assert not (images.root / "db_pasted.txt").exists()
 
 
@@ -188,7 +190,10 @@ def test_what_is_not_copied(images: Set, capfd: pytest.CaptureFixture[str]) -> N
     assert len(boxes_of(source, 0)[1]) == 7
     assert source.annotated_datum(0).datum.data == (images.root / "a.png").read_bytes()
     assert images.listed() == []
-    assert "no small object could be copied: all are difficult, cut by the image's edge or covered" in capfd.readouterr().err
+    assert (
+        "no small object could be copied: all are difficult, cut by the image's edge or covered"
+        in capfd.readouterr().err
+    )
 
 
 def test_difficult_objects_stay_difficult(images: Set) -> None:
