@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import shown
@@ -18,6 +19,9 @@ from prototxt_gen.layers import Width
 from prototxt_gen.network import Network, deploy_net, test_net, train_net
 from prototxt_gen.settings import DATASETS, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
 from prototxt_gen.solver import solver
+
+if TYPE_CHECKING:
+    from prototxt_gen.start import Start
 
 DEFAULT_DATASET = "voc"
 #: how the first line of every file begins
@@ -30,7 +34,9 @@ examples:
       for COCO, into jobs/{name}/COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
-      for your own data: the label map gives the number of classes, the list the number of test images
+      for your own data: the number of classes comes from the label map, of test images from the list
+  python prototxt_gen/{program} --start_from ssd{size}.caffemodel
+      also writes start.caffemodel, with which training begins at what that SSD{size} computes
   python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
       a quarter of the channels, trained on the CPU
 """
@@ -47,8 +53,14 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     if settings == released(network, flags.dataset):
         # However they were asked for, files that are equal to the checked-in ones say so.
         arguments = [] if flags.dataset == DEFAULT_DATASET else ["--dataset", flags.dataset]
+    start = make_start(network, settings, flags.start_from) if flags.start_from else None
     command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
     written = write(network, settings, command)
+    weights = "<a trained SSD>.caffemodel"
+    if start is not None:
+        weights = f"{settings.output}/start.caffemodel"
+        start.save(weights)
+        written.append("\n  ".join([f"{weights}, which computes at first what {flags.start_from} does", *start.notes]))
     gpus = f" -gpu {','.join(map(str, settings.gpus))}" if settings.gpus else ""
     devices = max(1, len(settings.gpus))
     kind = f"GPU{'s' if devices > 1 else ''}" if settings.gpus else "process"
@@ -61,18 +73,27 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
         f"{settings.max_iter} iterations, learning rate {settings.base_lr:g}, a tenth at "
         f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
         + "".join(f"wrote {path}\n" for path in written)
-        + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights <a trained SSD>.caffemodel{gpus}"
+        + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights {weights}{gpus}"
     )
+
+
+def make_start(network: Network, settings: Settings, ssd: str) -> Start:
+    """The start that --start_from asks for."""
+    os.environ.setdefault("GLOG_minloglevel", "1")  # the net's description would bury what is written
+    from prototxt_gen.start import start_from
+
+    return start_from(ssd, network, settings)
 
 
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
     """The settings for `flags`. Raises CaffeError for files that do not exist or do not fit together.
 
-    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else goes to jobs/.
+    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else, and any
+    start, goes to jobs/.
     """
     inputs = find_inputs(DATASETS[flags.dataset], flags)
     settings = _settings(network, flags, inputs, "models")
-    if flags.output or settings == released(network, flags.dataset):
+    if flags.output or (settings == released(network, flags.dataset) and not flags.start_from):
         return settings
     return _settings(network, flags, inputs, "jobs")
 
@@ -173,7 +194,9 @@ def _parser(network: Network) -> FlagParser:
     parser = FlagParser(
         prog=f"python prototxt_gen/{program}",
         description=f"Writes {network.name}'s train.prototxt, test.prototxt, deploy.prototxt and solver.prototxt.",
-        epilog=EXAMPLES.format(program=program, name=network.name, lower=network.name.lower(), batch=network.batch),
+        epilog=EXAMPLES.format(
+            program=program, name=network.name, lower=network.name.lower(), batch=network.batch, size=network.size
+        ),
     )
     flag = parser.flag
     flag(
@@ -219,6 +242,11 @@ def _parser(network: Network) -> FlagParser:
     flag("snapshot_prefix", help="prefix of the snapshots' paths (default: OUTPUT/name of the net)")
     flag("test_interval", type=_positive, help="iterations between tests (default: 10000, at most max_iter)")
     flag("random_seed", type=int, help="makes the run repeatable")
+    flag(
+        "start_from",
+        metavar="SSD.caffemodel",
+        help="also write start.caffemodel, weights with which training begins where this trained SSD stands",
+    )
     flag("output", help=f"directory for the prototxts (default: jobs/{network.name}/<name of the data>; "
          "models/... for settings that are all the data set's own)")  # fmt: skip
     flag("result_dir", help="directory for the detections that testing writes (default: results/...)")

@@ -5,7 +5,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
   cat <<'TEXT'
-usage: scripts/create_data.sh [-n NAME] [-r ROOTFOLDER] [-l LISTFOLDER] [-m LABELMAP] [-t xml|json|txt] [FLAGS...]
+usage: scripts/create_data.sh [-n NAME] [-r ROOTFOLDER] [-l LISTFOLDER] [-m LABELMAP] [-t xml|json|txt] [-a "FLAGS"] [FLAGS...]
 
 Builds an LMDB from each list in LISTFOLDER (trainval.txt, test.txt; all that create_list wrote), with unchanged
 images, and links it from examples/NAME, where the prototxts under models/ look for it.
@@ -15,23 +15,25 @@ images, and links it from examples/NAME, where the prototxts under models/ look 
   -l LISTFOLDER  directory of the lists (default: data/NAME)
   -m LABELMAP    label map (default: models/labelmap_voc.prototxt)
   -t TYPE        format of the annotations (default: xml)
+  -a "FLAGS"     flags for convert_annoset that concern training data only: lists whose names begin with "train"
   FLAGS          more flags for convert_annoset, e.g. --redo --resize-width=300 --resize-height=300
 
   scripts/create_data.sh
   scripts/create_data.sh -n BCCD -r ~/data/bccd -m data/BCCD/labelmap.prototxt
+  scripts/create_data.sh -n BCCD -r ~/data/bccd -m data/BCCD/labelmap.prototxt -a "--paste-small 3 --oversample-small 2"
   scripts/create_data.sh -n coco -r ~/data/coco -m models/labelmap_coco.prototxt -t json
 
 Databases go to ROOTFOLDER/NAME/lmdb/NAME_<list>_lmdb. Every annotation is checked before anything is written.
 TEXT
 }
 
-name=VOC0712 data=$HOME/data/VOCdevkit lists="" map=$root/models/labelmap_voc.prototxt type=xml
+name=VOC0712 data=$HOME/data/VOCdevkit lists="" map=$root/models/labelmap_voc.prototxt type=xml training=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) usage; exit ;;
-    -n | -r | -l | -m | -t)
+    -n | -r | -l | -m | -t | -a)
       [[ $# -gt 1 ]] || { echo "create_data.sh: $1 needs a value. See --help." >&2; exit 1; }
-      case $1 in -n) name=$2 ;; -r) data=$2 ;; -l) lists=$2 ;; -m) map=$2 ;; -t) type=$2 ;; esac
+      case $1 in -n) name=$2 ;; -r) data=$2 ;; -l) lists=$2 ;; -m) map=$2 ;; -t) type=$2 ;; -a) training=$2 ;; esac
       shift 2 ;;
     *) break ;;
   esac
@@ -44,9 +46,11 @@ for list in "$lists"/*.txt; do
   subset=$(basename "$list" .txt)
   [[ -f $list && $subset != *_name_size ]] || continue
   found=1
+  more=()
+  [[ $subset != train* ]] || read -ra more <<<"$training"
   echo "$subset: $list"
   "$python" -P -m caffe.cli.create_annoset --anno-type=detection --label-type="$type" --label-map-file="$map" \
-    --check-label --encode-type=jpg --encoded "$@" \
+    --check-label --encode-type=jpg --encoded "${more[@]}" "$@" \
     "$data" "$list" "$data/$name/lmdb/${name}_${subset}_lmdb" "$root/examples/$name"
 done
 if [[ $found -eq 0 ]]; then

@@ -13,7 +13,8 @@ from prototxt_gen.settings import Settings
 CLASSES = 5
 
 
-def _settings(batch: int) -> Settings:
+def narrow_settings(batch: int) -> Settings:
+    """Settings of a sixteenth of the channels, five classes, and no data."""
     return Settings(
         net_name="narrow", augmentation="full", solver_type="SGD",
         dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="",
@@ -25,12 +26,12 @@ def _settings(batch: int) -> Settings:
 
 def narrow_deploy(network: Network = MDSSD300) -> Any:
     """The deploy net, batch 1."""
-    return deploy_net(network, _settings(1))
+    return deploy_net(network, narrow_settings(1))
 
 
 def narrow_train(batch: int = 2) -> Any:
     """MDSSD300's training net, its data layer replaced by an Input of images and six label rows."""
-    net = train_net(MDSSD300, _settings(batch))
+    net = train_net(MDSSD300, narrow_settings(batch))
     data = net.layer[0]
     tops = list(data.top)
     data.Clear()

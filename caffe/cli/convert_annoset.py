@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe import log
-from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.data.build.annoset import Task, build
 from caffe.data.build.annotations import PARSERS
+from caffe.data.build.small_objects import SmallObjects
 from caffe.data.image_list import read_labels, read_pairs, shuffled
 from caffe.data.images import ImageFormat
 from caffe.data.label_map import LabelMap
@@ -28,7 +29,7 @@ def add_image_flags(parser: FlagParser) -> None:
     """The flags that convert_annoset and convert_imageset share."""
     parser.flag("gray", type=boolean, default=False, help="store images in gray")
     parser.flag("shuffle", type=boolean, default=False, help="write the records in random order")
-    parser.flag("seed", type=int, default=0, help="seed of that order")
+    parser.flag("seed", type=number(int, 0), default=0, help="seed of that order and of what is pasted")
     parser.flag("backend", default="lmdb", help="database to write; only lmdb")
     parser.flag("resize_width", type=int, default=0, help="warp images to this width (with resize_height)")
     parser.flag("resize_height", type=int, default=0, help="warp images to this height (with resize_width)")
@@ -36,6 +37,45 @@ def add_image_flags(parser: FlagParser) -> None:
     parser.flag("encoded", type=boolean, default=False, help="store images compressed, as their files are")
     parser.flag("encode_type", default="", help="store images compressed as jpg or png")
     parser.flag("redo", type=boolean, default=False, help="replace an existing database")
+
+
+def add_small_flags(parser: FlagParser) -> None:
+    """The flags for more small objects in training data."""
+    defaults = SmallObjects()
+    parser.flag(
+        "paste_small",
+        type=number(int, 0),
+        default=0,
+        help="paste up to this many copies of an image's small objects into it, at places that are free; "
+        "DB_NAME_pasted.txt lists them. For training data only",
+    )
+    parser.flag(
+        "oversample_small",
+        type=number(int, 1),
+        default=1,
+        help="write images with small objects this many times; with -paste_small the first of them stays as it is",
+    )
+    parser.flag(
+        "small_side",
+        type=number(float, 0, over=True),
+        default=defaults.side,
+        help="what is small: boxes under this, the square root of their area in pixels",
+    )
+    parser.flag(
+        "small_at", type=number(int, 1), default=defaults.at, help="the net's input size, at which that is measured"
+    )
+    parser.flag(
+        "paste_overlap",
+        type=number(float, 0, 1),
+        default=defaults.overlap,
+        help="share of a copy or of a box there that may overlap",
+    )
+    parser.flag(
+        "paste_soft_edge",
+        type=number(int, 0),
+        default=defaults.soft_edge,
+        help="pixels around a copy over which it fades into the image; 0 for hard edges",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +94,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("min_dim", type=int, default=0, help="enlarge images until the smaller side is this")
     parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")
     add_image_flags(parser)
+    add_small_flags(parser)
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
 
@@ -62,12 +103,18 @@ def _main(argv: Sequence[str]) -> None:
         resize_height=max(0, flags.resize_height), resize_width=max(0, flags.resize_width),
         encoded=flags.encoded, encode_type=flags.encode_type,
     )  # fmt: skip
+    small = SmallObjects(
+        flags.paste_small, flags.oversample_small, flags.small_side, flags.small_at, flags.paste_overlap,
+        flags.paste_soft_edge, flags.seed,
+    )  # fmt: skip
+    if flags.anno_type != "detection" and (small.copies or small.repeats > 1):
+        raise DataError("-paste_small and -oversample_small need boxes: -anno_type=detection")
     lines: list[tuple[str, str | int]]
     if flags.anno_type == "detection":
         if not flags.label_map_file:
             raise DataError("detection needs -label_map_file: the classes and their labels")
         label_map = LabelMap.read(flags.label_map_file, strict=flags.check_label)
-        task = Task(flags.root, image_format, flags.label_type, label_map)
+        task = Task(flags.root, image_format, flags.label_type, label_map, small=small)
         lines = [*read_pairs(flags.list)]
     else:
         task = Task(flags.root, image_format)

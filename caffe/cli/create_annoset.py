@@ -22,6 +22,13 @@ _VALUES = {
     "max-dim": ("0", "shrink images until the larger side is this"),
     "resize-height": ("0", "warp images to this height"),
     "resize-width": ("0", "warp images to this width"),
+    "paste-small": ("0", "paste up to this many copies of an image's small objects into it"),
+    "oversample-small": ("1", "write images with small objects this many times"),
+    "small-side": ("32", "what is small: boxes under this, the square root of their area in pixels"),
+    "small-at": ("300", "the net's input size, at which that is measured"),
+    "paste-overlap": ("0", "share of a copy or of a box there that may overlap"),
+    "paste-soft-edge": ("2", "pixels around a copy over which it fades into the image"),
+    "seed": ("0", "seed of the random order and of what is pasted"),
 }
 _SWITCHES = {
     "redo": "replace an existing database",

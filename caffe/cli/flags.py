@@ -6,6 +6,7 @@ Built on argparse. Every command's `main` goes through `run`, which prints a Caf
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -33,6 +34,27 @@ class _Version(argparse.Action):
 
         print(versions())
         raise SystemExit(0)
+
+
+def number(
+    kind: type[int] | type[float], least: float, most: float = math.inf, *, over: bool = False
+) -> Callable[[str], Any]:
+    """A type for a flag: a number from `least` (or over it) to `most`; argparse reports anything else with the flag's name."""
+    noun = "a whole number" if kind is int else "a number"
+    bounds = (
+        f"over {least:g}" if over else f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+    )
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most or (over and value == least) or value == math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}' is not {noun} {bounds}")
+        return value
+
+    return parse
 
 
 class FlagParser(argparse.ArgumentParser):

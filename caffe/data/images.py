@@ -150,16 +150,15 @@ def copies_file(path: str | Path, wanted: ImageFormat) -> bool:
 def to_datum(
     path: str | Path, data: bytes, image: Image | None, size: tuple[int, int, int], wanted: ImageFormat, label: int
 ) -> Any:
-    """The Datum of an image of `size` (height, width, channels): `data`, the file's bytes, if `copies_file`, else
-    `image`, encoded or as raw pixels by channel."""
+    """The Datum of an image of `size` (height, width, channels): `image`, encoded or as raw pixels by channel; None for
+    `data`, the file's bytes, as they are (see `copies_file`)."""
     height, width, channels = size
     datum = caffe_pb2.Datum(channels=channels, height=height, width=width, label=label)
     encoding = encoding_of(path, wanted)
     datum.encoded = bool(encoding)
-    if copies_file(path, wanted):
+    if image is None:
         datum.data = data
         return datum
-    assert image is not None
     if not encoding:
         datum.data = np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
         return datum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from caffe.engine.layer import Layer
 from caffe.engine.net import Net
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
-from caffe.proto.weights import read_weights, write_weights
+from caffe.proto.weights import LayerWeights, read_weights, write_weights
 from caffe.runtime import runtime
 
 
@@ -33,23 +33,41 @@ def copy_trained_from(net: Net, path: str | Path) -> None:
                 log.info("net.cpp:752", f"Ignoring source layer {source.name}")
             continue
         shared = {i for i in range(len(target.blobs)) if (target.name, i) in net.parameter_table.borrowed}
-        # HDF5 leaves out what another layer owns
-        if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
-            raise NetError(
-                f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
-                f"the net's {target.type_name} layer has {len(target.blobs)}. Rename the layer to train it from scratch"
-            )
-        full = len(source.blobs) == len(target.blobs)
-        owned = [p for i, p in enumerate(target.blobs) if full or i not in shared]
-        for i, (array, parameter) in enumerate(zip(source.blobs, owned, strict=True)):
-            _copy(array, parameter, i, target, path)
+        copy_layer(source, target, path, shared)
+
+
+def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Collection[int] = ()) -> None:
+    """Copies one layer's weights, which are from the file `path`, into `target`, whatever the two are called.
+
+    `shared` are those of the target's blobs that another layer owns; the HDF5 form leaves them out. Another number of blobs,
+    or another shape, is a NetError.
+    """
+    if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
+        raise NetError(
+            f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
+            f"the net's {target.type_name} layer has {len(target.blobs)}. Rename the layer to train it from scratch"
+        )
+    full = len(source.blobs) == len(target.blobs)
+    owned = [p for i, p in enumerate(target.blobs) if full or i not in shared]
+    for i, (array, parameter) in enumerate(zip(source.blobs, owned, strict=True)):
+        _copy(array, parameter, i, target, path)
+
+
+def fits(source: LayerWeights, target: Layer) -> bool:
+    """Whether `copy_layer` can copy: as many blobs, of the same shapes."""
+    pairs = zip(source.blobs, target.blobs, strict=False)
+    return len(source.blobs) == len(target.blobs) and all(_same_shape(a, tuple(p.shape)) for a, p in pairs)
+
+
+def _same_shape(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    # old weights give every blob four axes (a bias is 1 x 1 x 1 x N)
+    legacy = array.ndim == 4 and len(shape) < 4 and array.shape == (1,) * (4 - len(shape)) + shape
+    return array.shape == shape or legacy
 
 
 def _copy(array: NDArray[Any], parameter: nn.Parameter, index: int, layer: Layer, path: str | Path) -> None:
     shape = tuple(parameter.shape)
-    # old weights give every blob four axes (a bias is 1 x 1 x 1 x N)
-    legacy = array.ndim == 4 and len(shape) < 4 and array.shape == (1,) * (4 - len(shape)) + shape
-    if array.shape != shape and not legacy:
+    if not _same_shape(array, shape):
         raise NetError(
             f"{path}: Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. Source param shape is "
             f"{_shape(array.shape)}; target param shape is {_shape(shape)}. To learn this layer's parameters from scratch "

@@ -13,8 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from caffe import log
+from caffe.data.augment.boxes import Boxes
 from caffe.data.build.annotations import describe, read_annotations
+from caffe.data.build.pasted_list import PastedList
+from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
 from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
@@ -34,6 +39,8 @@ class Task:
     label_map: LabelMap | None = None
     #: whether a record is an AnnotatedDatum (convert_annoset) or a bare Datum (convert_imageset)
     annotated: bool = True
+    #: detection: what is done for images with small objects
+    small: SmallObjects = field(default_factory=SmallObjects)
 
 
 @dataclass
@@ -47,6 +54,8 @@ class Found:
     #: the AnnotatedDatum without its datum
     annotation: bytes = b""
     labels: Counter[int] = field(default_factory=Counter)
+    #: whether there are small objects, as Task.small defines them
+    small: bool = False
 
 
 def check_line(task: Task, line: tuple[str, str | int]) -> Found:
@@ -83,26 +92,43 @@ def _check_annotation(task: Task, path: str, size: tuple[int, int], found: Found
     if not annotations.faults and not found.faults:
         record = annotations.groups(*size)
         found.annotation = record.SerializeToString()
+        found.small = bool(task.small.are_small(Boxes.of(record).corners).any())
         found.labels.update(box.label for box in annotations.boxes)
         found.oddities.update(annotations.oddities)
 
 
-def make_record(task: Task, line: tuple[str, str | int], found: Found) -> bytes:
-    """The value of a line's record."""
+def make_record(
+    task: Task, line: tuple[str, str | int], found: Found, number: int, repeat: int
+) -> tuple[bytes, Pasting]:
+    """The record of line `number`, and what was pasted; `repeat` counts the records of one image, from 0."""
     image_path, target = line
     path = os.path.join(task.root, image_path)
-    if copies_file(path, task.image_format):
+    pastes = _pastes(task, found, repeat)
+    if copies_file(path, task.image_format) and not pastes:
         data, image = read_bytes(path), None
     else:
         data, image = read_image(path, task.image_format)
     label = target if isinstance(target, int) else -1
+    pasting = Pasting()
+    record = caffe_pb2.AnnotatedDatum()
+    record.MergeFromString(found.annotation)
+    if pastes:
+        assert image is not None
+        # the line's own random numbers: the same whatever else is in the list, and however many processes work on it
+        rng = np.random.default_rng([task.small.seed, number, repeat])
+        image, pasting = paste(image, record, task.small, rng)
+        if not pasting.copies and copies_file(path, task.image_format):
+            image = None
     datum = to_datum(path, data, image, found.size, task.image_format, label)
     if not task.annotated:
-        return bytes(datum.SerializeToString())
-    record = caffe_pb2.AnnotatedDatum()
+        return bytes(datum.SerializeToString()), pasting
     record.datum.CopyFrom(datum)
-    record.MergeFromString(found.annotation)
-    return bytes(record.SerializeToString())
+    return bytes(record.SerializeToString()), pasting
+
+
+def _pastes(task: Task, found: Found, repeat: int) -> bool:
+    """Whether copies go into a record. Of several of an image, the first stays as it is."""
+    return found.small and task.small.copies > 0 and (repeat > 0 or task.small.repeats == 1)
 
 
 def build(
@@ -114,18 +140,29 @@ def build(
     replace: bool = False,
     program: str = "convert_annoset",
 ) -> None:
-    """Checks every line, then writes `database`; raises a DataError with all faults, and writes nothing, if any."""
+    """Checks every line, then writes `database`; raises a DataError with all faults, and writes nothing, if any.
+
+    Where copies of small objects are pasted, `<database>_pasted.txt` lists them.
+    """
     writer = LmdbWriter(database, replace=replace)
     log.info(f"{program}.cpp:128", f"A total of {len(lines)} images.")
     found = _check(lines, task, check_size)
     _report(found, lines, task)
+    order = arrange([each.small for each in found], task.small.repeats)
+    pasted = PastedList(task.small, database)
     with writer:
-        copying = all(copies_file(image_path, task.image_format) for image_path, _ in lines)
-        records = spread(
-            make_record, list(zip([task] * len(lines), lines, found, strict=True)), "writing", here=copying
+        jobs = [(task, lines[i], found[i], i, repeat) for i, repeat in order]
+        copying = all(
+            copies_file(line[0], task.image_format) and not _pastes(task, each, repeat)
+            for _, line, each, _, repeat in jobs
         )
-        for number, ((image_path, _), record) in enumerate(zip(lines, records, strict=True)):
-            writer.put(key_of(number, image_path), record)
+        records = spread(make_record, jobs, "writing", here=copying)
+        for number, (job, (record, pasting)) in enumerate(zip(jobs, records, strict=True)):
+            key = key_of(number, job[1][0])
+            writer.put(key, record)
+            pasted.add(key.decode(), pasting)
+        pasted.write(task.label_map)
+    pasted.report(len(lines), len(order), sum(each.small for each in found), program)
     log.info(f"{program}.cpp:203", f"Processed {len(lines)} files.")
 
 

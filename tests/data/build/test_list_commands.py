@@ -262,8 +262,11 @@ def test_lists_to_databases_by_script(tmp_path: Path) -> None:
     shutil.copytree(SCRIPTS, checkout / "scripts")
     run(
         [checkout / "scripts/create_data.sh", "-n", "own", "-r", tmp_path, "-l", tmp_path / "lists",
-         "-m", tmp_path / "map"],
+         "-m", tmp_path / "map", "-a", "--paste-small 1 --small-side=9"],
         env={"PYTHON": sys.executable}, check=True,
     )  # fmt: skip
     for subset in ("trainval", "test"):
         assert len(LmdbSource(checkout / "examples/own" / f"own_{subset}_lmdb")) == 1
+        # -a is for training data alone
+        listed = tmp_path / "own" / "lmdb" / f"own_{subset}_lmdb_pasted.txt"
+        assert listed.exists() == (subset == "trainval")

@@ -1,0 +1,181 @@
+"""More small objects to train on: images that hold some are repeated, and copies of the objects pasted into them.
+
+After "Augmentation for small object detection" (Kisantal et al. 2019). That paper cuts objects out by their masks; here
+boxes are all there is, so a copy brings a little of its surroundings along, and its edges are blended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe.data.augment.boxes import Boxes, Corners, areas, intersections
+from caffe.data.images import Image, deep
+
+#: a copy is so many times as large as its object
+SCALES = (0.8, 1.2)
+#: places tried for each copy
+TRIALS = 50
+#: an object of which another's box covers more is not copied: the copy would show a part of the other without its box
+COVERED = 0.25
+
+
+@dataclass(frozen=True)
+class SmallObjects:
+    """Which objects count as small, and what is done for them."""
+
+    #: copies pasted into each image with small objects, at most
+    copies: int = 0
+    #: records of each image with small objects; the first stays as it is where there are several
+    repeats: int = 1
+    #: small: the square root of the box's area is under `side` pixels once the image is warped to `at` × `at`
+    side: float = 32
+    at: int = 300
+    #: the share of a copy, and of any box, that the two may have in common
+    overlap: float = 0
+    #: pixels around a copy over which it fades into the image
+    soft_edge: int = 2
+    seed: int = 0
+
+    @property
+    def definition(self) -> str:
+        """What "small" means, for messages."""
+        return f"under {self.side:g} pixels, square root of area, at {self.at} x {self.at}"
+
+    def are_small(self, corners: Corners) -> NDArray[np.bool_]:
+        """Which of the boxes [n, 4], normalised, are small; those without area are not."""
+        area = areas(corners)
+        return np.asarray((area > 0) & (np.sqrt(area) * self.at < self.side))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What was pasted once: its label, its box and that of the object it is a copy of, as corners in pixels of the image."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    source: tuple[float, float, float, float]
+
+
+@dataclass
+class Pasting:
+    """What was pasted into an image, and for how many copies there was no place."""
+
+    copies: list[Copy] = field(default_factory=list)
+    unplaced: int = 0
+
+
+def arrange(small: Sequence[bool], repeats: int) -> list[tuple[int, int]]:
+    """(image, repeat) of each record, images with small objects `repeats` times.
+
+    An image's repeats lie far apart and all are spread evenly, since training reads records in their order.
+    """
+    count = len(small)
+    places = [
+        ((image + repeat * count / repeats) % count, repeat, image)
+        for image in range(count)
+        for repeat in range(repeats if small[image] else 1)
+    ]
+    return [(image, repeat) for _, repeat, image in sorted(places)]
+
+
+def copyable(boxes: Boxes, height: int, width: int, small: SmallObjects) -> NDArray[np.int64]:
+    """Which boxes can be copied: small ones that are whole, not difficult, and not covered by others."""
+    corners = boxes.corners * np.array([width, height, width, height], np.float32)
+    # the first pixel is 0 or, in VOC's files, 1
+    whole = (corners[:, :2] > 1).all(1) & (corners[:, 2] < width - 1) & (corners[:, 3] < height - 1)
+    shared = intersections(corners[:, None], corners[None])
+    np.fill_diagonal(shared, 0)
+    free = shared.max(1, initial=0) <= COVERED * areas(corners)
+    return np.flatnonzero(small.are_small(boxes.corners) & whole & free & ~boxes.difficult)
+
+
+def paste(image: Image, record: Any, small: SmallObjects, rng: np.random.Generator) -> tuple[Image, Pasting]:
+    """The image [H, W, C], uint8, with copies of its own small objects, which are added to the AnnotatedDatum `record`.
+
+    Objects take turns in random order. A place is free where no box is, whether of an object or of an earlier copy.
+    """
+    height, width = image.shape[:2]
+    boxes = Boxes.of(record)
+    candidates = copyable(boxes, height, width, small)
+    if not len(candidates):
+        return image, Pasting()
+    turns = np.concatenate([rng.permutation(candidates) for _ in range(-(-small.copies // len(candidates)))])
+    scale = np.array([width, height, width, height], np.float32)
+    taken = boxes.corners * scale
+    groups = {group.group_label: group for group in record.annotation_group}
+    result, pasting = image.copy(), Pasting()
+    for index in turns[: small.copies].tolist():
+        source = boxes.corners[index].astype(np.float64) * scale
+        patch, core, box = _cut(image, source, rng.uniform(*SCALES), small.soft_edge)
+        place = _place(patch.shape[:2], (height, width), taken, small.overlap, rng)
+        if place is None:
+            pasting.unplaced += 1
+            continue
+        _blend(result, patch, core, place, small.soft_edge)
+        corners = (box + np.array([place[0], place[1], place[0], place[1]])).astype(np.float32)
+        taken = np.concatenate([taken, corners[None]])
+        label = int(boxes.labels[index, 0])
+        annotation = groups[label].annotation.add(instance_id=len(groups[label].annotation))
+        target = annotation.bbox
+        target.xmin, target.ymin, target.xmax, target.ymax = (corners / scale).tolist()
+        target.difficult = False
+        pasting.copies.append(Copy(label, _four(corners), _four(source)))
+    return result, pasting
+
+
+def _four(corners: NDArray[Any]) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = (round(float(value), 2) for value in corners)
+    return xmin, ymin, xmax, ymax
+
+
+def _cut(
+    image: Image, source: NDArray[np.float64], scale: float, soft_edge: int
+) -> tuple[Image, tuple[int, int, int, int], NDArray[np.float64]]:
+    """An object and `soft_edge` pixels around it, scaled; where in it the object's pixels are; its box in it."""
+    height, width = image.shape[:2]
+    # a pixel more at the left and the top, for boxes that count from 1
+    core = np.array([*np.floor(source[:2]) - 1, *np.ceil(source[2:])]).astype(int)
+    limits = [0, 0, width, height]
+    outer = np.clip(core + np.array([-soft_edge, -soft_edge, soft_edge, soft_edge]), 0, limits[2:] * 2)
+    core = np.clip(core, 0, limits[2:] * 2)
+    patch = image[outer[1] : outer[3], outer[0] : outer[2]]
+    rows, columns = (max(1, round(side * scale)) for side in patch.shape[:2])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = deep(cv2.resize(patch, (columns, rows), interpolation=how))
+    ratio = np.array([columns / patch.shape[1], rows / patch.shape[0]] * 2)
+    origin = np.array([outer[0], outer[1]] * 2)
+    inner = np.round((core - origin) * ratio).astype(int).tolist()
+    return resized.astype(np.uint8), (inner[0], inner[1], inner[2], inner[3]), (source - origin) * ratio
+
+
+def _place(
+    size: tuple[int, int], within: tuple[int, int], taken: Corners, overlap: float, rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """Left and top of a place for a patch of `size` (height, width) that has no more than allowed in common with any box."""
+    room = within[1] - size[1], within[0] - size[0]
+    if min(room) < 0:
+        return None
+    lefts, tops = (rng.integers(0, most + 1, TRIALS) for most in room)
+    patches = np.stack([lefts, tops, lefts + size[1], tops + size[0]], 1).astype(np.float32)
+    shared = intersections(patches[:, None], taken[None])
+    least = np.minimum(areas(taken), np.float32(size[0] * size[1]))
+    fits = np.flatnonzero((shared <= overlap * least).all(1))
+    return (int(lefts[fits[0]]), int(tops[fits[0]])) if len(fits) else None
+
+
+def _blend(image: Image, patch: Image, core: tuple[int, int, int, int], place: tuple[int, int], soft_edge: int) -> None:
+    """Puts a patch on the image, wholly within `core` and fading out towards its edges."""
+    rows, columns = patch.shape[:2]
+    x, y = np.arange(columns), np.arange(rows)
+    beyond_x = np.maximum(core[0] - x, x - (core[2] - 1)).clip(0)
+    beyond_y = np.maximum(core[1] - y, y - (core[3] - 1)).clip(0)
+    beyond = np.maximum(beyond_y[:, None], beyond_x[None])
+    alpha = (1 - beyond / (soft_edge + 1)).clip(0).astype(np.float32)[..., None]
+    under = image[place[1] : place[1] + rows, place[0] : place[0] + columns]
+    under[:] = np.round(under + (patch.astype(np.float32) - under) * alpha).astype(np.uint8)
