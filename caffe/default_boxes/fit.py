@@ -1,0 +1,168 @@
+"""How well shapes fit objects: the sum that a proposal maximises, and the best sizes for one source at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe.default_boxes.candidates import Ratios, ratio_sets, same_kind, size_grid, size_limits
+from caffe.default_boxes.layout import Layout, Shapes
+from caffe.default_boxes.objects import Objects
+from caffe.default_boxes.reach import THRESHOLD, shape_overlap
+
+#: what a mean overlap of 1 counts beside a share of 1 that reaches the threshold
+OVERLAP_WEIGHT = 0.1
+#: a change that gains less is not made, so that boxes which serve already stay as they are
+LEAST_GAIN = 0.001
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The boxes of one source while they are searched for: squares of `small` and, where there are, of `large`.
+
+    In PriorBox's terms small is the min size and large is sqrt(min size · max size).
+    """
+
+    small: tuple[int, ...]
+    large: tuple[float, ...]
+    ratios: Ratios
+
+    @property
+    def count(self) -> int:
+        """Boxes of each cell."""
+        return len(self.small) * (1 + bool(self.large) + self.ratios.count)
+
+    def shapes(self) -> Shapes:
+        """As PriorBox's fields; max sizes are whole pixels."""
+        pairs = sorted(zip(self.small, self.large or self.small, strict=True))
+        largest = [max(small + 1, round(large * large / small)) for small, large in pairs] if self.large else []
+        return Shapes(tuple(small for small, _ in pairs), tuple(largest), self.ratios.values, self.ratios.flip)
+
+    @staticmethod
+    def of(shapes: Shapes) -> Sizes:
+        """The boxes of PriorBox's fields, cut to whole pixels as it does."""
+        small = tuple(int(size) for size in shapes.min_sizes)
+        large = tuple((int(a) * int(b)) ** 0.5 for a, b in zip(small, shapes.max_sizes, strict=False))
+        return Sizes(small, large, Ratios(shapes.aspect_ratios, shapes.flip))
+
+
+class Fit:
+    """Objects and a net's sources. `weights`: what each object counts, which sum up to 1."""
+
+    def __init__(self, layout: Layout, objects: Objects, weights: NDArray[np.float64]) -> None:
+        self.layout = layout
+        self.corners = objects.corners
+        self.weights = (weights / weights.sum()).astype(np.float32)
+        self.grids = [size_grid(*size_limits(layout, source)) for source in layout.sources]
+        self._known: dict[tuple[int, float, float], Vector] = {}
+
+    def box(self, source: int, width: float, height: float) -> Vector:
+        """Each object's largest overlap with a source's boxes of `width` × `height` pixels."""
+        key = (source, width, height)
+        if key not in self._known:
+            if len(self._known) * len(self.corners) > 1 << 26:
+                self._known.clear()
+            image = (self.layout.height, self.layout.width)
+            overlap = shape_overlap(self.layout.sources[source], self.corners, width, height, image)
+            self._known[key] = overlap.astype(np.float32)
+        return self._known[key]
+
+    def min_size_boxes(self, source: int, small: int, ratios: Ratios) -> Vector:
+        """The same of the boxes of a min size: its square and its aspect ratios."""
+        best = self.box(source, small, small)
+        for ratio in ratios.values:
+            root = ratio**0.5
+            best = np.maximum(best, self.box(source, small * root, small / root))
+            if ratios.flip:
+                best = np.maximum(best, self.box(source, small / root, small * root))
+        return best
+
+    def source(self, source: int, sizes: Sizes, without: int = -1) -> Vector:
+        """The same of all boxes of a source, but for those of min size number `without`."""
+        best = np.zeros(len(self.corners), np.float32)
+        for index, small in enumerate(sizes.small):
+            if index != without:
+                best = np.maximum(best, self.min_size_boxes(source, small, sizes.ratios))
+                if sizes.large:
+                    best = np.maximum(best, self.box(source, sizes.large[index], sizes.large[index]))
+        return best
+
+    def all(self, state: Sequence[Sizes], without: int = -1) -> Vector:
+        """The same of all sources, but for number `without`."""
+        best = np.zeros(len(self.corners), np.float32)
+        for source, sizes in enumerate(state):
+            if source != without:
+                best = np.maximum(best, self.source(source, sizes))
+        return best
+
+    def score(self, overlaps: Vector) -> NDArray[np.float32]:
+        """What overlaps, [..., objects], are worth: the share that reaches THRESHOLD, and a tenth of their mean."""
+        reached = (overlaps >= THRESHOLD).astype(np.float32) @ self.weights
+        return np.asarray(reached + OVERLAP_WEIGHT * (overlaps @ self.weights))
+
+    def best_min_size(self, source: int, sizes: Sizes, index: int, rest: Vector) -> tuple[Sizes, float]:
+        """`sizes` with the best min size number `index` and, where there are, large square of the grid.
+
+        rest: what the objects have from all other boxes. Returns them with their score; `sizes` if none is better.
+        """
+        best, top = sizes, float(self.score(np.maximum(rest, self.source(source, sizes))))
+        rest = np.maximum(rest, self.source(source, sizes, without=index))
+        grid = self.grids[source]
+        squares = np.stack([self.box(source, side, side) for side in grid]) if sizes.large else None
+        for place, small in enumerate(grid):
+            base = np.maximum(rest, self.min_size_boxes(source, small, sizes.ratios))
+            if squares is None:
+                scores, offset = self.score(base)[None], place
+            else:
+                offset = place + 1
+                if offset == len(grid):
+                    break
+                scores = self.score(np.maximum(base, squares[offset:]))
+            choice = int(scores.argmax())
+            if scores[choice] > top:
+                top = float(scores[choice])
+                best = replace(sizes, small=_with(sizes.small, index, small))
+                if sizes.large:
+                    best = replace(best, large=_with(sizes.large, index, float(grid[offset + choice])))
+        return best, top
+
+    def best_sizes(self, source: int, sizes: Sizes, rest: Vector) -> tuple[Sizes, float]:
+        """`sizes` with each min size and its large square chosen in turn."""
+        top = 0.0
+        for index in range(len(sizes.small)):
+            sizes, top = self.best_min_size(source, sizes, index, rest)
+        return sizes, top
+
+    def improved(self, source: int, sizes: Sizes, rest: Vector, keep_ratio_count: bool) -> tuple[Sizes, float]:
+        """The best sizes and ratios for a source, as many as it has. Returns `sizes` if none is better."""
+        choices = same_kind(sizes.ratios) if keep_ratio_count else ratio_sets(sizes.ratios.count)
+        best, top = sizes, float(self.score(np.maximum(rest, self.source(source, sizes))))
+        for ratios in choices:
+            found, score = self.best_sizes(source, replace(sizes, ratios=ratios), rest)
+            if score > top:
+                best, top = found, score
+        return best, top
+
+    def ascend(self, state: list[Sizes], sweeps: int, keep_ratio_count: bool = False) -> list[Sizes]:
+        """Coordinate ascent: each source in turn gets the best boxes beside the others, until nothing gains."""
+        state = list(state)
+        for _ in range(sweeps):
+            changed = False
+            for source, sizes in enumerate(state):
+                rest = self.all(state, without=source)
+                before = float(self.score(np.maximum(rest, self.source(source, sizes))))
+                found, score = self.improved(source, sizes, rest, keep_ratio_count)
+                if score > before + LEAST_GAIN:
+                    state[source], changed = found, True
+            if not changed:
+                break
+        return state
+
+
+def _with(values: tuple, index: int, value: float) -> tuple:  # type: ignore[type-arg]
+    return (*values[:index], value, *values[index + 1 :])
