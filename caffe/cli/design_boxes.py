@@ -52,7 +52,10 @@ def _main(argv: Sequence[str]) -> None:
         "keep_heads", type=boolean, default=False,
         help="propose other sizes and ratios only, so that all weights of a trained net still load",
     )  # fmt: skip
-    parser.flag("equal_classes", type=boolean, default=False, help="let each class count the same in the proposal")
+    parser.flag(
+        "balance", default="sizes", choices=proposal.BALANCES,
+        help="what counts the same in a proposal: ranges of size (octaves), classes, or none: each object",
+    )  # fmt: skip
     parser.flag("seed", type=int, default=1, help="of the sample that the search looks at")
     parser.flag("out", help="folder to write boxes.json, reach.txt, reach.json and reach.png to")
     flags = parser.parse_args(argv)
@@ -67,7 +70,7 @@ def _main(argv: Sequence[str]) -> None:
     layouts = {"boxes file" if flags.boxes else "net": own}
     if flags.propose and not flags.boxes:
         layouts["proposed"] = proposal.propose(
-            layout, found, flags.max_boxes, keep_heads=flags.keep_heads, equal_classes=flags.equal_classes,
+            layout, found, flags.max_boxes, keep_heads=flags.keep_heads, balance=flags.balance,
             seed=flags.seed,
         )  # fmt: skip
     reaches = {name: measure(each, found) for name, each in layouts.items()}

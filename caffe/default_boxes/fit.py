@@ -13,10 +13,13 @@ from caffe.default_boxes.layout import Layout, Shapes
 from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, shape_overlap
 
-#: what a mean overlap of 1 counts beside a share of 1 that reaches the threshold
+#: what a mean overlap counts beside a share of objects that reach the threshold
 OVERLAP_WEIGHT = 0.1
 #: a change that gains less is not made, so that boxes which serve already stay as they are
 LEAST_GAIN = 0.001
+
+#: tables of a grid's sizes by objects that are kept: at most this many objects in all, at some 20 sizes of 4 bytes
+_CACHED = 1 << 20
 
 Vector = NDArray[np.float32]
 
@@ -39,9 +42,9 @@ class Sizes:
 
     def shapes(self) -> Shapes:
         """As PriorBox's fields; max sizes are whole pixels."""
-        pairs = sorted(zip(self.small, self.large or self.small, strict=True))
-        largest = [max(small + 1, round(large * large / small)) for small, large in pairs] if self.large else []
-        return Shapes(tuple(small for small, _ in pairs), tuple(largest), self.ratios.values, self.ratios.flip)
+        pairs = list(zip(sorted(self.small), sorted(self.large), strict=False))
+        largest = tuple(max(small + 1, round(large * large / small)) for small, large in pairs)
+        return Shapes(tuple(sorted(self.small)), largest, self.ratios.values, self.ratios.flip)
 
     @staticmethod
     def of(shapes: Shapes) -> Sizes:
@@ -52,20 +55,24 @@ class Sizes:
 
 
 class Fit:
-    """Objects and a net's sources. `weights`: what each object counts, which sum up to 1."""
+    """Objects and a net's sources. `groups`: for each object the index of the group that it belongs to."""
 
-    def __init__(self, layout: Layout, objects: Objects, weights: NDArray[np.float64]) -> None:
+    def __init__(self, layout: Layout, objects: Objects, groups: NDArray[np.int64]) -> None:
         self.layout = layout
         self.corners = objects.corners
-        self.weights = (weights / weights.sum()).astype(np.float32)
+        members = groups[:, None] == np.arange(groups.max() + 1)
+        #: [objects, groups]: times what each object has, the mean of each group
+        self.means = (members / members.sum(axis=0)).astype(np.float32)
+        self.mean = self.means.mean(axis=1)
         self.grids = [size_grid(*size_limits(layout, source)) for source in layout.sources]
         self._known: dict[tuple[int, float, float], Vector] = {}
+        self._grids: dict[tuple[int, Ratios], Vector] = {}
 
     def box(self, source: int, width: float, height: float) -> Vector:
         """Each object's largest overlap with a source's boxes of `width` × `height` pixels."""
         key = (source, width, height)
         if key not in self._known:
-            if len(self._known) * len(self.corners) > 1 << 26:
+            if len(self._known) * len(self.corners) > 20 * _CACHED:
                 self._known.clear()
             image = (self.layout.height, self.layout.width)
             overlap = shape_overlap(self.layout.sources[source], self.corners, width, height, image)
@@ -81,6 +88,15 @@ class Fit:
             if ratios.flip:
                 best = np.maximum(best, self.box(source, small / root, small * root))
         return best
+
+    def grid_boxes(self, source: int, ratios: Ratios) -> Vector:
+        """`min_size_boxes` of every size of a source's grid, [sizes, objects]."""
+        key = (source, ratios)
+        if key not in self._grids:
+            if len(self._grids) * len(self.corners) > _CACHED:
+                self._grids.clear()
+            self._grids[key] = np.stack([self.min_size_boxes(source, size, ratios) for size in self.grids[source]])
+        return self._grids[key]
 
     def source(self, source: int, sizes: Sizes, without: int = -1) -> Vector:
         """The same of all boxes of a source, but for those of min size number `without`."""
@@ -101,9 +117,13 @@ class Fit:
         return best
 
     def score(self, overlaps: Vector) -> NDArray[np.float32]:
-        """What overlaps, [..., objects], are worth: the share that reaches THRESHOLD, and a tenth of their mean."""
-        reached = (overlaps >= THRESHOLD).astype(np.float32) @ self.weights
-        return np.asarray(reached + OVERLAP_WEIGHT * (overlaps @ self.weights))
+        """What overlaps, [..., objects], are worth.
+
+        Of each group's share that does not reach THRESHOLD the root mean square over the groups is taken off, so that
+        the group that is served worst counts most; a tenth of the mean overlap is added.
+        """
+        missed = 1 - (overlaps >= THRESHOLD).astype(np.float32) @ self.means
+        return np.asarray(OVERLAP_WEIGHT * (overlaps @ self.mean) - np.sqrt((missed**2).mean(axis=-1)))
 
     def best_min_size(self, source: int, sizes: Sizes, index: int, rest: Vector) -> tuple[Sizes, float]:
         """`sizes` with the best min size number `index` and, where there are, large square of the grid.
@@ -113,22 +133,21 @@ class Fit:
         best, top = sizes, float(self.score(np.maximum(rest, self.source(source, sizes))))
         rest = np.maximum(rest, self.source(source, sizes, without=index))
         grid = self.grids[source]
-        squares = np.stack([self.box(source, side, side) for side in grid]) if sizes.large else None
-        for place, small in enumerate(grid):
-            base = np.maximum(rest, self.min_size_boxes(source, small, sizes.ratios))
-            if squares is None:
-                scores, offset = self.score(base)[None], place
-            else:
-                offset = place + 1
-                if offset == len(grid):
-                    break
-                scores = self.score(np.maximum(base, squares[offset:]))
+        bases = np.maximum(rest, self.grid_boxes(source, sizes.ratios))
+        if not sizes.large:
+            scores = self.score(bases)
+            if scores.max() > top:
+                place = int(scores.argmax())
+                best, top = replace(sizes, small=_with(sizes.small, index, grid[place])), float(scores[place])
+            return best, top
+        squares = self.grid_boxes(source, Ratios())
+        for place in range(len(grid) - 1):
+            scores = self.score(np.maximum(bases[place], squares[place + 1 :]))
             choice = int(scores.argmax())
             if scores[choice] > top:
                 top = float(scores[choice])
-                best = replace(sizes, small=_with(sizes.small, index, small))
-                if sizes.large:
-                    best = replace(best, large=_with(sizes.large, index, float(grid[offset + choice])))
+                small, large = grid[place], float(grid[place + 1 + choice])
+                best = replace(sizes, small=_with(sizes.small, index, small), large=_with(sizes.large, index, large))
         return best, top
 
     def best_sizes(self, source: int, sizes: Sizes, rest: Vector) -> tuple[Sizes, float]:
@@ -148,7 +167,9 @@ class Fit:
                 best, top = found, score
         return best, top
 
-    def ascend(self, state: list[Sizes], sweeps: int, keep_ratio_count: bool = False) -> list[Sizes]:
+    def ascend(
+        self, state: list[Sizes], sweeps: int, keep_ratio_count: bool = False, least_gain: float = LEAST_GAIN
+    ) -> list[Sizes]:
         """Coordinate ascent: each source in turn gets the best boxes beside the others, until nothing gains."""
         state = list(state)
         for _ in range(sweeps):
@@ -157,7 +178,7 @@ class Fit:
                 rest = self.all(state, without=source)
                 before = float(self.score(np.maximum(rest, self.source(source, sizes))))
                 found, score = self.improved(source, sizes, rest, keep_ratio_count)
-                if score > before + LEAST_GAIN:
+                if score > before + least_gain:
                     state[source], changed = found, True
             if not changed:
                 break

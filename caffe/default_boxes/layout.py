@@ -108,10 +108,8 @@ class Source:
 
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """x of the columns and y of the rows in pixels."""
-        return (
-            (np.arange(self.columns) + self.offset) * self.step_w,
-            (np.arange(self.rows) + self.offset) * self.step_h,
-        )
+        columns, rows = np.arange(self.columns, dtype=np.float64), np.arange(self.rows, dtype=np.float64)
+        return (columns + self.offset) * self.step_w, (rows + self.offset) * self.step_h
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Objects:
     @property
     def size(self) -> NDArray[np.float64]:
         """The square root of each area, [n]."""
-        return np.sqrt(self.sides.prod(axis=1))
+        return np.asarray(np.sqrt(self.sides.prod(axis=1)))
 
     def take(self, chosen: NDArray[np.int64]) -> Objects:
         """Some of them, by ascending index."""

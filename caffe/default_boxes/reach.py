@@ -30,12 +30,13 @@ class Reach:
 
     matched: its overlap with the box that is matched to it: `best` unless another object of the image overlaps that box
     more, in which case it is the largest of the boxes left. source: the index of the source of its best box, −1 if it
-    overlaps none.
+    overlaps none. positives: [n, sources], from `positives`.
     """
 
     best: Floats
     matched: Floats
     source: NDArray[np.int64]
+    positives: NDArray[np.int64]
 
 
 def axis_overlap(distance: Floats, object_side: Floats, box_side: float) -> Floats:
@@ -116,7 +117,7 @@ def measure(layout: Layout, objects: Objects) -> Reach:
     boxes = np.concatenate([boxes for _, boxes in layout.boxes()]) if contested else np.empty((0, 4))
     for group in contested:
         matched[group] = _bipartite(boxes, objects.corners[group])
-    return Reach(best, matched, np.where(best > 0, owner[first], -1))
+    return Reach(best, matched, np.where(best > 0, owner[first], -1), positives(layout, objects))
 
 
 def _contested(layout: Layout, objects: Objects, wants: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -184,3 +185,36 @@ def box_overlaps(objects: Floats, boxes: Floats) -> Floats:
         shared = np.maximum(width, 0) * np.maximum(height, 0)
         row[:] = shared / (areas + (xmax - xmin) * (ymax - ymin) - shared)
     return result
+
+
+def positives(layout: Layout, objects: Objects) -> NDArray[np.int64]:
+    """How many boxes of each source overlap each object by THRESHOLD or more, [n, sources].
+
+    Training gives a box to the object that it overlaps most, so objects of a crowd share theirs.
+    """
+    result = np.zeros((len(objects), len(layout.sources)), np.int64)
+    sides = objects.sides
+    areas = sides.prod(axis=1)
+    for number, source in enumerate(layout.sources):
+        x, y = source.centres()
+        for width, height in source.shapes.sizes():
+            across, box_width = _along(x, width, objects.corners[:, [0, 2]], layout.width if source.clip else None)
+            down, box_height = _along(y, height, objects.corners[:, [1, 3]], layout.height if source.clip else None)
+            for row in range(source.rows):
+                near = np.flatnonzero(down[:, row] > 0)
+                shared = across[near] * down[near, row, None]
+                least = THRESHOLD * (areas[near, None] + box_width * box_height[row] - shared)
+                result[near, number] += (shared >= least).sum(axis=1)
+    return result
+
+
+def _along(centres: Floats, side: float, intervals: Floats, end: float | None) -> tuple[Floats, Floats]:
+    """The length that each object's interval shares with the box at each centre, [n, cells], and the boxes' lengths.
+
+    end: the image's side where boxes are clipped to it.
+    """
+    first, last = centres - side / 2, centres + side / 2
+    if end is not None:
+        first, last = np.clip(first, 0, end), np.clip(last, 0, end)
+    shared = np.minimum(last, intervals[:, 1, None]) - np.maximum(first, intervals[:, 0, None])
+    return np.maximum(shared, 0), last - first

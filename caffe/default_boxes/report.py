@@ -43,7 +43,7 @@ def _share(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
     return float((values[chosen] >= THRESHOLD).mean()) if chosen.any() else math.nan
 
 
-def _mean(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+def _mean(values: NDArray[Any], chosen: NDArray[np.bool_]) -> float:
     return float(values[chosen].mean()) if chosen.any() else math.nan
 
 
@@ -57,6 +57,7 @@ def text(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, 
         f"{len(objects):,} objects in {objects.num_images:,} images, resized to the input{left_out}\n"
         f"size: the square root of the area, in pixels of the input; {under}\n"
         f"reached: the box that matching gives to the object overlaps it by {THRESHOLD} or more\n"
+        f"boxes over {THRESHOLD}: default boxes that overlap the object so much, on average\n"
     )
     everything = {"all": np.ones(len(objects), bool)}
     sizes = _reach_table("size", groups(objects) | everything, reaches)
@@ -69,13 +70,17 @@ def text(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, 
 def _reach_table(what: str, rows: Mapping[str, NDArray[np.bool_]], reaches: Mapping[str, Reach]) -> str:
     heading = [what, "objects"]
     for name in reaches:
-        heading += [f"{name}: reached %", "mean overlap"]
+        heading += [f"{name}: reached %", "mean overlap", "boxes over 0.5"]
     lines = []
     for row, chosen in rows.items():
         line = [row, f"{int(chosen.sum()):,}"]
         for reach in reaches.values():
             mean = _mean(reach.matched, chosen)
-            line += [percent(_share(reach.matched, chosen)), "-" if math.isnan(mean) else f"{mean:.2f}"]
+            over = _mean(reach.positives.sum(axis=1), chosen)
+            line += [percent(_share(reach.matched, chosen))]
+            line += [
+                "-" if math.isnan(value) else text for value, text in ((mean, f"{mean:.2f}"), (over, f"{over:.1f}"))
+            ]
         lines.append(line)
     total = lines.pop() if "all" in rows else None
     return table(heading, lines, total)
@@ -125,6 +130,10 @@ def values(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str
         result[name] = {
             "default boxes": layout.count,
             "all": _values(reach, np.ones(len(objects), bool)),
+            "boxes over 0.5 by source": {
+                source.name: int(count)
+                for source, count in zip(layout.sources, reach.positives.sum(axis=0), strict=True)
+            },
             "under": {str(limit): _values(reach, objects.size < limit) for limit in UNDER},
             "by size": {row: _values(reach, chosen) for row, chosen in rows.items()},
             "by class": {
@@ -140,6 +149,7 @@ def _values(reach: Reach, chosen: NDArray[np.bool_]) -> dict[str, float | int | 
         "reached": _share(reach.matched, chosen),
         "mean overlap": _mean(reach.matched, chosen),
         "mean best overlap": _mean(reach.best, chosen),
+        "boxes over 0.5 for an object": _mean(reach.positives.sum(axis=1), chosen),
     }
     counted: dict[str, float | int | None] = {"objects": int(chosen.sum())}
     return counted | {name: None if math.isnan(value) else round(value, 5) for name, value in numbers.items()}
