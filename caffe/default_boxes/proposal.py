@@ -36,7 +36,7 @@ SMALL_GAIN = 0.0001
 #: sets of ratios that the finest source starts with
 STARTS = (Ratios(), Ratios((2,), flip=False), Ratios((2,)))
 #: how often a part of the sources is emptied and filled anew
-ROUNDS = 20
+ROUNDS = 40
 #: "sizes" joins a range with a smaller share of the objects to the next
 LEAST_RANGE = 0.03
 BALANCES = ("sizes", "classes", "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ UNDER = (8, 16, 32)
 def size_names() -> list[str]:
     """The ranges in words."""
     names = [f"under {SIZE_EDGES[1]:g}"]
-    names += [f"{low:g} to {high:g}" for low, high in zip(SIZE_EDGES[1:-2], SIZE_EDGES[2:-1], strict=True)]
+    names += [f"{low:g} to {high:g}" for low, high in pairwise(SIZE_EDGES[1:-1])]
     return [*names, f"{SIZE_EDGES[-2]:g} and over"]
 
 

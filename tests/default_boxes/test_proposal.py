@@ -66,7 +66,7 @@ def test_few_objects_and_objects_of_one_size(count: int) -> None:
     layout = small_layout()
     rng = np.random.default_rng(6)
     start = rng.uniform(0, 50, (count, 2))
-    objects = objects_of(np.concatenate([start, start + [11, 9]], axis=1))
+    objects = objects_of(np.concatenate([start, start + np.array([11, 9])], axis=1))
     proposed = propose(layout, objects)
     proposed.check("proposed")
     assert proposed.count <= layout.count
@@ -78,7 +78,7 @@ def test_upright_objects_get_upright_boxes() -> None:
     """Objects of 10 × 40, as in thermal images of people, are not reached by squares."""
     layout = read_layout(ROOT / "models/SSD300/VOC/deploy.prototxt")
     start = np.random.default_rng(7).uniform(0, 255, (400, 2))
-    objects = objects_of(np.concatenate([start, start + [10, 40]], axis=1))
+    objects = objects_of(np.concatenate([start, start + np.array([10, 40])], axis=1))
     assert reached(layout, objects.corners) < 0.05
     proposed = propose(layout, objects)
     assert reached(proposed, objects.corners) > 0.9
