@@ -72,8 +72,25 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
         f"batch {batch} = {settings.batch_per_gpu} images x {devices} {kind} x iter_size {settings.iter_size}\n"
         f"{settings.max_iter} iterations, learning rate {settings.base_lr:g}, a tenth at "
         f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
+        + _new_heads(network, settings)
         + "".join(f"wrote {path}\n" for path in written)
         + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights {weights}{gpus}"
+    )
+
+
+def _new_heads(network: Network, settings: Settings) -> str:
+    """Which prediction layers cannot take over a trained net's weights, as they have another number of boxes."""
+    released = network.default_boxes("released", settings.dataset)
+    new = [
+        f"{source.blob} ({before.count} boxes to {after.count})"
+        for source, before, after in zip(network.sources, released, settings.boxes or released, strict=True)
+        if after.count != before.count
+    ]
+    if not new:
+        return ""
+    return (
+        f"heads that start anew, since their number of boxes differs: {', '.join(new)}; weights of a net with the "
+        "released boxes load once the layers <name>_mbox_loc and <name>_mbox_conf of these are left out of the file\n"
     )
 
 
@@ -111,6 +128,9 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
     steps = scaled_steps(dataset, max_iter) if flags.steps is None else flags.steps
     check_steps(steps, max_iter)
 
+    if flags.boxes and flags.scales != "released":
+        raise CaffeError(f"--boxes {flags.boxes} and --scales {flags.scales} both give the default boxes; give one")
+
     width = Width(flags.width, flags.min_channels)
     net = network.name if width.fraction == 1 else f"{network.name}x{float(width.fraction):.4g}"
     data_name = flags.name or (_name_of(inputs.label_map) if inputs.own_classes else dataset.name)
@@ -146,6 +166,7 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         result_prefix="comp4_det_test_" if dataset.result_format == "VOC" else f"detections_{net.lower()}",
         result_format=dataset.result_format,
         output=output,
+        boxes=network.boxes_of(flags.boxes) if flags.boxes else None,
     )
 
 
@@ -229,6 +250,7 @@ def _parser(network: Network) -> FlagParser:
         "scales", default="released", choices=("released", "linear"),
         help="default box sizes: those of the released SSD models, or evenly from 0.2 to 0.9 of the image",
     )  # fmt: skip
+    flag("boxes", help="default boxes from this file, which design_boxes -out makes, in place of --scales")
     flag(
         "augmentation", default="full", choices=("full", "mirror"),
         help="of training images: SSD's, or only mirroring, for short runs",

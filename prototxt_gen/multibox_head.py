@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from caffe.default_boxes.layout import Shapes
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from prototxt_gen.layers import convolution, l2norm
@@ -25,34 +26,35 @@ class Source:
     l2norm: bool = False
 
     @property
-    def boxes_per_cell(self) -> int:
-        """Squares of min_size and of sqrt(min_size · max_size), and two boxes per aspect ratio."""
-        return 2 + 2 * len(self.aspect_ratios)
+    def blob(self) -> str:
+        """The blob that its predictions are made from."""
+        return f"{self.name}_norm" if self.l2norm else self.name
+
+    def shapes(self, min_size: float, max_size: float) -> Shapes:
+        """Squares of min_size and of sqrt(min_size · max_size), and two boxes for each aspect ratio."""
+        return Shapes((min_size,), (max_size,), self.aspect_ratios)
 
 
-def multibox_head(
-    net: NetSpec, sources: Sequence[Source], sizes: Sequence[tuple[float, float]], num_classes: int
-) -> None:
+def multibox_head(net: NetSpec, sources: Sequence[Source], boxes: Sequence[Shapes], num_classes: int) -> None:
     """Adds the heads and `mbox_loc` (N × 4·boxes), `mbox_conf` (N × classes·boxes), `mbox_priorbox` (1 × 2 × 4·boxes).
 
-    `sizes` are (min, max) in pixels, one pair per source.
+    `boxes` are the default boxes of each source.
     """
     blobs = []
-    for source, (min_size, max_size) in zip(sources, sizes, strict=True):
-        blob = source.name
+    for source, shapes in zip(sources, boxes, strict=True):
+        blob = source.blob
         if source.l2norm:
-            blob = f"{source.name}_norm"
             l2norm(net, blob, source.name)
         blobs.append(blob)
-        _predictor(net, blob, "loc", 4 * source.boxes_per_cell)
-        _predictor(net, blob, "conf", num_classes * source.boxes_per_cell)
+        _predictor(net, blob, "loc", 4 * shapes.count)
+        _predictor(net, blob, "conf", num_classes * shapes.count)
         net[f"{blob}_mbox_priorbox"] = L.PriorBox(
             net[blob],
             net.data,
-            min_size=min_size,
-            max_size=max_size,
-            aspect_ratio=source.aspect_ratios,
-            flip=True,
+            min_size=shapes.min_sizes,
+            max_size=shapes.max_sizes,
+            aspect_ratio=shapes.aspect_ratios,
+            flip=shapes.flip,
             clip=False,
             variance=VARIANCE,
             step=source.step,

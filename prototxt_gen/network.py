@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from caffe.default_boxes.boxes_file import read_boxes
+from caffe.default_boxes.layout import Shapes
 from caffe.net_spec import NetSpec
 from prototxt_gen.data import input_data, test_data, train_data
 from prototxt_gen.default_boxes import box_sizes
@@ -33,6 +35,16 @@ class Network:
         """(min_size, max_size) of each source. An additional source is Module 1, which has Module 2's sizes."""
         sizes = box_sizes(scales, dataset, self.size)
         return sizes[:1] * (len(self.sources) - len(sizes)) + sizes
+
+    def default_boxes(self, scales: str, dataset: str) -> tuple[Shapes, ...]:
+        """The default boxes of each source with these sizes."""
+        pairs = zip(self.sources, self.box_sizes(scales, dataset), strict=True)
+        return tuple(source.shapes(*sizes) for source, sizes in pairs)
+
+    def boxes_of(self, path: str) -> tuple[Shapes, ...]:
+        """The default boxes of each source from a file of design_boxes. Raises DataError if it is for another network."""
+        sources = [(source.blob, (float(source.step), float(source.step))) for source in self.sources]
+        return read_boxes(path).shapes_for(self.name, (self.size, self.size), sources)
 
 
 def train_net(network: Network, settings: Settings) -> Any:
@@ -85,8 +97,8 @@ def _detector(net: NetSpec, network: Network, settings: Settings) -> None:
     extra_layers(net, top, network.extra, settings.width)
     for module in network.modules:
         fusion_module(net, module, settings.width)
-    sizes = network.box_sizes(settings.scales, settings.dataset)
-    multibox_head(net, network.sources, sizes, settings.num_classes)
+    boxes = settings.boxes or network.default_boxes(settings.scales, settings.dataset)
+    multibox_head(net, network.sources, boxes, settings.num_classes)
 
 
 def _named(net: NetSpec, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from caffe.default_boxes.layout import Shapes
 from caffe.errors import CaffeError
 from prototxt_gen.layers import Width
 
@@ -88,6 +89,8 @@ class Settings:
     result_prefix: str
     result_format: str
     output: str
+    #: the default boxes of each source where a file gives them, in place of `scales`
+    boxes: tuple[Shapes, ...] | None = None
 
 
 def divide_batch(batch: int, num_gpus: int, fits: int | None) -> tuple[int, int]:

@@ -1,0 +1,107 @@
+"""`design_boxes`: what a net's default boxes reach of a data set's objects, and default boxes that reach more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from caffe.cli.flags import FlagParser, boolean, run
+from caffe.data.build.annotations import PARSERS
+from caffe.data.label_map import LabelMap
+from caffe.default_boxes import boxes_file, objects, picture, proposal, report
+from caffe.default_boxes.layout import Layout
+from caffe.default_boxes.objects import Objects
+from caffe.default_boxes.reach import measure
+from caffe.errors import DataError
+from caffe.files import write_text
+
+_EPILOG = """\
+DATA is an LMDB that convert_annoset -anno_type=detection made, or, with -list, the folder that the list's paths are
+relative to. Objects are measured in pixels of the net's input; an object's size is the square root of its area there.
+
+    design_boxes -net models/MDSSD300/VOC/deploy.prototxt my/lmdb/my_trainval_lmdb -out my/boxes
+    design_boxes -net models/SSD300/VOC/deploy.prototxt my -list my/trainval.txt -label_map_file my/labelmap.prototxt
+
+boxes.json in the folder of -out can be edited, measured with -boxes, and given to the generators:
+
+    design_boxes -net models/MDSSD300/VOC/deploy.prototxt my/lmdb/my_trainval_lmdb -boxes my/boxes/boxes.json
+    python prototxt_gen/mdssd300.py --boxes my/boxes/boxes.json ...
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("design_boxes", _main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        prog="design_boxes", description="Measures a net's default boxes on a data set and proposes better ones.",
+        epilog=_EPILOG,
+    )  # fmt: skip
+    parser.add_argument("data", metavar="DATA", help="LMDB of AnnotatedDatum records, or with -list a folder")
+    parser.flag("net", help="prototxt with PriorBox layers: train, test or deploy")
+    parser.flag("list", help="an image and its annotation a line, in place of an LMDB")
+    parser.flag("label_type", default="xml", help="annotation format, with -list", choices=sorted(PARSERS))
+    parser.flag("label_map_file", help="LabelMap prototxt: the classes' names; -list needs it")
+    parser.flag("boxes", help="measure the boxes of this file instead of the net's, and propose none")
+    parser.flag("propose", type=boolean, default=True, help="also look for better boxes")
+    parser.flag("max_boxes", type=int, help="the most default boxes to propose (default: as many as the net has)")
+    parser.flag(
+        "keep_heads", type=boolean, default=False,
+        help="propose other sizes and ratios only, so that all weights of a trained net still load",
+    )  # fmt: skip
+    parser.flag(
+        "balance", default="sizes", choices=proposal.BALANCES,
+        help="what counts the same in a proposal: ranges of size (octaves), classes, or none: each object",
+    )  # fmt: skip
+    parser.flag("seed", type=int, default=1, help="of the sample that the search looks at")
+    parser.flag("out", help="folder to write boxes.json, reach.txt, reach.json and reach.png to")
+    flags = parser.parse_args(argv)
+    if not flags.net:
+        parser.error("give -net, a prototxt such as models/MDSSD300/VOC/deploy.prototxt")
+    if flags.seed < 0:
+        parser.error(f"-seed {flags.seed}: a seed is 0 or more")
+
+    layout = _layout(flags.net)
+    own = boxes_file.layout_with(layout, boxes_file.read_boxes(flags.boxes)) if flags.boxes else layout
+    found = _objects(flags, layout)
+    layouts = {"boxes file" if flags.boxes else "net": own}
+    if flags.propose and not flags.boxes:
+        layouts["proposed"] = proposal.propose(
+            layout, found, flags.max_boxes, keep_heads=flags.keep_heads, balance=flags.balance,
+            seed=flags.seed,
+        )  # fmt: skip
+    reaches = {name: measure(each, found) for name, each in layouts.items()}
+    text = report.text(found, layouts, reaches)
+    print(text, end="")
+    if flags.out:
+        folder = Path(flags.out)
+        last = list(layouts)[-1]
+        boxes_file.write_boxes(folder / "boxes.json", layouts[last])
+        write_text(folder / "reach.txt", text)
+        write_text(folder / "reach.json", json.dumps(report.values(found, layouts, reaches), indent=1) + "\n")
+        picture.draw(found, layouts, reaches, folder / "reach.png")
+        print(f"\nWritten to {flags.out}: boxes.json ({last}), reach.txt, reach.json, reach.png")
+
+
+def _layout(path: str) -> Layout:
+    from caffe.default_boxes.net_layout import read_layout
+
+    return read_layout(path)
+
+
+def _objects(flags: argparse.Namespace, layout: Layout) -> Objects:
+    label_map = LabelMap.read(flags.label_map_file) if flags.label_map_file else None
+    if not flags.list:
+        return objects.from_lmdb(flags.data, layout.height, layout.width, label_map)
+    if label_map is None:
+        raise DataError("-list needs -label_map_file: the classes that annotations name")
+    return objects.from_list(
+        flags.data, flags.list, flags.label_type, label_map, layout.height, layout.width
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

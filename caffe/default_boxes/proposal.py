@@ -1,0 +1,266 @@
+"""A proposal: default boxes for the sources of a net that reach the most objects, within a limit of boxes.
+
+The method is iterated greedy search (Ruiz and Stützle 2007) with coordinate ascent. A filling starts from few boxes for
+each source. The addition (a min size, the large squares, or aspect ratios of one source) that gains most for what it
+costs in boxes is made, until none fits the limit or gains; then each source in turn is given the best sizes and ratios
+beside the others. The search begins with a filling for each structure of the finest source. Then, again and again, two
+sources are emptied and filled anew with another price of boxes, and the better result is kept. The net's own number of
+boxes for each source, with sizes found by coordinate ascent from its own, wins if it does better.
+
+What is maximised: objects fall into groups (ranges of size, or classes), and of each group's share that does not reach
+an overlap of 0.5 the root mean square over the groups is to be small. A tenth of the mean overlap is added, which
+decides among boxes that reach the same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe.default_boxes.candidates import MOST_MIN_SIZES, Ratios
+from caffe.default_boxes.fit import Fit, Sizes
+from caffe.default_boxes.layout import Layout
+from caffe.default_boxes.objects import Objects
+from caffe.errors import DataError
+
+#: objects that the search looks at; the result is refined on all
+SAMPLE = 2000
+#: a move that gains less for the whole net is not worth its boxes
+LEAST_MOVE = 0.0005
+#: the same for a change of sizes that costs no box
+SMALL_GAIN = 0.0001
+#: sets of ratios that the finest source starts with
+STARTS = (Ratios(), Ratios((2,), flip=False), Ratios((2,)))
+#: how often a part of the sources is emptied and filled anew
+ROUNDS = 40
+#: "sizes" joins a range with a smaller share of the objects to the next
+LEAST_RANGE = 0.03
+BALANCES = ("sizes", "classes", "none")
+#: ratios are refined by this factor, and no two, nor one and 1, come nearer than this (of their logarithms)
+RATIO_FACTOR, LEAST_RATIO = 1.04, 0.2
+#: a source whose own boxes are no larger a share of the limit keeps them at least
+FEW = 0.02
+#: sets of ratios that moves add; coordinate ascent then tries all of as many
+FIRST_RATIOS = (Ratios((2,)), Ratios((2,), flip=False), Ratios((0.5,), flip=False), Ratios((1.5,)), Ratios((3,)),
+                Ratios((2, 3)), Ratios((1.5, 2.5)), Ratios((2, 4)))  # fmt: skip
+
+
+def propose(
+    layout: Layout, objects: Objects, max_boxes: int | None = None, *, keep_heads: bool = False,
+    balance: str = "sizes", seed: int = 1, rounds: int = ROUNDS,
+) -> Layout:  # fmt: skip
+    """Default boxes for a net's sources.
+
+    max_boxes: the most, over all sources and cells (default: as many as the net has). keep_heads: change sizes and
+    ratios only and leave every source its number of boxes, so that all weights of a trained net still load.
+    balance: what counts the same however many objects it has: the ranges of "sizes", the "classes", or each object
+    ("none"). rounds: how often a part of the sources is emptied and filled anew. Raises DataError if max_boxes is less than
+    one box for each cell, or less than the net has with keep_heads.
+    """
+    limit = layout.count if max_boxes is None else max_boxes
+    least = layout.count if keep_heads else sum(source.cells for source in layout.sources)
+    if limit < least:
+        why = "the net's own, and -keep_heads keeps their number" if keep_heads else "one for each cell of each source"
+        raise DataError(f"-max_boxes {limit:,} is under what is possible: {least:,} boxes, {why}")
+    groups = object_groups(objects, balance)
+    fit = Fit(layout, *_sample(objects, groups, seed))
+    own = [Sizes.of(source.shapes) for source in layout.sources]
+    best = fit.ascend(own, sweeps=4, keep_ratio_count=True)
+    if not keep_heads:
+        found = _greedy(fit, own, limit, np.random.default_rng(seed), rounds)
+        if layout.count > limit or fit.score(fit.all(found)) > fit.score(fit.all(best)):
+            best = found
+    if len(fit.corners) < len(objects):
+        fit = Fit(layout, objects, groups)
+    best = _refined(fit, best)
+    return layout.with_shapes([sizes.shapes() for sizes in best])
+
+
+def object_groups(objects: Objects, balance: str) -> NDArray[np.int64]:
+    """The group of each object, [n], numbered from 0. Raises DataError for another `balance` than propose has."""
+    if balance not in BALANCES:
+        raise DataError(f"balance '{balance}': it is one of {', '.join(BALANCES)}")
+    if balance == "none":
+        return np.zeros(len(objects), np.int64)
+    values = objects.labels if balance == "classes" else _octaves(objects.size)
+    return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
+
+
+def _octaves(size: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The range of size of each object: octaves, those with few objects joined to the next towards the median."""
+    octaves = np.floor(np.log2(size)).astype(np.int64)
+    middle = int(np.floor(np.log2(np.median(size))))
+    for octave in range(int(octaves.min()), middle):
+        if (octaves == octave).mean() < LEAST_RANGE:
+            octaves[octaves == octave] = octave + 1
+    for octave in range(int(octaves.max()), middle, -1):
+        if (octaves == octave).mean() < LEAST_RANGE:
+            octaves[octaves == octave] = octave - 1
+    return octaves
+
+
+def _sample(objects: Objects, groups: NDArray[np.int64], seed: int) -> tuple[Objects, NDArray[np.int64]]:
+    """At most about SAMPLE objects, as many of each group where it has them."""
+    rng = np.random.default_rng(seed)
+    each = SAMPLE // (int(groups.max()) + 1) + 1
+    chosen = [rng.permutation(np.flatnonzero(groups == group))[:each] for group in range(int(groups.max()) + 1)]
+    rows = np.sort(np.concatenate(chosen))
+    return objects.take(rows), groups[rows]
+
+
+def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, rounds: int) -> list[Sizes]:
+    """Iterated greedy: additions and ascent, then a part of the sources emptied and filled anew, again and again."""
+    sources = fit.layout.sources
+    least = [
+        sizes if source.cells * sizes.count <= FEW * limit else Sizes((grid[len(grid) // 2],), (), Ratios())
+        for source, sizes, grid in zip(sources, own, fit.grids, strict=True)
+    ]
+    if _boxes(fit, least) > limit:
+        least = [Sizes((grid[len(grid) // 2],), (), Ratios()) for grid in fit.grids]
+    best, top = least, -np.inf
+    for start in _starts(fit, least, limit):
+        trial = _filled(fit, start, limit, 1.0)
+        score = float(fit.score(fit.all(trial)))
+        if score > top:
+            best, top = trial, score
+    shares = np.array([source.cells for source in sources], float) ** 0.5
+    for _ in range(rounds):
+        emptied = rng.choice(len(sources), size=min(2, len(sources)), replace=False, p=shares / shares.sum())
+        trial = [least[source] if source in emptied else sizes for source, sizes in enumerate(best)]
+        trial = _filled(fit, trial, limit, float(rng.uniform(0.3, 1.0)))
+        score = float(fit.score(fit.all(trial)))
+        if score > top:
+            best, top = trial, score
+    return best
+
+
+def _starts(fit: Fit, least: list[Sizes], limit: int) -> Iterator[list[Sizes]]:
+    """`least`, and it with each structure of the finest source that fits the limit.
+
+    The finest source has most cells, so its boxes decide what is left for the others.
+    """
+    yield least
+    finest = min(range(len(least)), key=lambda source: fit.layout.sources[source].step)
+    grid = fit.grids[finest]
+    for count, has_large, ratios in product(range(1, MOST_MIN_SIZES), (False, True), STARTS):
+        places = np.linspace(0, len(grid) - 1, 2 * count + 1).round().astype(int)[:-1]
+        small, large = [grid[place] for place in places[::2]], [float(grid[place]) for place in places[1::2]]
+        sizes = Sizes(tuple(small), tuple(large) if has_large else (), ratios)
+        start = [sizes if source == finest else other for source, other in enumerate(least)]
+        if sizes.count > 1 and _boxes(fit, start) <= limit:
+            yield start
+
+
+def _filled(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Sizes]:
+    """`state` with additions up to the limit, all sizes chosen anew, and what still gains added."""
+    state = fit.ascend(_added(fit, state, limit, exponent), sweeps=2, least_gain=SMALL_GAIN)
+    return _added(fit, state, limit, exponent)
+
+
+def _boxes(fit: Fit, state: list[Sizes]) -> int:
+    return sum(source.cells * sizes.count for source, sizes in zip(fit.layout.sources, state, strict=True))
+
+
+def _added(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Sizes]:
+    """`state` with the moves that gain most for what they cost, boxes ** exponent, as many as fit the limit.
+
+    Gains shrink as other moves are made, so a move is measured again only when it comes to the front.
+    """
+    state = list(state)
+    known: dict[int, tuple[float, Sizes]] = {}
+    fresh: set[int] = set()
+    while True:
+        room = limit - _boxes(fit, state)
+        top = float(fit.score(fit.all(state)))
+        for source in range(len(state)):
+            cells = fit.layout.sources[source].cells
+            if source not in known or (known[source][1].count - state[source].count) * cells > room:
+                known[source] = _best_move(fit, state, source, room, top, exponent)
+                fresh.add(source)
+        front = max(known, key=lambda source: known[source][0])
+        gain, sizes = known[front]
+        if gain <= 0:
+            return state
+        if front not in fresh:
+            known[front] = _best_move(fit, state, front, room, top, exponent)
+            fresh.add(front)
+            continue
+        state[front] = sizes
+        del known[front]
+        fresh.clear()
+
+
+def _best_move(
+    fit: Fit, state: list[Sizes], source: int, room: int, top: float, exponent: float
+) -> tuple[float, Sizes]:
+    """The gain for its cost of the best move of a source, and its boxes then; a gain of 0 if there is none."""
+    cells = fit.layout.sources[source].cells
+    rest = fit.all(state, without=source)
+    best = (0.0, state[source])
+    for more, free in _moves(state[source], fit.grids[source]):
+        cost = (more.count - state[source].count) * cells
+        if cost > room:
+            continue
+        found, score = fit.best_min_size(source, more, free, rest)
+        gain = score - top
+        if gain > LEAST_MOVE and gain / cost**exponent > best[0]:
+            best = (gain / cost**exponent, found)
+    return best
+
+
+def _moves(sizes: Sizes, grid: list[int]) -> Iterator[tuple[Sizes, int]]:
+    """What can be added to a source, each with the number of the min size to choose with it."""
+    middle = grid[len(grid) // 2]
+    if len(sizes.small) < MOST_MIN_SIZES:
+        large = (*sizes.large, float(middle + 1)) if sizes.large else ()
+        yield replace(sizes, small=(*sizes.small, middle), large=large), len(sizes.small)
+    if not sizes.large:
+        yield replace(sizes, large=tuple(small * 1.4 for small in sizes.small)), len(sizes.small) - 1
+    for ratios in FIRST_RATIOS:
+        if ratios.count > sizes.ratios.count:
+            yield replace(sizes, ratios=ratios), 0
+
+
+def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
+    """Sizes moved by single pixels and ratios by a little, one or two of them at a time, while that gains."""
+    state = list(state)
+    for source, sizes in enumerate(state):
+        low, high = fit.grids[source][0], fit.grids[source][-1]
+        rest = fit.all(state, without=source)
+        top = float(fit.score(np.maximum(rest, fit.source(source, sizes))))
+        improved = True
+        while improved:
+            improved = False
+            near = list(_neighbours(sizes, low, high))
+            # two at a time only where it stays cheap
+            pairs = (further for step in near for further in _neighbours(step, low, high)) if len(near) <= 8 else ()
+            for trial in (*near, *pairs):
+                score = float(fit.score(np.maximum(rest, fit.source(source, trial))))
+                if score > top + SMALL_GAIN:
+                    sizes, top, improved = trial, score, True
+                    break
+        state[source] = sizes
+    return state
+
+
+def _neighbours(sizes: Sizes, low: int, high: int) -> Iterator[Sizes]:
+    for index, small in enumerate(sizes.small):
+        for change in (-1, 1):
+            below = sizes.large[index] if sizes.large else high + 1
+            if low <= small + change < below:
+                yield replace(sizes, small=(*sizes.small[:index], small + change, *sizes.small[index + 1 :]))
+            if sizes.large and small + 1 < sizes.large[index] + change <= high:
+                large = (*sizes.large[:index], sizes.large[index] + change, *sizes.large[index + 1 :])
+                yield replace(sizes, large=large)
+    values = sizes.ratios.values
+    for index, value in enumerate(values):
+        for factor in (1 / RATIO_FACTOR, RATIO_FACTOR):
+            others = [*values[:index], *values[index + 1 :]]
+            new = round(value * factor, 2)
+            if abs(np.log(new)) > LEAST_RATIO and all(abs(np.log(new / other)) > LEAST_RATIO for other in others):
+                ratios = replace(sizes.ratios, values=(*values[:index], new, *values[index + 1 :]))
+                yield replace(sizes, ratios=ratios)
