@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffe.cli.flags import FlagParser, run
-from caffe.errors import shown
+from caffe.errors import CaffeError, shown
 from caffe.files import replacing
 from caffe.proto.text import to_text
 from prototxt_gen.inputs import Inputs, dataset_inputs, find_inputs
@@ -72,7 +72,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
         f"batch {batch} = {settings.batch_per_gpu} images x {devices} {kind} x iter_size {settings.iter_size}\n"
         f"{settings.max_iter} iterations, learning rate {settings.base_lr:g}, a tenth at "
         f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
-        + _new_heads(network, settings)
+        + ("" if start else _new_heads(network, settings))
         + "".join(f"wrote {path}\n" for path in written)
         + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights {weights}{gpus}"
     )
@@ -167,6 +167,7 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         result_format=dataset.result_format,
         output=output,
         boxes=network.boxes_of(flags.boxes) if flags.boxes else None,
+        frozen=flags.freeze,
     )
 
 
@@ -251,6 +252,8 @@ def _parser(network: Network) -> FlagParser:
         help="default box sizes: those of the released SSD models, or evenly from 0.2 to 0.9 of the image",
     )  # fmt: skip
     flag("boxes", help="default boxes from this file, which design_boxes -out makes, in place of --scales")
+    flag("freeze", type=_names, default=(), help="layers that stay as they are, e.g. conv1,conv2 for fine-tuning in "
+         "less time: backward ends above them (default: none)")  # fmt: skip
     flag(
         "augmentation", default="full", choices=("full", "mirror"),
         help="of training images: SSD's, or only mirroring, for short runs",
@@ -286,6 +289,10 @@ def _checked(convert: Callable[[str], Any], good: Callable[[Any], bool], what: s
         return value
 
     return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

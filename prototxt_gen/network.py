@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caffe.default_boxes.boxes_file import read_boxes
 from caffe.default_boxes.layout import Shapes
+from caffe.errors import CaffeError
 from caffe.net_spec import NetSpec
 from prototxt_gen.data import input_data, test_data, train_data
 from prototxt_gen.default_boxes import box_sizes
@@ -60,7 +62,9 @@ def train_net(network: Network, settings: Settings) -> Any:
     )
     _detector(net, network, settings)
     multibox_loss(net, settings.num_classes)
-    return _named(net, f"{settings.net_name}_train")
+    proto = _named(net, f"{settings.net_name}_train")
+    freeze(proto, settings.frozen)
+    return proto
 
 
 def test_net(network: Network, settings: Settings) -> Any:
@@ -90,6 +94,22 @@ def deploy_net(network: Network, settings: Settings) -> Any:
     _detector(net, network, settings)
     detection_output(net, settings.num_classes)
     return _named(net, f"{settings.net_name}_deploy")
+
+
+def freeze(proto: Any, names: Sequence[str]) -> None:
+    """Sets the learning rates of layers to 0, so that they stay as they are and backward ends above them.
+
+    A name is a layer's, or what it begins with before a "_": conv1 stands for conv1_1 and conv1_2. Raises CaffeError for
+    a name without such a layer that learns.
+    """
+    learned = [layer for layer in proto.layer if layer.param]
+    for name in names:
+        chosen = [layer for layer in learned if layer.name == name or layer.name.startswith(f"{name}_")]
+        if not chosen:
+            raise CaffeError(f"--freeze {name}: no layer that learns has this name; e.g. conv1 or conv4_3")
+        for layer in chosen:
+            for param in layer.param:
+                param.lr_mult = param.decay_mult = 0
 
 
 def _detector(net: NetSpec, network: Network, settings: Settings) -> None:

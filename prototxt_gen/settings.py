@@ -91,6 +91,8 @@ class Settings:
     output: str
     #: the default boxes of each source where a file gives them, in place of `scales`
     boxes: tuple[Shapes, ...] | None = None
+    #: layers that do not learn: their names, or the part before a "_"
+    frozen: tuple[str, ...] = ()
 
 
 def divide_batch(batch: int, num_gpus: int, fits: int | None) -> tuple[int, int]:

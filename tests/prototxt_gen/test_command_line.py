@@ -164,6 +164,18 @@ def test_narrow(folder: Path) -> None:
             assert thin == wide
 
 
+def test_frozen_layers_do_not_learn(folder: Path) -> None:
+    assert main(MDSSD300, ["--freeze", "conv1,conv3_3", "--output", "out"]) == 0
+    rates = {
+        net_layer.name: [(param.lr_mult, param.decay_mult) for param in net_layer.param]
+        for net_layer in read("out", "train").layer
+        if net_layer.param
+    }
+    frozen = {name for name, values in rates.items() if values == [(0, 0), (0, 0)]}
+    assert frozen == {"conv1_1", "conv1_2", "conv3_3"}
+    assert rates["conv3_2"] == [(1, 1), (2, 0)]
+
+
 def test_short_runs(folder: Path) -> None:
     assert main(SSD300, ["--augmentation", "mirror", "--solver_type", "Adam", "--output", "short"]) == 0
     data = layer(read("short", "train"), "AnnotatedData")
@@ -229,6 +241,7 @@ TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item {
         ("--steps 5,4", {}, "--steps 5,4: iterations must increase, from 1 to max_iter (120000)"),
         ("--steps 5 --max_iter 4", {}, "--steps 5: iterations must increase, from 1 to max_iter (4)"),
         ("--width 0", {}, "'0' is not a share such as 0.25 or 1/4"),
+        ("--freeze conv1,conv11", {}, "--freeze conv11: no layer that learns has this name"),
         ("--batch 0", {}, "'0' is not an integer over 0"),
         ("--no_such_flag", {}, "unrecognized arguments: --no_such_flag"),
     ],
