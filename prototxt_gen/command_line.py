@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caffe import log
 from caffe.cli.flags import FlagParser, run
 from caffe.errors import CaffeError, shown
 from caffe.files import replacing
@@ -96,10 +96,10 @@ def _new_heads(network: Network, settings: Settings) -> str:
 
 def make_start(network: Network, settings: Settings, ssd: str) -> Start:
     """The start that --start_from asks for."""
-    os.environ.setdefault("GLOG_minloglevel", "1")  # the net's description would bury what is written
-    from prototxt_gen.start import start_from
+    from prototxt_gen.start import start_from  # and with it PyTorch, which the prototxts do not take
 
-    return start_from(ssd, network, settings)
+    with log.quiet():
+        return start_from(ssd, network, settings)
 
 
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
@@ -115,8 +115,13 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
     return _settings(network, flags, inputs, "jobs")
 
 
-def released(network: Network, dataset: str) -> Settings:
-    """The settings of the files under models/: those of a run without flags, whatever data is there."""
+def released(network: Network, dataset: str) -> Settings | None:
+    """The settings of the files under models/: those of a run without flags, whatever data is there.
+
+    None in a folder that does not have the data set's label map, as it has no models/ either.
+    """
+    if not Path(DATASETS[dataset].label_map).is_file():
+        return None
     flags = _parser(network).parse_args(["--dataset", dataset])
     return _settings(network, flags, dataset_inputs(DATASETS[dataset]), "models")
 

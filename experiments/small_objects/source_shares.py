@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,19 +23,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-os.environ.setdefault("GLOG_minloglevel", "1")  # the table, not the set-up of nets
-
+from caffe import log
 from caffe.cli.flags import run
 from caffe.data.augment.boxes import areas, intersections
 from caffe.engine.layer import TEST, TRAIN
 from caffe.engine.layer_types.detection_output import DetectionOutput
-from caffe.engine.layer_types.multibox_loss import MultiBoxLoss, options_of
+from caffe.engine.layer_types.multibox_loss import MultiBoxLoss
 from caffe.engine.net import Net
 from caffe.engine.weights import copy_trained_from
 from caffe.engine.wiring import Step
 from caffe.errors import CaffeError
 from caffe.files import write_text
 from caffe.ops.multibox_loss import multibox_loss_forward
+from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto.text import read_net
 from caffe.runtime import set_random_seed
 
@@ -102,7 +101,7 @@ def training_shares(net: Net, images: int) -> tuple[Table, int]:
     Sums over the images that are returned as the second, `images` rounded up to whole batches.
     """
     step = find_step(net, MultiBoxLoss)
-    options = options_of(step.layer.param).numbers()
+    options = MultiBoxLossOptions.of_layer(step.layer.param).text
     loc, conf, priors, label = step.bottoms
     sources = Sources.of(net, priors)
     table: Table = defaultdict(Counter)
@@ -267,7 +266,8 @@ def _command(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if options.images < 1:
         raise CaffeError(f"--images {options.images}: it takes at least 1")
-    result = report(options.folder, options.weights, options)
+    with log.quiet():  # the table, not the set-up of nets
+        result = report(options.folder, options.weights, options)
     print(shown(result))
     if options.json:
         write_text(options.json, json.dumps(result, indent=2) + "\n")

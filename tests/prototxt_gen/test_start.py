@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from caffe.engine.weights import copy_trained_from, save
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights
-from prototxt_gen import feature_length
+from prototxt_gen import command_line, feature_length
 from prototxt_gen.command_line import main
 from prototxt_gen.feature_length import mean_lengths
 from prototxt_gen.layers import Width
@@ -215,21 +216,31 @@ def test_other_classes(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "six.prototxt").write_text("".join(f'item {{ name: "{i}" label: {i} }}\n' for i in range(7)))
-    flags = ["--width", "1/8", "--label_map", "six.prototxt", "--gpus", "none", "--output", "out"]
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "models" / "labelmap_voc.prototxt", tmp_path / "models")
+    flags = ["--width", "1/8", "--gpus", "none"]
     assert main(MDSSD300, [*flags, "--start_from", str(DEMO_SSD)]) == 0
-    printed = capsys.readouterr().out
-    assert f"wrote out/start.caffemodel, which computes at first what {DEMO_SSD} does" in printed
-    assert "module3: scaled to 5.7" in printed
-    assert "the mean length of fc7 over 2 images of noise, as there is no LMDB examples/VOC0712" in printed
-    assert printed.endswith("caffe train -solver out/solver.prototxt -weights out/start.caffemodel\n")
-    written = {layer.name: layer for layer in read_weights("out/start.caffemodel")}
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    start = "jobs/MDSSD300x0.125/VOC/start.caffemodel"
+    assert f"wrote {start}, which computes at first what {DEMO_SSD} does" in printed.out
+    assert "module3: scaled to 5.7" in printed.out
+    assert "the mean length of fc7 over 2 images of noise, as there is no LMDB examples/VOC0712" in printed.out
+    assert printed.out.endswith(f"-weights {start}\n")
+    written = {layer.name: layer for layer in read_weights(start)}
     np.testing.assert_array_equal(
-        written["module3_mbox_conf"].blobs[0],
-        next(layer for layer in read_weights(DEMO_SSD) if layer.name == "fc7_mbox_conf").blobs[0],
+        written["module3_mbox_loc"].blobs[0],
+        next(layer for layer in read_weights(DEMO_SSD) if layer.name == "fc7_mbox_loc").blobs[0],
     )
-    assert main(MDSSD300, [*flags, "--start_from", "out/start.caffemodel"]) == 1
+    assert main(MDSSD300, [*flags, "--start_from", start]) == 1
     assert "these are an MDSSD's weights, with a layer 'module1_deconv1'" in capsys.readouterr().err
+
+
+def test_a_start_does_not_go_among_the_checked_in_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    flags = command_line._parser(SSD300).parse_args(["--start_from", "ssd.caffemodel"])
+    assert command_line.resolve(SSD300, flags).output == "jobs/SSD300/VOC"
+    assert command_line.resolve(SSD300, command_line._parser(SSD300).parse_args([])).output == "models/SSD300/VOC"
 
 
 @pytest.mark.parametrize(

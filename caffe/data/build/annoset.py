@@ -162,7 +162,7 @@ def build(
             writer.put(key, record)
             pasted.add(key.decode(), pasting)
         pasted.write(task.label_map)
-    pasted.report(len(lines), len(order), sum(each.small for each in found), program)
+    pasted.report(len(lines), len(order), sum(each.small for each in found))
     log.info(f"{program}.cpp:203", f"Processed {len(lines)} files.")
 
 

@@ -46,26 +46,24 @@ class PastedList:
         except (OSError, UnicodeDecodeError):
             return False
 
-    def report(self, images: int, records: int, with_small: int, program: str) -> None:
+    def report(self, images: int, records: int, with_small: int) -> None:
         """Says how many images were repeated and objects pasted, and warns where there was nothing to do it with."""
         small = self.small
         if not small.copies and small.repeats == 1:
             return
         if not with_small:
-            log.warning(f"{program}.cpp:170", f"no image has a small object ({small.definition}): nothing was changed")
+            log.warning(log.here(), f"no image has a small object ({small.definition}): nothing was changed")
             return
-        log.info(f"{program}.cpp:171", f"{with_small:,} of {images:,} images have small objects ({small.definition})")
+        log.info(log.here(), f"{with_small:,} of {images:,} images have small objects ({small.definition})")
         if small.repeats > 1:
-            log.info(f"{program}.cpp:172", f"these are written {small.repeats} times: {records:,} records")
+            log.info(log.here(), f"these are written {small.repeats} times: {records:,} records")
         if not small.copies:
             return
         into = len({key for key, _ in self.copies})
         note = f"; {self.unplaced:,} found no free place" if self.unplaced else ""
-        log.info(
-            f"{program}.cpp:173", f"{len(self.copies):,} copies pasted into {into:,} images{note}: see {self.path}"
-        )
+        log.info(log.here(), f"{len(self.copies):,} copies pasted into {into:,} images{note}: see {self.path}")
         if not self.copies and not self.unplaced:
             log.warning(
-                f"{program}.cpp:174",
+                log.here(),
                 "no small object could be copied: all are difficult, cut by the image's edge or covered by other boxes",
             )
