@@ -23,7 +23,7 @@ def obstacle(param: Any, net: Net, world_size: int) -> str | None:
         return reason
     for layer in (step.layer for step in net.steps):
         if layer.dynamic_axes and not layer.static_shape:
-            return f"layer '{layer.name}' ({layer.type_name}) gives tops whose sizes depend on values"
+            return f"layer '{layer.name}' ({layer.type_name}) has tops whose sizes depend on values"
     if world_size > 1:
         return "several ranks exchange gradients while backward is running"
     if param.lr_policy == "plateau":

@@ -161,7 +161,7 @@ RESIZED = [
         (1, 3, 4, 4),
         "take 2 channels",
     ),
-    ("Convolution", "convolution_param { num_output: 1 kernel_size: 1 }", (1, 2, 4, 4), (1, 2, 4), "blobs of 4 axes"),
+    ("Convolution", "convolution_param { num_output: 1 kernel_size: 1 }", (1, 2, 4, 4), (1, 2, 4), "blobs with 4 axes"),
     (
         "InnerProduct",
         "inner_product_param { num_output: 1 }",

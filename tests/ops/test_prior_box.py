@@ -117,7 +117,7 @@ def test_other_steps_for_height_and_width() -> None:
         ("min_size: 5 variance: 0.1 variance: 0.1", "2 variance; give one or four"),
         ("min_size: 5 img_size: 300 img_h: 300 img_w: 300", "both img_size and img_h and img_w"),
         ("min_size: 5 step: 8 step_h: 8 step_w: 8", "both step and step_h and step_w"),
-        ("min_size: 5 step_h: 8", "step_h alone"),
+        ("min_size: 5 step_h: 8", "only step_h"),
         ("min_size: 5 step: 0", "step must be positive, not 0"),
     ],
 )

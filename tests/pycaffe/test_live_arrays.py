@@ -146,5 +146,5 @@ def test_arrays_kept_over_a_step_of_the_solver(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     for choose in (caffe.set_mode_gpu, lambda: caffe.set_device(0)):
-        with pytest.raises(CaffeError, match=r"asked for GPU 0, this machine has no GPU.*caffe\.set_mode_cpu\(\)"):
+        with pytest.raises(CaffeError, match=r"asked for GPU 0, but this machine has no GPU.*caffe\.set_mode_cpu\(\)"):
             choose()

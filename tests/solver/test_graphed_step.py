@@ -141,7 +141,7 @@ def test_reasons_to_run_one_by_one() -> None:
     param = text_format.Parse(NET, caffe_pb2.NetParameter())
     out = param.layer.add(name="out", type="DetectionOutput", bottom=["loc_f", "conf_f", "priors"], top=["out"])
     out.detection_output_param.num_classes = 3
-    assert "'out' (DetectionOutput) gives tops whose" in str(obstacle(solver_parameter(""), Net(param, 0), 1))
+    assert "'out' (DetectionOutput) has tops whose" in str(obstacle(solver_parameter(""), Net(param, 0), 1))
 
 
 def test_keeps_the_updates_where_a_snapshot_wants_them() -> None:

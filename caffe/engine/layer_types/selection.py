@@ -150,7 +150,7 @@ class Filter(Layer):
     dynamic_axes = MappingProxyType({0: "items"})
 
     def graph_obstacle(self) -> str:
-        return "gives tops whose sizes depend on values"
+        return "has tops whose sizes depend on values"
 
     def takes_gradient(self, index: int) -> bool:
         return index < len(self.param.bottom) - 1
