@@ -52,6 +52,8 @@ def _main(argv: Sequence[str]) -> None:
         "keep_heads", type=boolean, default=False,
         help="propose other sizes and ratios only, so that all weights of a trained net still load",
     )  # fmt: skip
+    parser.flag("sources", default="", help="propose for these sources alone, e.g. module1; the others keep their boxes, "
+                "and so their heads' weights (default: all)")  # fmt: skip
     parser.flag(
         "balance", default="sizes", choices=proposal.BALANCES,
         help="what counts the same in a proposal: ranges of size (octaves), classes, or none: each object",
@@ -70,8 +72,8 @@ def _main(argv: Sequence[str]) -> None:
     layouts = {"boxes file" if flags.boxes else "net": own}
     if flags.propose and not flags.boxes:
         layouts["proposed"] = proposal.propose(
-            layout, found, flags.max_boxes, keep_heads=flags.keep_heads, balance=flags.balance,
-            seed=flags.seed,
+            layout, found, flags.max_boxes, keep_heads=flags.keep_heads,
+            sources=[name for name in flags.sources.split(",") if name], balance=flags.balance, seed=flags.seed,
         )  # fmt: skip
     reaches = {name: measure(each, found) for name, each in layouts.items()}
     text = report.text(found, layouts, reaches)

@@ -55,10 +55,15 @@ class Sizes:
 
 
 class Fit:
-    """Objects and a net's sources. `groups`: for each object the index of the group that it belongs to."""
+    """Objects and a net's sources.
 
-    def __init__(self, layout: Layout, objects: Objects, groups: NDArray[np.int64]) -> None:
+    groups: for each object the index of the group that it belongs to. free: the indices of the sources whose boxes may
+    change.
+    """
+
+    def __init__(self, layout: Layout, objects: Objects, groups: NDArray[np.int64], free: Sequence[int]) -> None:
         self.layout = layout
+        self.free = list(free)
         self.corners = objects.corners
         members = groups[:, None] == np.arange(groups.max() + 1)
         #: [objects, groups]: times what each object has, the mean of each group
@@ -170,12 +175,12 @@ class Fit:
     def ascend(
         self, state: list[Sizes], sweeps: int, keep_ratio_count: bool = False, least_gain: float = LEAST_GAIN
     ) -> list[Sizes]:
-        """Coordinate ascent: each source in turn gets the best boxes beside the others, until nothing gains."""
+        """Coordinate ascent: each free source in turn gets the best boxes beside the others, until nothing gains."""
         state = list(state)
         for _ in range(sweeps):
             changed = False
-            for source, sizes in enumerate(state):
-                rest = self.all(state, without=source)
+            for source in self.free:
+                sizes, rest = state[source], self.all(state, without=source)
                 before = float(self.score(np.maximum(rest, self.source(source, sizes))))
                 found, score = self.improved(source, sizes, rest, keep_ratio_count)
                 if score > before + least_gain:

@@ -14,7 +14,7 @@ decides among boxes that reach the same objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -51,23 +51,30 @@ FIRST_RATIOS = (Ratios((2,)), Ratios((2,), flip=False), Ratios((0.5,), flip=Fals
 
 def propose(
     layout: Layout, objects: Objects, max_boxes: int | None = None, *, keep_heads: bool = False,
-    balance: str = "sizes", seed: int = 1, rounds: int = ROUNDS,
+    sources: Sequence[str] = (), balance: str = "sizes", seed: int = 1, rounds: int = ROUNDS,
 ) -> Layout:  # fmt: skip
     """Default boxes for a net's sources.
 
     max_boxes: the most, over all sources and cells (default: as many as the net has). keep_heads: change sizes and
     ratios only and leave every source its number of boxes, so that all weights of a trained net still load.
+    sources: names of those that get new boxes, while the others keep theirs (default: all).
     balance: what counts the same however many objects it has: the ranges of "sizes", the "classes", or each object
     ("none"). rounds: how often a part of the sources is emptied and filled anew. Raises DataError if max_boxes is less than
-    one box for each cell, or less than the net has with keep_heads.
+    one box for each cell, or less than the net has with keep_heads, and for a source that the net lacks.
     """
     limit = layout.count if max_boxes is None else max_boxes
-    least = layout.count if keep_heads else sum(source.cells for source in layout.sources)
+    free = _places(layout, sources)
+    least = sum(
+        source.cells * (source.shapes.count if keep_heads or place not in free else 1)
+        for place, source in enumerate(layout.sources)
+    )
     if limit < least:
-        why = "the net's own, and -keep_heads keeps their number" if keep_heads else "one for each cell of each source"
+        why = "one for each cell of each source, and all of those that keep theirs"
+        if keep_heads:
+            why = "the net's own, and -keep_heads keeps their number"
         raise DataError(f"-max_boxes {limit:,} is under what is possible: {least:,} boxes, {why}")
     groups = object_groups(objects, balance)
-    fit = Fit(layout, *_sample(objects, groups, seed))
+    fit = Fit(layout, *_sample(objects, groups, seed), free)
     own = [Sizes.of(source.shapes) for source in layout.sources]
     best = fit.ascend(own, sweeps=4, keep_ratio_count=True)
     if not keep_heads:
@@ -75,9 +82,17 @@ def propose(
         if layout.count > limit or fit.score(fit.all(found)) > fit.score(fit.all(best)):
             best = found
     if len(fit.corners) < len(objects):
-        fit = Fit(layout, objects, groups)
+        fit = Fit(layout, objects, groups, free)
     best = _refined(fit, best)
     return layout.with_shapes([sizes.shapes() for sizes in best])
+
+
+def _places(layout: Layout, names: Sequence[str]) -> list[int]:
+    known = [source.name for source in layout.sources]
+    for name in names:
+        if name not in known:
+            raise DataError(f"-sources: the net has no source '{name}'; it predicts from {', '.join(known)}")
+    return [place for place, name in enumerate(known) if not names or name in names]
 
 
 def object_groups(objects: Objects, balance: str) -> NDArray[np.int64]:
@@ -116,20 +131,23 @@ def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, ro
     """Iterated greedy: additions and ascent, then a part of the sources emptied and filled anew, again and again."""
     sources = fit.layout.sources
     least = [
-        sizes if source.cells * sizes.count <= FEW * limit else Sizes((grid[len(grid) // 2],), (), Ratios())
-        for source, sizes, grid in zip(sources, own, fit.grids, strict=True)
+        sizes
+        if place not in fit.free or source.cells * sizes.count <= FEW * limit
+        else Sizes((grid[len(grid) // 2],), (), Ratios())
+        for place, (source, sizes, grid) in enumerate(zip(sources, own, fit.grids, strict=True))
     ]
     if _boxes(fit, least) > limit:
-        least = [Sizes((grid[len(grid) // 2],), (), Ratios()) for grid in fit.grids]
+        for place in fit.free:
+            least[place] = Sizes((fit.grids[place][len(fit.grids[place]) // 2],), (), Ratios())
     best, top = least, -np.inf
     for start in _starts(fit, least, limit):
         trial = _filled(fit, start, limit, 1.0)
         score = float(fit.score(fit.all(trial)))
         if score > top:
             best, top = trial, score
-    shares = np.array([source.cells for source in sources], float) ** 0.5
+    shares = np.array([sources[place].cells for place in fit.free], float) ** 0.5
     for _ in range(rounds):
-        emptied = rng.choice(len(sources), size=min(2, len(sources)), replace=False, p=shares / shares.sum())
+        emptied = rng.choice(fit.free, size=min(2, len(fit.free)), replace=False, p=shares / shares.sum())
         trial = [least[source] if source in emptied else sizes for source, sizes in enumerate(best)]
         trial = _filled(fit, trial, limit, float(rng.uniform(0.3, 1.0)))
         score = float(fit.score(fit.all(trial)))
@@ -139,12 +157,12 @@ def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, ro
 
 
 def _starts(fit: Fit, least: list[Sizes], limit: int) -> Iterator[list[Sizes]]:
-    """`least`, and it with each structure of the finest source that fits the limit.
+    """`least`, and it with each structure of the finest free source that fits the limit.
 
     The finest source has most cells, so its boxes decide what is left for the others.
     """
     yield least
-    finest = min(range(len(least)), key=lambda source: fit.layout.sources[source].step)
+    finest = min(fit.free, key=lambda source: fit.layout.sources[source].step)
     grid = fit.grids[finest]
     for count, has_large, ratios in product(range(1, MOST_MIN_SIZES), (False, True), STARTS):
         places = np.linspace(0, len(grid) - 1, 2 * count + 1).round().astype(int)[:-1]
@@ -176,7 +194,7 @@ def _added(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Si
     while True:
         room = limit - _boxes(fit, state)
         top = float(fit.score(fit.all(state)))
-        for source in range(len(state)):
+        for source in fit.free:
             cells = fit.layout.sources[source].cells
             if source not in known or (known[source][1].count - state[source].count) * cells > room:
                 known[source] = _best_move(fit, state, source, room, top, exponent)
@@ -228,7 +246,8 @@ def _moves(sizes: Sizes, grid: list[int]) -> Iterator[tuple[Sizes, int]]:
 def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
     """Sizes moved by single pixels and ratios by a little, one or two of them at a time, while that gains."""
     state = list(state)
-    for source, sizes in enumerate(state):
+    for source in fit.free:
+        sizes = state[source]
         low, high = fit.grids[source][0], fit.grids[source][-1]
         rest = fit.all(state, without=source)
         top = float(fit.score(np.maximum(rest, fit.source(source, sizes))))

@@ -47,6 +47,26 @@ def test_keep_heads_keeps_every_number_of_boxes(mdssd300: Layout) -> None:
     assert reached(proposed, objects.corners) > reached(mdssd300, objects.corners) + 0.1
 
 
+@pytest.mark.parametrize("max_boxes", [None, 46_848])
+def test_sources_that_are_not_named_keep_their_boxes(mdssd300: Layout, max_boxes: int | None) -> None:
+    objects = random_objects(np.random.default_rng(5), 400, 9, 120, 300, 300)
+    proposed = propose(mdssd300, objects, max_boxes, sources=["module1"], rounds=2)
+    assert [s.shapes for s in proposed.sources[1:]] == [s.shapes for s in mdssd300.sources[1:]]
+    assert proposed.sources[0].shapes != mdssd300.sources[0].shapes
+    assert proposed.count <= (max_boxes or mdssd300.count)
+    small = objects.corners[objects.size < 16]
+    assert reached(mdssd300, small) == 0
+    assert reached(proposed, small) > 0.75
+
+
+def test_a_source_that_the_net_lacks(mdssd300: Layout) -> None:
+    objects = random_objects(np.random.default_rng(5), 10, 9, 120, 300, 300)
+    with pytest.raises(DataError, match="-sources: the net has no source 'conv4_3'; it predicts from module1, module2"):
+        propose(mdssd300, objects, sources=["module1", "conv4_3"])
+    with pytest.raises(DataError, match="14,357 boxes, one for each cell of each source, and all of those that keep"):
+        propose(mdssd300, objects, 14_356, sources=["module1"])
+
+
 def test_boxes_that_serve_already_stay(mdssd300: Layout) -> None:
     """Objects just as large as the deep sources' boxes: nothing is to be gained there."""
     rng = np.random.default_rng(3)
