@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "1")
 sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
 import torch
@@ -94,6 +93,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--gpu", default="none", help="device number, or none (default: none)")
     parser.add_argument("--precision", default="fp32", help="of the engine (default: fp32)")
     flags = parser.parse_args(argv)
+    os.environ.setdefault("GLOG_minloglevel", "1")  # the nets' descriptions would fill the log
     devices.use_one("" if flags.gpu == "none" else flags.gpu)
     acceleration.use(flags.precision, graph=flags.gpu != "none")  # as run.py trains
     keep_freed_memory()

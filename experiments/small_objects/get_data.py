@@ -133,7 +133,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = parser.parse_args(argv)
     name, target = flags.name, flags.folder.expanduser() / flags.name
     if (target / "ImageSets" / "Main" / "test.txt").is_file():
-        print(f"{target} is there already")
+        print(f"{target} is already there")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{name}.part")

@@ -115,7 +115,7 @@ def _main(argv: Sequence[str]) -> int:
         except OutOfTime:
             return _tell_what_is_left(trainings)
         except Terminated:
-            _tell_what_is_left(trainings)
+            print("Stopped. The same command goes on from here.")
             return 143
     print(f"All is done. python experiments/small_objects/table.py {out}")
     return 0

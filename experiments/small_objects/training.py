@@ -69,7 +69,8 @@ class Training:
         if self.done():
             return
         iterations = self.iterations()
-        if not (self.run.folder / "solver.prototxt").exists():
+        last_written = "start.caffemodel" if self.run.arm.start == "function" else "solver.prototxt"
+        if not (self.run.folder / last_written).exists():
             generate(
                 commands, self.folder, self.run.arm, self.run.folder, iterations, self.run.seed,
                 start=self.run.arm.start == "function",
@@ -95,7 +96,7 @@ class Training:
             "-precision", plan.precision, *begin, *gpu,
         )  # fmt: skip
         before = self.state()
-        state = {"seconds": before["seconds"] + seconds, "pieces": before["pieces"] + 1}
+        state = {**before, "seconds": before["seconds"] + seconds, "pieces": before["pieces"] + 1}
         write_text(self.state_file, json.dumps(state) + "\n")
         self._remove_old_snapshots()
         if self.reached() < iterations:
@@ -127,3 +128,6 @@ class Training:
         measured = score(results, self.folder.truth(), self.folder.instances, classes_of(self.folder))
         write_text(self.state_file, json.dumps({**state, "scoring_seconds": seconds}) + "\n")
         write_text(self.score_file(iteration), json.dumps({"iteration": iteration, **measured}, indent=1) + "\n")
+        shown = {name: measured["measures"][name] for name in ("XS", "S", "mAP")}
+        said = ", ".join(f"{name} {100 * value:.1f}" for name, value in shown.items() if value is not None)
+        print(f"  after {iteration} iterations: {said} %", flush=True)
