@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "1")
 sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
 import torch
@@ -88,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    os.environ.setdefault("GLOG_minloglevel", "1")  # only the result, not the set-up of nets
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", help="folders that a generator of prototxt_gen wrote")
     parser.add_argument("--out", type=Path, required=True, help="JSON file: a list, one entry per model")
