@@ -21,7 +21,7 @@ LAYERS: list[tuple[str, ...]] = [
         "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
     ("caffe.solver", "caffe.image_detector", "caffe.export"),
-    ("caffe.engine",),
+    ("caffe.engine", "caffe.default_boxes"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
     ("caffe.proto", "caffe._C"),
     ("caffe.files", "caffe.errors", "caffe.log", "caffe.runtime"),

@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    os.environ.setdefault("GLOG_minloglevel", "1")  # only the result, not the set-up of nets
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", help="folders that a generator of prototxt_gen wrote")
     parser.add_argument("--out", type=Path, required=True, help="JSON file: a list, one entry per model")

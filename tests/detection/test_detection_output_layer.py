@@ -66,7 +66,7 @@ def test_counts_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("nms_param { nms_threshold: -1 }", "nms_threshold must be non negative"),
+        ("nms_param { nms_threshold: -1 }", "nms_threshold must be non-negative"),
         ("nms_param { eta: 1.5 }", "eta must be over 0 and at most 1"),
         ("visualize: true", "visualize needs a fourth bottom"),
         ('save_output_param { output_directory: "x" label_map_file: "none" name_size_file: "y" }', "label map 'none'"),

@@ -103,7 +103,7 @@ def test_infogain_matrix_from_a_file(tmp_path: Path) -> None:
     [
         (None, "No such file"),
         (b"\xff\xff\xff", "not a binary BlobProto"),
-        (caffe_pb2.BlobProto(num=1, channels=1, height=2, width=2, data=[1]).SerializeToString(), "holds 1 values"),
+        (caffe_pb2.BlobProto(num=1, channels=1, height=2, width=2, data=[1]).SerializeToString(), "but 1 values"),
     ],
 )
 def test_infogain_matrix_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
