@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.default_boxes.sets import record, train_text, write_voc
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.prototxt").write_text(train_text())
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "models/labelmap_voc.prototxt", tmp_path / "models")
     return tmp_path
 
 
@@ -144,7 +147,7 @@ def boxes_file(path: Path, net: str, **first: Any) -> str:
 
 
 def run_generator(network: Any, *flags: str) -> int:
-    return generate(network, ["--label_map", str(ROOT / "models/labelmap_voc.prototxt"), "--output", "out", *flags])
+    return generate(network, ["--output", "out", *flags])
 
 
 @pytest.mark.parametrize("network", [SSD300, MDSSD300], ids=lambda network: network.name)
