@@ -1,5 +1,5 @@
-"""From nothing to a scored detector: writes scenes, builds LMDBs, generates a narrow MDSSD300, trains, scores and
-draws.
+"""From nothing to a scored detector: writes scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300,
+trains, scores and draws.
 
 Every step is a command that a user of the project would type; it is printed before it runs. The results stay in a
 directory, whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parent
@@ -26,7 +27,12 @@ PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
 #: share of the channels; that of the pretrained weights
 WIDTH = "0.125"
 #: images per update
-BATCH = 8
+BATCH = 4
+#: for MDSSD half as many default boxes again as the paper has; its Module 1 alone gets new ones, so that the heads that
+#: come from SSD keep their weights
+MAX_BOXES = 46_848
+#: the first two blocks of VGG stay as they are: they cost half the time, and have learned from scenes already
+FROZEN = "conv1,conv2"
 #: held-out scenes to draw the detections on
 PICTURES = 24
 #: SUMMARY is written when all steps are done; MARKER marks a directory as an earlier run's
@@ -35,13 +41,38 @@ MARKER = ".demo"
 EXAMPLES = """
 examples:
   python demo/demo.py                                           as `make demo` runs it
-  python demo/demo.py --seed 2 --iterations 600 --output longer_run
+  python demo/demo.py --seed 2 --iterations 2000 --output longer_run
+  python demo/demo.py --compare                                 also trains SSD300, and shows both on the same scenes
 """
 
 
 def shown(part: str) -> str:
     """A path as a user in the project's directory would type it."""
     return part.replace(f"{BIN}/", "").replace(f"{ROOT}/", "")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that the demo trains: its name in paths, and the sources whose default boxes are designed."""
+
+    name: str
+    title: str
+    generator: str
+    sources: str = ""
+    max_boxes: int = 0
+
+    @property
+    def prototxt(self) -> Path:
+        """The published network, whose sources and boxes a design begins with."""
+        return ROOT / "models" / self.generator.upper() / "VOC" / "deploy.prototxt"
+
+
+MDSSD = Model("mdssd300", "MDSSD300", "mdssd300", "module1", MAX_BOXES)
+#: what --compare trains besides
+OTHERS = (
+    Model("ssd300", "SSD300", "ssd300"),
+    Model("ssd300_designed", "SSD300 with designed boxes", "ssd300", "conv4_3_norm", 13_098),
+)
 
 
 class Steps:
@@ -79,81 +110,138 @@ def fresh(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
+class Run:
+    """The files of one run, and the steps that make them."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace, steps: Steps) -> None:
+        self.folder, self.options, self.steps = folder, options, steps
+        self.scenes = folder / "data" / "scenes"
+        self.labels = self.scenes / "labelmap.prototxt"
+        self.lmdbs = self.scenes / "lmdb"
+
+    def make_data(self) -> None:
+        """The scenes, their lists and LMDBs."""
+        options = self.options
+        self.steps(
+            "Scenes: a data set in VOC's layout",
+            [sys.executable, DEMO / "scenes.py", "--output", self.scenes, "--train", options.train,
+             "--test", options.test, "--seed", options.seed],
+        )  # fmt: skip
+        data, lists = self.scenes.parent, self.folder / "lists"
+        self.steps(
+            "Lists and LMDBs",
+            [ROOT / "scripts/create_list.sh", data, lists],
+            [ROOT / "scripts/create_data.sh", "-n", "scenes", "-r", data, "-l", lists, "-m", self.labels],
+        )
+
+    def paths(self, model: Model) -> tuple[Path, Path]:
+        """The directory of a model's nets and weights, and that of its detections. MDSSD's are the demo's own."""
+        if model is MDSSD:
+            return self.folder / "model", self.folder / "results"
+        return self.folder / model.name / "model", self.folder / model.name / "results"
+
+    def train(self, model: Model) -> None:
+        """Default boxes, nets, training and scores of one model."""
+        options, (folder, results) = self.options, self.paths(model)
+        boxes: list[str | Path] = []
+        if model.sources:
+            boxes = ["--boxes", folder.parent / "boxes" / "boxes.json"]
+            self.steps(
+                f"Default boxes for {model.title} that fit the scenes",
+                [BIN / "design_boxes", self.lmdbs / "scenes_trainval_lmdb", "-net", model.prototxt,
+                 "-label_map_file", self.labels, "-sources", model.sources, "-max_boxes", str(model.max_boxes),
+                 "-out", folder.parent / "boxes"],
+            )  # fmt: skip
+        last = options.iterations
+        self.steps(
+            f"{model.title} with {WIDTH} of the channels, and a start from a trained SSD300",
+            [sys.executable, ROOT / f"prototxt_gen/{model.generator}.py", "--width", WIDTH, "--name", "scenes",
+             "--label_map", self.labels, "--train_lmdb", self.lmdbs / "scenes_trainval_lmdb",
+             "--test_lmdb", self.lmdbs / "scenes_test_lmdb",
+             "--test_name_size", self.folder / "lists" / "test_name_size.txt", *boxes,
+             "--start_from", options.weights.resolve(), "--freeze", FROZEN, "--gpus", "none", "--batch", str(BATCH),
+             "--augmentation", "mirror", "--solver_type", "Adam", "--base_lr", "0.0007", "--max_iter", str(last),
+             "--steps", str(last * 3 // 4), "--test_interval", str(last), "--snapshot", str(last),
+             "--snapshot_prefix", folder / model.generator, "--random_seed", str(options.seed),
+             "--result_dir", results, "--output", folder],
+        )  # fmt: skip
+        log = folder.parent / "log"
+        self.steps(
+            f"Training {model.title}",
+            [BIN / "caffe", "train", "-solver", folder / "solver.prototxt", "-weights", folder / "start.caffemodel",
+             "-log_dir", log],
+            [BIN / "plot_training_log", "6", folder.parent / "loss.png", log / "caffe.INFO"],
+        )  # fmt: skip
+        self.steps(
+            "Scoring the held-out scenes",
+            [ROOT / "scripts/score_voc.sh", results, "--voc", self.scenes, "--sizes", "--label_map_file", self.labels,
+             "--out", folder.parent / "score"],
+        )  # fmt: skip
+
+    def draw(self, model: Model, names: list[str]) -> None:
+        """Pictures of the scenes `names` with the model's detections."""
+        folder, _ = self.paths(model)
+        images = folder.parent / "pictures.txt"
+        images.write_text("".join(f"{self.scenes}/JPEGImages/{name}.jpg\n" for name in names))
+        self.steps(
+            "Pictures of the held-out scenes",
+            [ROOT / "scripts/detect.sh", folder / "deploy.prototxt",
+             folder / f"{model.generator}_iter_{self.options.iterations}.caffemodel", images,
+             "-labelmap_file", self.labels, "-draw", folder.parent / "pictures"],
+        )  # fmt: skip
+
+    def score(self, model: Model) -> dict[str, object]:
+        """What scoring found."""
+        folder, _ = self.paths(model)
+        found: dict[str, object] = json.loads((folder.parent / "score" / "score.json").read_text())
+        return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES
     )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "demo_run", help="directory for it all (default: demo_run)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=300, help="training, 8 images each (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=1000, help="training, 4 images each (default: %(default)s)")
     parser.add_argument(
-        "--weights", type=Path, default=PRETRAINED, help="what training starts from (default: %(default)s)"
+        "--weights", type=Path, default=PRETRAINED, help="the trained SSD300 to start from (default: %(default)s)"
     )
+    parser.add_argument(
+        "--compare", action="store_true",
+        help="also train SSD300 of the same width, start, data and length, and show both on the same scenes",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.iterations < 4:
+        parser.error(f"--iterations {options.iterations}: at least 4 are needed, as the rate falls at three quarters")
 
-    run: Path = options.output.resolve()
-    data, lists, model, results = (run / name for name in ("data", "lists", "model", "results"))
-    labels, sizes = data / "scenes" / "labelmap.prototxt", lists / "test_name_size.txt"
-    lmdb = data / "scenes" / "lmdb"
-    held_out = data / "scenes" / "ImageSets" / "Main" / "test.txt"
-    weights = f"{model}/mdssd300_iter_{options.iterations}.caffemodel"
-    fresh(run)
+    folder: Path = options.output.resolve()
+    fresh(folder)
     begun = time.monotonic()
-    steps = Steps(6)
+    models = (MDSSD, *OTHERS) if options.compare else (MDSSD,)
+    run = Run(folder, options, Steps(2 + sum(4 + bool(model.sources) for model in models) + options.compare))
+    run.make_data()
+    names = (run.scenes / "ImageSets" / "Main" / "test.txt").read_text().split()[:PICTURES]
+    for model in models:
+        run.train(model)
+        run.draw(model, names)
+    if options.compare:
+        run.steps(
+            "The same scenes by SSD300 and by MDSSD300",
+            [sys.executable, DEMO / "side_by_side.py", "--output", folder / "comparison.jpg", "--count", "4",
+             "--annotations", run.scenes / "Annotations",
+             "SSD300", folder / "ssd300" / "pictures", "MDSSD300", folder / "pictures"],
+        )  # fmt: skip
 
-    steps(
-        "Scenes: a data set in VOC's layout",
-        [sys.executable, DEMO / "scenes.py", "--output", data / "scenes", "--train", options.train,
-         "--test", options.test, "--seed", options.seed],
-    )  # fmt: skip
-    steps(
-        "Lists and LMDBs",
-        [ROOT / "scripts/create_list.sh", data, lists],
-        [ROOT / "scripts/create_data.sh", "-n", "scenes", "-r", data, "-l", lists, "-m", labels],
-    )
-    steps(
-        f"MDSSD300 with {WIDTH} of the channels",
-        [sys.executable, ROOT / "prototxt_gen/mdssd300.py", "--width", WIDTH, "--name", "scenes",
-         "--label_map", labels, "--train_lmdb", lmdb / "scenes_trainval_lmdb", "--test_lmdb", lmdb / "scenes_test_lmdb",
-         "--test_name_size", sizes, "--gpus", "none", "--batch", BATCH,
-         "--augmentation", "mirror", "--solver_type", "Adam", "--base_lr", 0.0005, "--max_iter", options.iterations,
-         "--steps", options.iterations * 3 // 4, "--test_interval", options.iterations,
-         "--snapshot", options.iterations, "--snapshot_prefix", f"{model}/mdssd300", "--random_seed", options.seed,
-         "--result_dir", results, "--output", model],
-    )  # fmt: skip
-    steps(
-        "Training, from a narrow SSD300",
-        [
-            BIN / "caffe",
-            "train",
-            "-solver",
-            model / "solver.prototxt",
-            "-weights",
-            options.weights.resolve(),
-            "-log_dir",
-            run / "log",
-        ],
-        [BIN / "plot_training_log", 6, run / "loss.png", run / "log" / "caffe.INFO"],
-    )
-    steps(
-        "Scoring the held-out scenes",
-        [ROOT / "scripts/score_voc.sh", results, "--voc", data / "scenes", "--sizes", "--label_map_file", labels,
-         "--out", run / "score"],
-    )  # fmt: skip
-    names = held_out.read_text().split()[:PICTURES]
-    (run / "pictures.txt").write_text("".join(f"{data}/scenes/JPEGImages/{name}.jpg\n" for name in names))
-    steps(
-        "Pictures of the held-out scenes",
-        [ROOT / "scripts/detect.sh", model / "deploy.prototxt", weights, run / "pictures.txt", "-labelmap_file", labels,
-         "-draw", run / "pictures"],
-    )  # fmt: skip
-
-    score = json.loads((run / "score" / "score.json").read_text())
-    (run / SUMMARY).write_text(json.dumps({"seconds": steps.seconds, "score": score}, indent=2))
-    print(
-        f"\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. mAP, loss curve, pictures and weights are in\n{run}"
-    )
+    scores = {model.name: run.score(model) for model in models}
+    summary = {"seconds": run.steps.seconds, "score": scores[MDSSD.name], "scores": scores}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2))
+    minutes = (time.monotonic() - begun) / 60
+    print(f"\nDone in {minutes:.1f} minutes. mAP, loss curve, pictures and weights are in\n{folder}")
 
 
 if __name__ == "__main__":
