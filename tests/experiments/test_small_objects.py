@@ -364,7 +364,7 @@ def test_bccd_is_the_published_one(shared: Path, tmp_path: Path, capsys: pytest.
     found = voc.read_ground_truth(tmp_path / "bccd/Annotations", tmp_path / "bccd/ImageSets/Main/test.txt")
     assert (len(found.images), found.count("Platelets")) == (72, 69)
     assert get_data.main(["bccd", str(tmp_path), "--source", "nowhere"]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "is already there" in capsys.readouterr().out
 
 
 # ---- tables
