@@ -28,6 +28,8 @@ PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
 WIDTH = "0.125"
 #: images per update
 BATCH = 4
+#: small objects copied within a training image, at most
+PASTED = 3
 #: for MDSSD half as many default boxes again as the paper has; its Module 1 alone gets new ones, so that the heads that
 #: come from SSD keep their weights
 MAX_BOXES = 46_848
@@ -129,9 +131,21 @@ class Run:
         )  # fmt: skip
         data, lists = self.scenes.parent, self.folder / "lists"
         self.steps(
-            "Lists and LMDBs",
+            "Lists and LMDBs, with copies of small objects in the training images",
             [ROOT / "scripts/create_list.sh", data, lists],
-            [ROOT / "scripts/create_data.sh", "-n", "scenes", "-r", data, "-l", lists, "-m", self.labels],
+            [
+                ROOT / "scripts/create_data.sh",
+                "-n",
+                "scenes",
+                "-r",
+                data,
+                "-l",
+                lists,
+                "-m",
+                self.labels,
+                "-a",
+                f"--paste-small {PASTED}",
+            ],
         )
 
     def paths(self, model: Model) -> tuple[Path, Path]:
@@ -150,6 +164,7 @@ class Run:
                 f"Default boxes for {model.title} that fit the scenes",
                 [BIN / "design_boxes", self.lmdbs / "scenes_trainval_lmdb", "-net", model.prototxt,
                  "-label_map_file", self.labels, "-sources", model.sources, "-max_boxes", str(model.max_boxes),
+                 "-balance", "none",
                  "-out", folder.parent / "boxes"],
             )  # fmt: skip
         last = options.iterations
@@ -207,7 +222,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=1000, help="training, 4 images each (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=1400, help="training, 4 images each (default: %(default)s)")
     parser.add_argument(
         "--weights", type=Path, default=PRETRAINED, help="the trained SSD300 to start from (default: %(default)s)"
     )
