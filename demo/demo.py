@@ -133,20 +133,9 @@ class Run:
         self.steps(
             "Lists and LMDBs, with copies of small objects in the training images",
             [ROOT / "scripts/create_list.sh", data, lists],
-            [
-                ROOT / "scripts/create_data.sh",
-                "-n",
-                "scenes",
-                "-r",
-                data,
-                "-l",
-                lists,
-                "-m",
-                self.labels,
-                "-a",
-                f"--paste-small {PASTED}",
-            ],
-        )
+            [ROOT / "scripts/create_data.sh", "-n", "scenes", "-r", data, "-l", lists, "-m", self.labels,
+             "-a", f"--paste-small {PASTED}"],
+        )  # fmt: skip
 
     def paths(self, model: Model) -> tuple[Path, Path]:
         """The directory of a model's nets and weights, and that of its detections. MDSSD's are the demo's own."""
@@ -188,7 +177,7 @@ class Run:
             [BIN / "plot_training_log", "6", folder.parent / "loss.png", log / "caffe.INFO"],
         )  # fmt: skip
         self.steps(
-            "Scoring the held-out scenes",
+            f"Scoring {model.title} on the held-out scenes",
             [ROOT / "scripts/score_voc.sh", results, "--voc", self.scenes, "--sizes", "--label_map_file", self.labels,
              "--out", folder.parent / "score"],
         )  # fmt: skip
@@ -199,7 +188,7 @@ class Run:
         images = folder.parent / "pictures.txt"
         images.write_text("".join(f"{self.scenes}/JPEGImages/{name}.jpg\n" for name in names))
         self.steps(
-            "Pictures of the held-out scenes",
+            f"Pictures of the held-out scenes by {model.title}",
             [ROOT / "scripts/detect.sh", folder / "deploy.prototxt",
              folder / f"{model.generator}_iter_{self.options.iterations}.caffemodel", images,
              "-labelmap_file", self.labels, "-draw", folder.parent / "pictures"],
