@@ -19,7 +19,8 @@ from caffe.files import write_text
 
 _EPILOG = """\
 DATA is an LMDB made by convert_annoset -anno_type=detection or, with -list, the directory that the paths in the list
-are relative to. Objects are measured in pixels of the net's input. An object's size is the square root of its area there.
+are relative to. Objects are measured in pixels of the net's input. The size of an object is the square root of its
+area there.
 
     design_boxes -net models/MDSSD300/VOC/deploy.prototxt my/lmdb/my_trainval_lmdb -out my/boxes
     design_boxes -net models/SSD300/VOC/deploy.prototxt my -list my/trainval.txt -label_map_file my/labelmap.prototxt

@@ -52,7 +52,7 @@ def size_limits(layout: Layout, source: Source) -> tuple[int, int]:
 
 
 def size_grid(low: int, high: int) -> list[int]:
-    """Returns the sizes in whole pixels from `low` to `high`, each SIZE_FACTOR times or one pixel more than the last."""
+    """Returns the sizes in whole pixels from `low` to `high`, each SIZE_FACTOR times or one pixel above the last."""
     count = max(1, round(np.log(high / low) / np.log(SIZE_FACTOR)))
     return sorted({round(size) for size in np.geomspace(low, high, count + 1)})
 

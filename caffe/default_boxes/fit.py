@@ -13,7 +13,7 @@ from caffe.default_boxes.layout import Layout, Shapes
 from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, shape_overlap
 
-#: the weight of the mean overlap in the score, relative to the share of objects that are reached
+#: weight of the mean overlap in the score, relative to the share of objects that are reached
 OVERLAP_WEIGHT = 0.1
 #: a change with a smaller gain is not made, so that boxes that already fit stay as they are
 LEAST_GAIN = 0.001
@@ -28,7 +28,7 @@ Vector = NDArray[np.float32]
 class Sizes:
     """The boxes of one source during the search.
 
-    `small` has the sides of the small squares in pixels, and `large` those of the large squares, if any. In the terms of
+    `small` has the sides of the small squares in pixels, and `large` those of the large squares, if any. In terms of
     PriorBox, small is the min size and large is sqrt(min size · max size).
     """
 
@@ -87,7 +87,7 @@ class Fit:
         return self._known[key]
 
     def min_size_boxes(self, source: int, small: int, ratios: Ratios) -> Vector:
-        """Returns each object's largest overlap with the boxes of one min size, [n]: its square and its aspect ratios."""
+        """Returns each object's largest overlap with the square and the aspect ratios of one min size, [n]."""
         best = self.box(source, small, small)
         for ratio in ratios.values:
             root = ratio**0.5

@@ -56,7 +56,7 @@ class Shapes:
         if not self.min_sizes:
             return "has no min size; it needs at least one"
         if len(self.max_sizes) not in (0, len(self.min_sizes)):
-            return f"has {len(self.max_sizes)} max sizes for {len(self.min_sizes)} min sizes; give none, or one per min size"
+            return f"has {len(self.max_sizes)} max sizes for {len(self.min_sizes)} min sizes; give none, or one each"
         for name, values in (("min size", self.min_sizes), ("max size", self.max_sizes)):
             for value in values:
                 if not (math.isfinite(value) and value >= 1):
@@ -118,7 +118,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Layout:
-    """All default boxes of a net. `height` and `width` are those of the input in pixels; sources go from shallow to deep."""
+    """All default boxes of a net. `height` and `width`: input size in pixels; sources: from shallow to deep."""
 
     network: str
     height: int

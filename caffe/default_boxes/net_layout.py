@@ -18,8 +18,8 @@ _Resize = caffe_pb2.ResizeParameter
 def read_layout(path: str | Path) -> Layout:
     """Reads the layout of a train, test or deploy prototxt. Its data does not need to exist.
 
-    Only the layers that the PriorBox layers depend on are built, to get the sizes of the maps. Raises NetError for a net
-    without PriorBox layers, without a fixed input size, or with a resize mode that keeps the aspect ratio of images.
+    Only the layers that the PriorBox layers depend on are built, to get the sizes of the maps. Raises NetError for a
+    net without PriorBox layers, without a fixed input size, or with a resize mode that keeps the aspect ratio of images.
     """
     from caffe.engine.net import Net
     from caffe.engine.net_rules import filter_net

@@ -73,8 +73,8 @@ def from_lmdb(path: str | Path, height: int, width: int, label_map: LabelMap | N
 def from_list(root: str, path: str | Path, label_type: str, label_map: LabelMap, height: int, width: int) -> Objects:
     """Reads the objects of the annotations in a list.
 
-    label_type: xml, json or txt. An image is opened only if its annotation does not give its size. Raises DataError with
-    all faults found in the annotations.
+    label_type: xml, json or txt. An image is opened only if its annotation does not give its size. Raises DataError
+    with all faults found in the annotations.
     """
     found, faults = [], []
     for image, annotation in tqdm(read_pairs(path), desc="reading", unit="image", disable=None, leave=False):

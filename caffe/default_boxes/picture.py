@@ -19,7 +19,7 @@ _DRAWN = 8000
 def draw(
     objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, Reach], path: str | Path
 ) -> None:  # fmt: skip
-    """Writes a PNG: for each layout, its boxes and the objects by width and height; below, the share reached by size."""
+    """Writes a PNG: each layout's boxes and the objects by width and height; below, the share reached by size."""
     import matplotlib
 
     matplotlib.use("Agg")

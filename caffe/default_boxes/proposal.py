@@ -58,7 +58,7 @@ def propose(
     """Proposes default boxes for a net's sources. Returns its layout with these boxes.
 
     max_boxes: the maximum number of boxes over all sources and cells (default: as many as the net has). keep_heads:
-    change only sizes and ratios and keep each source's number of boxes, so that all weights of a trained net still load.
+    change only sizes and ratios and keep each source's number of boxes, so that all weights of a trained net load.
     sources: names of the sources that get new boxes; the others keep theirs (default: all).
     balance: what has equal weight: ranges of size ("sizes"), classes ("classes"), or objects ("none"). seed: of the
     sample and the search. rounds: how often some of the sources are reset and constructed again.
@@ -123,7 +123,7 @@ def _octaves(size: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _sample(objects: Objects, groups: NDArray[np.int64], seed: int) -> tuple[Objects, NDArray[np.int64]]:
-    """Returns about SAMPLE objects at most and their groups, with the same number from each group if it has that many."""
+    """Returns about SAMPLE objects at most and their groups, the same number from each group where possible."""
     rng = np.random.default_rng(seed)
     each = SAMPLE // (int(groups.max()) + 1) + 1
     chosen = [rng.permutation(np.flatnonzero(groups == group))[:each] for group in range(int(groups.max()) + 1)]
@@ -132,7 +132,7 @@ def _sample(objects: Objects, groups: NDArray[np.int64], seed: int) -> tuple[Obj
 
 
 def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, rounds: int) -> list[Sizes]:
-    """Iterated greedy search: constructs boxes for all sources, then repeatedly resets and reconstructs some of them."""
+    """Iterated greedy search: constructs boxes for all sources, then repeatedly reconstructs some of them."""
     sources = fit.layout.sources
     least = [
         sizes
@@ -220,7 +220,7 @@ def _added(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Si
 def _best_move(
     fit: Fit, state: list[Sizes], source: int, room: int, top: float, exponent: float
 ) -> tuple[float, Sizes]:
-    """Returns the best move of a source: its gain relative to its cost, and the new boxes. The gain is 0 without one."""
+    """Returns a source's best move: its gain relative to its cost, and the new boxes. The gain is 0 if there is none."""
     cells = fit.layout.sources[source].cells
     rest = fit.all(state, without=source)
     best = (0.0, state[source])

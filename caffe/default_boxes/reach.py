@@ -48,7 +48,7 @@ def axis_overlap(distance: Floats, object_side: Floats, box_side: float) -> Floa
 
 
 def nearest_distance(source: Source, corners: Floats) -> tuple[Floats, Floats]:
-    """Returns the distances of the objects' centers from the nearest column and the nearest row, [n] each, in pixels."""
+    """Returns the distances of the objects' centers from the nearest column and row, [n] each, in pixels."""
     centres = (corners[:, :2] + corners[:, 2:]) / 2
     steps, counts = np.array([source.step_w, source.step_h]), np.array([source.columns, source.rows])
     cells = np.clip(np.round(centres / steps - source.offset), 0, counts - 1)

@@ -155,7 +155,7 @@ def test_generators_place_the_files_boxes(folder: Path, capsys: pytest.CaptureFi
     fields = dict(min_sizes=[10, 15, 20], max_sizes=[], aspect_ratios=[0.42], flip=False)
     own = boxes_file(folder / "own.json", network.name)
     assert run_generator(network, "--boxes", own) == 0
-    assert "start anew" not in capsys.readouterr().out
+    assert "start from scratch" not in capsys.readouterr().out
     same = (folder / "out/deploy.prototxt").read_text().partition("\n")[2]
     assert run_generator(network) == 0
     assert same == (folder / "out/deploy.prototxt").read_text().partition("\n")[2]
@@ -165,7 +165,8 @@ def test_generators_place_the_files_boxes(folder: Path, capsys: pytest.CaptureFi
     assert run_generator(network, "--boxes", other) == 0
     name = network.sources[0].blob
     assert (
-        f"heads that start anew, since their number of boxes differs: {name} (4 boxes to 6);" in capsys.readouterr().out
+        f"heads that start from scratch, because their number of boxes differs: {name} (4 boxes to 6);"
+        in capsys.readouterr().out
     )
     net = text_format.Parse((folder / "out/deploy.prototxt").read_text(), caffe_pb2.NetParameter())
     layers = {layer.name: layer for layer in net.layer}

@@ -49,7 +49,7 @@ def change(tmp_path: Path, **fields: Any) -> Path:
         (dict(min_sizes=[-4]), "has min size -4"),
         (dict(min_sizes=[float("nan")]), "has min size nan"),
         (dict(max_sizes=[float("inf")]), "has max size inf"),
-        (dict(min_sizes=[60], max_sizes=[30]), "has max size 30 for min size 60; a max size is greater"),
+        (dict(min_sizes=[60], max_sizes=[30]), "has max size 30 for min size 60; it must be greater"),
         (dict(min_sizes=[30, 40]), "has 1 max sizes for 2 min sizes"),
         (
             dict(min_sizes=[301], max_sizes=[]),

@@ -55,7 +55,7 @@ def classify(
     of_class = objects.classes[pairs.objects]
     near_own = np.zeros(detections, bool)
     near_own[pairs.detections[of_class == own]] = True
-    # One class at a time: each detection can take one object. One that overlaps only taken objects keeps its best overlap.
+    # Per class, each detection can take one object. One that overlaps only taken objects keeps its best overlap.
     best = np.zeros(detections)
     best_is_similar = np.zeros(detections, bool)
     near_similar = np.zeros(detections, bool)

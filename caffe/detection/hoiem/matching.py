@@ -127,7 +127,7 @@ def overlapping(ranked: Ranked, objects: ObjectTable, least: float) -> Pairs:
 
 
 def _chunks(counts: Indices) -> Iterator[slice]:
-    """Yields ranges of detections with about _PAIRS_AT_ONCE pairs each. counts: the number of pairs of each detection."""
+    """Yields ranges of detections with about _PAIRS_AT_ONCE pairs each. counts: pairs of each detection."""
     total = np.cumsum(counts)
     start = 0
     while start < len(counts):
