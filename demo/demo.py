@@ -21,7 +21,7 @@ from pathlib import Path
 DEMO = Path(__file__).resolve().parent
 ROOT = DEMO.parent
 BIN = Path(sys.executable).parent
-#: a narrow SSD300 that pretrain/pretrain.sh trained on other scenes; the demo starts from it, as the paper does from SSD
+#: a narrow SSD300 that pretrain/pretrain.sh trained on other scenes; the demo starts from it, like the paper
 PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
 #: share of the channels, the same as in the pretrained weights
 WIDTH = "0.125"
@@ -32,7 +32,7 @@ PASTED = 3
 #: 1.5 times as many default boxes as MDSSD300 has in the paper; only Module 1 gets new ones, so that the heads from SSD
 #: keep their weights
 MAX_BOXES = 46_848
-#: the first two blocks of VGG are not trained: that would take half of the time, and they have already learned from scenes
+#: the first two blocks of VGG are frozen: they would take half of the time, and have already learned from scenes
 FROZEN = "conv1,conv2"
 #: number of held-out scenes on which detections are drawn
 PICTURES = 24
@@ -232,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.iterations < 4:
         parser.error(
-            f"--iterations {options.iterations}: at least 4 are needed, because the learning rate is reduced after three quarters"
+            f"--iterations {options.iterations}: at least 4 are needed, because the rate falls at three quarters"
         )
 
     folder: Path = options.output.resolve()

@@ -1,4 +1,4 @@
-"""Combines pictures with the detections of several models: one row per model, with the scenes with most small objects."""
+"""Combines pictures with the detections of several models: one row per model, for the scenes with most small objects."""
 
 from __future__ import annotations
 

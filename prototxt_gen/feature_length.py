@@ -45,8 +45,10 @@ def mean_lengths(net: Net, blobs: Sequence[str], size: int, settings: Settings) 
         images, described = _of_records(source, records, size), f"{len(records)} images of {settings.train_lmdb}"
     else:
         images = _noise(size)
-        described = f"{IMAGES} images of noise, because there is no LMDB {settings.train_lmdb} yet; "
+        described = (
+            f"{IMAGES} images of noise, because there is no LMDB {settings.train_lmdb} yet; "
             "run this again when it is built"
+        )
     sums, count = dict.fromkeys(blobs, 0.0), 0
     for image in images:
         data = torch.from_numpy(image.astype(np.float32) - np.array(MEAN, np.float32)).permute(2, 0, 1)[None]

@@ -64,8 +64,8 @@ def start_from(ssd: str | Path, network: Network, settings: Settings, deep_share
     """Returns weights of `network` that compute what the trained SSD in the weights file `ssd` computes.
 
     SSD's layers are copied by name. A module's shallow norm gets the scale of SSD's norm of the same blob (conv4_3).
-    With `deep_share` 0, the module's predictions are then equal to SSD's. For a blob that SSD does not normalize (fc7), they
-    are close: its vectors are scaled to their mean length over images of the training LMDB. Heads that SSD does not
+    With `deep_share` 0, the module's predictions are then equal to SSD's. For a blob that SSD does not normalize (fc7),
+    they are close: its vectors are scaled to their mean length over images of the training LMDB. Heads that SSD does not
     have (Module 1's), or has with a different shape, start with small weights and a high background probability. Random
     numbers depend only on `settings.random_seed`.
 

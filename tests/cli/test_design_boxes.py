@@ -84,8 +84,8 @@ def test_a_list_gives_what_its_database_gives(folder: Path) -> None:
     ("images", "message"),
     [
         ([[], []], "has no object to fit boxes to: none of its 2 images has a box"),
-        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: its 1 boxes have no area"),
-        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: its 1 boxes have no area"),
+        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
+        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
     ],
 )
 def test_data_without_objects(

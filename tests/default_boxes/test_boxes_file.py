@@ -68,7 +68,7 @@ def change(tmp_path: Path, **fields: Any) -> Path:
         (dict(flip=1), "'flip' must be true or false"),
         (dict(step=0), "'step' must be one positive number"),
         (dict(minsize=[3]), "unknown field 'minsize'; the fields are aspect_ratios, flip"),
-        (dict(name=""), "'name' must be the name of the blob"),
+        (dict(name=""), "'name' must be the name of a blob"),
     ],
 )
 def test_faults_of_a_source(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -134,7 +134,7 @@ def test_a_net_without_its_data(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('name: "x" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }', "no PriorBox"),
-        (train_text("mirror: true"), "resizes its images to no fixed size"),
+        (train_text("mirror: true"), "does not resize its images to a fixed size"),
         (train_text("resize_param { height: 64 width: 64 resize_mode: FIT_SMALL_SIZE }"), "resize_mode FIT_SMALL_SIZE"),
     ],
 )

@@ -250,7 +250,7 @@ def test_a_start_does_not_go_among_the_checked_in_models(tmp_path: Path, monkeyp
             MDSSD300,
             {"width": Width(Fraction(1, 8))},
             "layer 'conv2_1' has 8×8×3×3 and 8 in the file and 16×8×3×3 and 16 in this network; "
-            "the file is of --width 0.0625, this network of 0.125",
+            "the file has --width 0.0625, and this network 0.125",
         ),
         (
             MDSSD300,
