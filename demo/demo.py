@@ -1,9 +1,8 @@
-"""From nothing to a scored detector: writes scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300,
-trains, scores and draws.
+"""From nothing to a scored detector: draws scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300,
+trains it, scores it, and draws its detections.
 
-Every step is a command that a user of the project would type; it is printed before it runs. The results stay in a
-directory, whose path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with
-boxes.
+Every step is a command that a user could type. It is printed before it runs. The results remain in a directory, whose
+path is printed last: weights, log, loss curve, VOC result files, AP of each class, and pictures with boxes.
 """
 
 from __future__ import annotations
@@ -22,34 +21,34 @@ from pathlib import Path
 DEMO = Path(__file__).resolve().parent
 ROOT = DEMO.parent
 BIN = Path(sys.executable).parent
-#: a narrow SSD300 that pretrain/pretrain.sh made from other scenes; the demo starts from it, as the paper from SSD
+#: a narrow SSD300 that pretrain/pretrain.sh trained on other scenes; the demo starts from it, like the paper
 PRETRAINED = DEMO / "pretrain" / "ssd300_narrow.caffemodel"
-#: share of the channels; that of the pretrained weights
+#: share of the channels, the same as in the pretrained weights
 WIDTH = "0.125"
 #: images per update
 BATCH = 4
 #: small objects copied within a training image, at most
 PASTED = 3
-#: for MDSSD half as many default boxes again as the paper has; its Module 1 alone gets new ones, so that the heads that
-#: come from SSD keep their weights
+#: 1.5 times as many default boxes as MDSSD300 has in the paper; only Module 1 gets new ones, so that the heads from SSD
+#: keep their weights
 MAX_BOXES = 46_848
-#: the first two blocks of VGG stay as they are: they cost half the time, and have learned from scenes already
+#: the first two blocks of VGG are frozen: they would take half of the time, and have already learned from scenes
 FROZEN = "conv1,conv2"
-#: held-out scenes to draw the detections on
+#: number of held-out scenes on which detections are drawn
 PICTURES = 24
-#: SUMMARY is written when all steps are done; MARKER marks a directory as an earlier run's
+#: SUMMARY is written after all steps; MARKER marks a directory as that of an earlier run
 SUMMARY = "summary.json"
 MARKER = ".demo"
 EXAMPLES = """
 examples:
   python demo/demo.py                                           as `make demo` runs it
   python demo/demo.py --seed 2 --iterations 2000 --output longer_run
-  python demo/demo.py --compare                                 also trains SSD300, and shows both on the same scenes
+  python demo/demo.py --compare                                 also trains SSD300 and shows both on the same scenes
 """
 
 
 def shown(part: str) -> str:
-    """A path as a user in the project's directory would type it."""
+    """Returns a path as a user in the project's directory would type it."""
     return part.replace(f"{BIN}/", "").replace(f"{ROOT}/", "")
 
 
@@ -65,12 +64,12 @@ class Model:
 
     @property
     def prototxt(self) -> Path:
-        """The published network, whose sources and boxes a design begins with."""
+        """The published network, whose sources and boxes are the starting point of a design."""
         return ROOT / "models" / self.generator.upper() / "VOC" / "deploy.prototxt"
 
 
 MDSSD = Model("mdssd300", "MDSSD300", "mdssd300", "module1", MAX_BOXES)
-#: what --compare trains besides
+#: the additional networks of --compare
 OTHERS = (
     Model("ssd300", "SSD300", "ssd300"),
     Model("ssd300_designed", "SSD300 with designed boxes", "ssd300", "conv4_3_norm", 13_098),
@@ -78,7 +77,7 @@ OTHERS = (
 
 
 class Steps:
-    """Prints and runs commands one after another; ends the program at the first that fails."""
+    """Prints and runs commands one after another. Exits at the first one that fails."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -90,30 +89,28 @@ class Steps:
         for command in commands:
             words = [str(word) for word in command]
             print(f"$ {' '.join(shlex.quote(shown(word)) for word in words)}", flush=True)
-            # The project's commands and scripts have to be those of this Python.
+            # The commands and scripts have to use this Python.
             path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
             status = subprocess.run(
                 words, cwd=ROOT, env=os.environ | {"PATH": path, "PYTHON": sys.executable}
             ).returncode
             if status:
-                sys.exit(f"demo: that command failed (status {status})")
+                sys.exit(f"demo: this command failed (status {status})")
         self.seconds[title] = time.monotonic() - begun
 
 
 def fresh(folder: Path) -> None:
-    """Creates `folder`, and replaces an earlier run there; refuses to remove anything else."""
+    """Creates `folder`, or empties it if it is that of an earlier run. Refuses to remove anything else."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
-            sys.exit(
-                f"demo: {folder} is not an earlier run of the demo and is left alone; name another directory with --output"
-            )
+            sys.exit(f"demo: {folder} is not an earlier run of the demo and is not changed; choose another --output")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
 
 
 class Run:
-    """The files of one run, and the steps that make them."""
+    """The files of one run, and the steps that create them."""
 
     def __init__(self, folder: Path, options: argparse.Namespace, steps: Steps) -> None:
         self.folder, self.options, self.steps = folder, options, steps
@@ -122,7 +119,7 @@ class Run:
         self.lmdbs = self.scenes / "lmdb"
 
     def make_data(self) -> None:
-        """The scenes, their lists and LMDBs."""
+        """Draws the scenes and builds their lists and LMDBs."""
         options = self.options
         self.steps(
             "Scenes: a data set in VOC's layout",
@@ -138,13 +135,13 @@ class Run:
         )  # fmt: skip
 
     def paths(self, model: Model) -> tuple[Path, Path]:
-        """The directory of a model's nets and weights, and that of its detections. MDSSD's are the demo's own."""
+        """Returns the directory of a model's nets and weights, and that of its detections."""
         if model is MDSSD:
             return self.folder / "model", self.folder / "results"
         return self.folder / model.name / "model", self.folder / model.name / "results"
 
     def train(self, model: Model) -> None:
-        """Default boxes, nets, training and scores of one model."""
+        """Designs the default boxes of one model, generates its nets, trains it and scores it."""
         options, (folder, results) = self.options, self.paths(model)
         boxes: list[str | Path] = []
         if model.sources:
@@ -158,7 +155,7 @@ class Run:
             )  # fmt: skip
         last = options.iterations
         self.steps(
-            f"{model.title} with {WIDTH} of the channels, and a start from a trained SSD300",
+            f"{model.title} with {WIDTH} of the channels, initialized from a trained SSD300",
             [sys.executable, ROOT / f"prototxt_gen/{model.generator}.py", "--width", WIDTH, "--name", "scenes",
              "--label_map", self.labels, "--train_lmdb", self.lmdbs / "scenes_trainval_lmdb",
              "--test_lmdb", self.lmdbs / "scenes_test_lmdb",
@@ -183,7 +180,7 @@ class Run:
         )  # fmt: skip
 
     def draw(self, model: Model, names: list[str]) -> None:
-        """Pictures of the scenes `names` with the model's detections."""
+        """Draws the model's detections on the scenes `names`."""
         folder, _ = self.paths(model)
         images = folder.parent / "pictures.txt"
         images.write_text("".join(f"{self.scenes}/JPEGImages/{name}.jpg\n" for name in names))
@@ -195,7 +192,7 @@ class Run:
         )  # fmt: skip
 
     def score(self, model: Model) -> dict[str, object]:
-        """What scoring found."""
+        """Returns the contents of the model's score.json."""
         folder, _ = self.paths(model)
         found: dict[str, object] = json.loads((folder.parent / "score" / "score.json").read_text())
         return found
@@ -206,22 +203,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES
     )
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "demo_run", help="directory for it all (default: demo_run)"
+        "--output", type=Path, default=ROOT / "demo_run", help="directory for all files (default: demo_run)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of scenes and training (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the scenes and of training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=1200, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=200, help="held-out images (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=1400, help="training, 4 images each (default: %(default)s)")
     parser.add_argument(
-        "--weights", type=Path, default=PRETRAINED, help="the trained SSD300 to start from (default: %(default)s)"
+        "--iterations", type=int, default=1400, help="training iterations of 4 images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=PRETRAINED, help="trained SSD300 to start from (default: %(default)s)"
     )
     parser.add_argument(
         "--compare", action="store_true",
-        help="also train SSD300 of the same width, start, data and length, and show both on the same scenes",
+        help="also train SSD300 with the same width, start, data and length, and show both on the same scenes",
     )  # fmt: skip
     options = parser.parse_args()
     if options.iterations < 4:
-        parser.error(f"--iterations {options.iterations}: at least 4 are needed, as the rate falls at three quarters")
+        parser.error(
+            f"--iterations {options.iterations}: at least 4 are needed, because the rate falls at three quarters"
+        )
 
     folder: Path = options.output.resolve()
     fresh(folder)

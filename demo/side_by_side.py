@@ -1,4 +1,4 @@
-"""Joins pictures of the same scenes, drawn by several models, into one: a row per model, those with most small objects."""
+"""Combines pictures with the detections of several models: one row per model, for the scenes with most small objects."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-#: objects with a shorter longest side than this, in pixels, count as small
+#: objects count as small if their longer side is less than this, in pixels
 SMALL = 24
-#: height of a picture, and of a row's title, in the sheet
+#: heights of a picture and of a row's title, in pixels
 HEIGHT, TITLE = 300, 30
 
 
 def small_objects(annotation: Path) -> int:
-    """How many objects of a VOC annotation are small and not difficult."""
+    """Returns the number of objects in a VOC annotation that are small and not difficult."""
     count = 0
     for found in ElementTree.parse(annotation).getroot().iter("object"):
         box = found.find("bndbox")
@@ -28,7 +28,7 @@ def small_objects(annotation: Path) -> int:
 
 
 def row(title: str, pictures: list[Path], widths: list[int]) -> np.ndarray:
-    """The pictures side by side, under a title."""
+    """Returns the pictures side by side below a title."""
     cells = []
     for path, width in zip(pictures, widths, strict=True):
         picture = cv2.imread(str(path))
@@ -47,13 +47,15 @@ def main() -> None:
         epilog="example: python demo/side_by_side.py --output both.jpg --annotations demo_run/data/scenes/Annotations "
         "SSD300 demo_run/ssd300/pictures MDSSD300 demo_run/pictures",
     )
-    parser.add_argument("models", nargs="+", metavar="TITLE FOLDER", help="each model: a title, its drawn pictures")
+    parser.add_argument(
+        "models", nargs="+", metavar="TITLE FOLDER", help="for each model, a title and the directory of its pictures"
+    )
     parser.add_argument("--annotations", type=Path, required=True, help="directory of the scenes' VOC annotations")
     parser.add_argument("--count", type=int, default=4, help="scenes to show (default: %(default)s)")
-    parser.add_argument("--output", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--output", type=Path, required=True, help="image file to write")
     options = parser.parse_args()
     if len(options.models) % 2:
-        parser.error("each model takes a title and a directory")
+        parser.error("each model needs a title and a directory")
     models = [(title, Path(folder)) for title, folder in zip(options.models[::2], options.models[1::2], strict=True)]
 
     first = models[0][1]

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from prototxt_gen.start import Start
 
 DEFAULT_DATASET = "voc"
-#: how the first line of every file begins
+#: the beginning of the first line of every file
 MADE_BY = "# Made by: "
 EXAMPLES = """
 examples:
   python prototxt_gen/{program}
-      the paper's network for VOC, into models/{name}/VOC: the files that are there already
+      the paper's network for VOC, into models/{name}/VOC: the files that are already there
   python prototxt_gen/{program} --dataset coco --gpus 0,1 --images_per_gpu 8
-      for COCO, into jobs/{name}/COCO; two GPUs take 8 images at a time, and iter_size makes up the batch of {batch}
+      for COCO, into jobs/{name}/COCO; 8 images at a time on each of two GPUs, with iter_size for the batch of {batch}
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
-      for your own data: the number of classes comes from the label map, of test images from the list
+      for your own data: the label map gives the number of classes, the list that of test images
   python prototxt_gen/{program} --start_from ssd{size}.caffemodel
-      also writes start.caffemodel, with which training begins at what that SSD{size} computes
+      also writes start.caffemodel, initial weights that compute what this SSD{size} computes
   python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
       a quarter of the channels, trained on the CPU
 """
@@ -51,7 +51,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     flags = _parser(network).parse_args(arguments)
     settings = resolve(network, flags)
     if settings == released(network, flags.dataset):
-        # However they were asked for, files that are equal to the checked-in ones say so.
+        # Files equal to the checked-in ones name the same command, whatever the flags were.
         arguments = [] if flags.dataset == DEFAULT_DATASET else ["--dataset", flags.dataset]
     start = make_start(network, settings, flags.start_from) if flags.start_from else None
     command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
@@ -60,7 +60,9 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     if start is not None:
         weights = f"{settings.output}/start.caffemodel"
         start.save(weights)
-        written.append("\n  ".join([f"{weights}, which computes at first what {flags.start_from} does", *start.notes]))
+        written.append(
+            "\n  ".join([f"{weights}, initial weights that compute what {flags.start_from} computes", *start.notes])
+        )
     gpus = f" -gpu {','.join(map(str, settings.gpus))}" if settings.gpus else ""
     devices = max(1, len(settings.gpus))
     kind = f"GPU{'s' if devices > 1 else ''}" if settings.gpus else "process"
@@ -79,7 +81,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
 
 
 def _new_heads(network: Network, settings: Settings) -> str:
-    """Which prediction layers cannot take over a trained net's weights, as they have another number of boxes."""
+    """Returns a message about heads that cannot load trained weights because their number of boxes differs."""
     released = network.default_boxes("released", settings.dataset)
     new = [
         f"{source.blob} ({before.count} boxes to {after.count})"
@@ -89,24 +91,24 @@ def _new_heads(network: Network, settings: Settings) -> str:
     if not new:
         return ""
     return (
-        f"heads that start anew, since their number of boxes differs: {', '.join(new)}; weights of a net with the "
-        "released boxes load once the layers <name>_mbox_loc and <name>_mbox_conf of these are left out of the file\n"
+        f"heads that start from scratch, because their number of boxes differs: {', '.join(new)}; to load weights of "
+        "a net with the released boxes, remove the layers <name>_mbox_loc and <name>_mbox_conf of these from the file\n"
     )
 
 
 def make_start(network: Network, settings: Settings, ssd: str) -> Start:
-    """The start that --start_from asks for."""
-    from prototxt_gen.start import start_from  # and with it PyTorch, which the prototxts do not take
+    """Returns the initial weights for --start_from."""
+    from prototxt_gen.start import start_from  # this imports PyTorch, which is not needed for the prototxts
 
     with log.quiet():
         return start_from(ssd, network, settings)
 
 
 def resolve(network: Network, flags: argparse.Namespace) -> Settings:
-    """The settings for `flags`. Raises CaffeError for files that do not exist or do not fit together.
+    """Returns the settings for `flags`. Raises CaffeError for files that do not exist or do not match each other.
 
-    Without --output, what is equal to the checked-in files belongs where they are, in models/. All else, and any
-    start, goes to jobs/.
+    Without --output, files that are equal to the checked-in ones go to models/. Everything else, and everything with
+    --start_from, goes to jobs/.
     """
     inputs = find_inputs(DATASETS[flags.dataset], flags)
     settings = _settings(network, flags, inputs, "models")
@@ -116,9 +118,9 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
 
 
 def released(network: Network, dataset: str) -> Settings | None:
-    """The settings of the files under models/: those of a run without flags, whatever data is there.
+    """Returns the settings of the files under models/, which are those of a run without flags on any machine.
 
-    None in a folder that does not have the data set's label map, as it has no models/ either.
+    Returns None in a directory without the data set's label map, because it has no models/ either.
     """
     if not Path(DATASETS[dataset].label_map).is_file():
         return None
@@ -183,7 +185,7 @@ def _name_of(label_map: str) -> str:
 def write(network: Network, settings: Settings, command: str) -> list[str]:
     """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears complete or not at all.
 
-    What it is about to replace by something else, it names first.
+    Files that are about to be replaced with different contents are named first.
     """
     # The solver comes last: if it exists, its nets exist.
     messages = {
@@ -234,34 +236,32 @@ def _parser(network: Network) -> FlagParser:
     )
     flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
     flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
-         "Other classes than the data set's take --train_lmdb, --test_lmdb and --test_name_size too")  # fmt: skip
+         "Classes other than the data set's also need --train_lmdb, --test_lmdb and --test_name_size")  # fmt: skip
     flag("num_classes", type=_positive, help="including the background; only to check the label map")
     flag("train_lmdb", help="training data (default: the data set's, examples/...)")
     flag("test_lmdb", help="test data (default: the data set's, examples/...)")
-    flag("test_name_size", help="list of the test images: name height width; their number is taken from it")
-    flag("num_test_images", type=_positive, help="only while that list does not exist yet")
+    flag("test_name_size", help="list of the test images (name height width), which also gives their number")
+    flag("num_test_images", type=_positive, help="number of test images, if that list does not exist yet")
     flag(
         "test_batch",
         type=_positive,
-        help="images tested at once (default: up to 8, so that all batches are full)",
+        help="images per test batch (default: up to 8, so that all batches are full)",
     )
-    flag("batch", type=_positive, help=f"images for one update, over all GPUs and iter_size (default: {network.batch})")
+    flag("batch", type=_positive, help=f"images per update, over all GPUs and iter_size (default: {network.batch})")
     flag("gpus", type=_gpus, default="0", help="devices to divide the batch over, e.g. 0,1; none for the CPU")
-    flag(
-        "images_per_gpu", type=_positive, help="the maximum that fits into a GPU's memory; iter_size makes up the batch"
-    )
+    flag("images_per_gpu", type=_positive, help="maximum that fits into a GPU's memory; iter_size completes the batch")
     flag("width", type=_fraction, default="1", help="share of the channels, e.g. 0.25 or 1/4; multiples of 8")
-    flag("min_channels", type=_positive, default=8, help="no layer gets fewer than this under --width")
+    flag("min_channels", type=_positive, default=8, help="minimum number of channels of a layer with --width")
     flag(
         "scales", default="released", choices=("released", "linear"),
         help="default box sizes: those of the released SSD models, or evenly from 0.2 to 0.9 of the image",
     )  # fmt: skip
-    flag("boxes", help="default boxes from this file, which design_boxes -out makes, in place of --scales")
-    flag("freeze", type=_names, default=(), help="layers that stay as they are, e.g. conv1,conv2 for fine-tuning in "
-         "less time: backward ends above them (default: none)")  # fmt: skip
+    flag("boxes", help="file of default boxes made by design_boxes -out, instead of --scales")
+    flag("freeze", type=_names, default=(), help="layers whose weights do not change, e.g. conv1,conv2; this makes "
+         "fine-tuning faster, because backward ends above them (default: none)")  # fmt: skip
     flag(
         "augmentation", default="full", choices=("full", "mirror"),
-        help="of training images: SSD's, or only mirroring, for short runs",
+        help="of training images: SSD's, or only mirroring for short runs",
     )  # fmt: skip
     flag("solver_type", default="SGD", choices=("SGD", "Adam"), help="update rule; the paper's is SGD")
     flag("base_lr", type=_rate, default=0.001, help="learning rate at the start")
@@ -275,10 +275,10 @@ def _parser(network: Network) -> FlagParser:
     flag(
         "start_from",
         metavar="SSD.caffemodel",
-        help="also write start.caffemodel, weights with which training begins where this trained SSD stands",
+        help="also write start.caffemodel, initial weights that compute what this trained SSD computes",
     )
     flag("output", help=f"directory for the prototxts (default: jobs/{network.name}/<name of the data>; "
-         "models/... for settings that are all the data set's own)")  # fmt: skip
+         "models/... if all settings are the data set's own)")  # fmt: skip
     flag("result_dir", help="directory for the detections that testing writes (default: results/...)")
     return parser
 
@@ -304,8 +304,8 @@ def _numbers(text: str) -> tuple[int, ...]:
     return () if text in ("", "none") else tuple(int(part) for part in text.split(","))
 
 
-_positive = _checked(int, lambda n: n > 0, "an integer over 0")
-_rate = _checked(float, lambda rate: 0 < rate < float("inf"), "a number over 0")
+_positive = _checked(int, lambda n: n > 0, "a positive integer")
+_rate = _checked(float, lambda rate: 0 < rate < float("inf"), "a positive number")
 _fraction = _checked(Fraction, lambda part: 0 < part <= 4, "a share such as 0.25 or 1/4")
 _steps = _checked(_numbers, lambda steps: all(s > 0 for s in steps), "a list of iterations such as 60000,100000")
 _gpus = _checked(

@@ -1,4 +1,4 @@
-"""How long a trunk's feature vectors are: the mean over positions of images that the network is to be trained on."""
+"""The mean length of the feature vectors of a trunk, over the positions of some training images."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from prototxt_gen.data import MEAN, input_data
 from prototxt_gen.settings import Settings
 from prototxt_gen.vgg import vgg16
 
-#: images that are measured
+#: number of images to measure
 IMAGES = 32
 
 
 def mean_lengths(net: Net, blobs: Sequence[str], size: int, settings: Settings) -> tuple[dict[str, float], str]:
-    """The mean L2 length of each blob's vectors over all positions of some images, and what those images are.
+    """Returns the mean L2 length of each blob's vectors over all positions of some images, and what the images are.
 
-    `net` has the trained trunk. The images are records of the training LMDB, spread over it; while it is not there,
-    noise with a natural image's spectrum.
+    `net` has the trained trunk. The images are records spread over the training LMDB. If it does not exist yet, they
+    are noise with the spectrum of natural images.
     """
     spec = NetSpec()
     input_data(spec, size)
@@ -46,7 +46,8 @@ def mean_lengths(net: Net, blobs: Sequence[str], size: int, settings: Settings) 
     else:
         images = _noise(size)
         described = (
-            f"{IMAGES} images of noise, as there is no LMDB {settings.train_lmdb} yet; run this again once it is built"
+            f"{IMAGES} images of noise, because there is no LMDB {settings.train_lmdb} yet; "
+            "run this again when it is built"
         )
     sums, count = dict.fromkeys(blobs, 0.0), 0
     for image in images:
@@ -70,7 +71,7 @@ def _of_records(source: LmdbSource, records: Sequence[int], size: int) -> Iterat
 
 
 def _noise(size: int) -> Iterator[NDArray[np.uint8]]:
-    """Seeded images whose amplitude falls with frequency as in photographs (1/f), the same in the three channels at half."""
+    """Yields seeded noise whose amplitude falls with frequency as in photographs (1/f), with correlated channels."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     falloff = 1 / np.maximum(frequency, 1 / size)

@@ -1,4 +1,4 @@
-"""A whole network, and its three nets: for training, for testing and for use."""
+"""A complete network and its three nets: for training, for testing and for deployment."""
 
 from __future__ import annotations
 
@@ -34,23 +34,26 @@ class Network:
     modules: tuple[FusionModule, ...] = ()
 
     def box_sizes(self, scales: str, dataset: str) -> list[tuple[float, float]]:
-        """(min_size, max_size) of each source. An additional source is Module 1, which has Module 2's sizes."""
+        """Returns (min_size, max_size) of each source, in pixels. Module 1, if it is there, has Module 2's."""
         sizes = box_sizes(scales, dataset, self.size)
         return sizes[:1] * (len(self.sources) - len(sizes)) + sizes
 
     def default_boxes(self, scales: str, dataset: str) -> tuple[Shapes, ...]:
-        """The default boxes of each source with these sizes."""
+        """Returns the default boxes of each source with these sizes."""
         pairs = zip(self.sources, self.box_sizes(scales, dataset), strict=True)
         return tuple(source.shapes(*sizes) for source, sizes in pairs)
 
     def boxes_of(self, path: str) -> tuple[Shapes, ...]:
-        """The default boxes of each source from a file of design_boxes. Raises DataError if it is for another network."""
+        """Reads the default boxes of each source from a file of design_boxes.
+
+        Raises DataError if the file is for a different network.
+        """
         sources = [(source.blob, (float(source.step), float(source.step))) for source in self.sources]
         return read_boxes(path).shapes_for(self.name, (self.size, self.size), sources)
 
 
 def train_net(network: Network, settings: Settings) -> Any:
-    """The net that is trained: LMDB to `mbox_loss`."""
+    """Returns the net for training: from an LMDB to `mbox_loss`."""
     net = NetSpec()
     train_data(
         net,
@@ -68,7 +71,7 @@ def train_net(network: Network, settings: Settings) -> Any:
 
 
 def test_net(network: Network, settings: Settings) -> Any:
-    """The net that the solver tests: LMDB to result files and `detection_eval`."""
+    """Returns the net that the solver tests: from an LMDB to result files and `detection_eval`."""
     net = NetSpec()
     test_data(
         net, network.size, source=settings.test_lmdb, batch_size=settings.test_batch, label_map=settings.label_map
@@ -88,7 +91,7 @@ def test_net(network: Network, settings: Settings) -> Any:
 
 
 def deploy_net(network: Network, settings: Settings) -> Any:
-    """The net for use: an image to `detection_out`. It reads and writes no files, so it runs anywhere."""
+    """Returns the net for deployment: from an image to `detection_out`. It reads and writes no files."""
     net = NetSpec()
     input_data(net, network.size)
     _detector(net, network, settings)
@@ -97,16 +100,16 @@ def deploy_net(network: Network, settings: Settings) -> Any:
 
 
 def freeze(proto: Any, names: Sequence[str]) -> None:
-    """Sets the learning rates of layers to 0, so that they stay as they are and backward ends above them.
+    """Sets the learning rates of layers to 0, so that their weights do not change and backward ends above them.
 
-    A name is a layer's, or what it begins with before a "_": conv1 stands for conv1_1 and conv1_2. Raises CaffeError for
-    a name without such a layer that learns.
+    A name is that of a layer, or the part before a "_": conv1 stands for conv1_1 and conv1_2. Raises CaffeError for a
+    name that matches no layer with weights.
     """
     learned = [layer for layer in proto.layer if layer.param]
     for name in names:
         chosen = [layer for layer in learned if layer.name == name or layer.name.startswith(f"{name}_")]
         if not chosen:
-            raise CaffeError(f"--freeze {name}: no layer that learns has this name; e.g. conv1 or conv4_3")
+            raise CaffeError(f"--freeze {name}: no layer with weights has this name; examples: conv1, conv4_3")
         for layer in chosen:
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0

@@ -1,8 +1,8 @@
-"""A start for training: a network that computes at first what a trained SSD computes.
+"""Initial weights for training with which a network computes what a trained SSD computes.
 
-It is not the paper's, whose modules and their heads begin with random numbers. Here the shallow side of each fusion module
-and the convolution after its sum begin as the identity, the deep side is faint, and the module's head is the one that SSD
-has on the same shallow blob. What is left to learn is what the deep side adds.
+This is not the method of the paper, where the modules and their heads start from random numbers. Here, the shallow side
+of each fusion module and the convolution after its sum start as the identity, the deep side has a small scale, and the
+module's head is SSD's head for the same shallow blob. Training then learns what the deep side adds.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from prototxt_gen.fusion import FusionModule
 from prototxt_gen.network import Network, deploy_net
 from prototxt_gen.settings import Settings
 
-#: a deep norm's scale at the start, as a share of what the net's filler gives it
+#: initial scale of a deep norm, relative to the value of the net's filler
 DEEP_SHARE = 0.05
-#: what a new head says of every box, whatever the image
+#: the initial background probability of a new head, for every box
 BACKGROUND_PROBABILITY = 0.99
-#: a new head's weights, as a share of what the net's filler gives them
+#: initial weights of a new head, relative to the values of the net's filler
 NEW_HEAD_SHARE = 0.1
 
 Trained = Mapping[str, LayerWeights]
@@ -42,33 +42,34 @@ Layers = Mapping[str, Layer]
 
 @dataclass
 class Start:
-    """The weights that training begins with, and what a user has to know of them."""
+    """The initial weights of a training, and notes on them for the user."""
 
     net: Net
     notes: list[str] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights as a .caffemodel, or as HDF5 where the name ends in .h5."""
+        """Writes the weights as a .caffemodel, or as HDF5 if the name ends in .h5."""
         save(self.net, path)
 
 
 @dataclass(frozen=True)
 class _Head:
-    """A blob that predicts in the network, and the one of SSD whose head it takes; None where SSD has no such head."""
+    """A blob of the network with predictions, and the blob of SSD whose head it gets; None if SSD has no such head."""
 
     blob: str
     in_ssd: str | None
 
 
 def start_from(ssd: str | Path, network: Network, settings: Settings, deep_share: float = DEEP_SHARE) -> Start:
-    """The start of `network` that computes what the trained SSD in the weights file `ssd` computes.
+    """Returns weights of `network` that compute what the trained SSD in the weights file `ssd` computes.
 
-    SSD's layers are copied by name. A module's shallow norm takes the scale of SSD's norm of the same blob (conv4_3); with
-    `deep_share` 0 the module's predictions then are SSD's. A blob that SSD does not normalise (fc7) comes near to it: its
-    vectors are scaled to their mean length over images of the training LMDB. Heads that SSD lacks (Module 1's), or has in
-    another shape, begin small and with the background likely. Random numbers depend on `settings.random_seed` alone.
+    SSD's layers are copied by name. A module's shallow norm gets the scale of SSD's norm of the same blob (conv4_3).
+    With `deep_share` 0, the module's predictions are then equal to SSD's. For a blob that SSD does not normalize (fc7),
+    they are close: its vectors are scaled to their mean length over images of the training LMDB. Heads that SSD does not
+    have (Module 1's), or has with a different shape, start with small weights and a high background probability. Random
+    numbers depend only on `settings.random_seed`.
 
-    Raises CaffeError unless `ssd` holds the weights of this network's SSD: same size and width, heads aside.
+    Raises CaffeError unless `ssd` has the weights of this network's SSD: the same size and width, except for the heads.
     """
     trained = {layer.name: layer for layer in read_weights(ssd) if layer.blobs}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -94,7 +95,7 @@ def start_from(ssd: str | Path, network: Network, settings: Settings, deep_share
         _scale_to_mean_length(unscaled, layers, start, network, settings)
     if new:
         start.notes.append(
-            f"new heads, small and with the background likely{_why(trained, settings)}: {', '.join(new)}"
+            f"new heads, with small weights and high background probability{_why(trained, settings)}: {', '.join(new)}"
         )
     return start
 
@@ -118,22 +119,22 @@ def _is_head(name: str) -> bool:
     return name.endswith(("_mbox_loc", "_mbox_conf"))
 
 
-# ---- what the file must hold
+# ---- what the file must contain
 
 
 def _check(ssd: str | Path, trained: Trained, layers: Layers, network: Network, settings: Settings) -> None:
-    """Raises CaffeError unless the file has all layers of this network's SSD but the heads, no others, in its shapes."""
+    """Raises CaffeError unless the file has exactly the layers of this network's SSD, in its shapes, heads aside."""
     wanted_name = f"SSD{network.size}"
     fused = next((name for name in trained if _of_a_module(name)), None)
     if fused is not None:
         raise CaffeError(
-            f"--start_from {ssd}: these are an MDSSD's weights, with a layer '{fused}'; give those of a trained "
+            f"--start_from {ssd}: these are an MDSSD's weights, with a layer '{fused}'; give the weights of a trained "
             f"{wanted_name}. To train an MDSSD further, give its weights to caffe train -weights"
         )
     if not any(_is_head(name) for name in trained):
         raise CaffeError(
-            f"--start_from {ssd}: these are not a detector's weights, there is no layer '…_mbox_loc'; give those of a "
-            f"trained {wanted_name}. Weights of a classifier go to caffe train -weights"
+            f"--start_from {ssd}: these are not a detector's weights: there is no layer '…_mbox_loc'; give those of a "
+            f"trained {wanted_name}. For the weights of a classifier, use caffe train -weights"
         )
     wanted = {name: layer for name, layer in layers.items() if not _is_head(name) and not _of_a_module(name)}
     allowed = {*wanted, *(f"{module.shallow}_norm" for module in network.modules)}
@@ -151,7 +152,7 @@ def _check(ssd: str | Path, trained: Trained, layers: Layers, network: Network, 
             )
     for name, weights in trained.items():
         if not all(np.isfinite(blob).all() for blob in weights.blobs):
-            raise CaffeError(f"--start_from {ssd}: layer '{name}' holds NaN or infinity; that training diverged")
+            raise CaffeError(f"--start_from {ssd}: layer '{name}' contains NaN or infinity; that training diverged")
 
 
 def _of_a_module(name: str) -> bool:
@@ -159,11 +160,11 @@ def _of_a_module(name: str) -> bool:
 
 
 def _advice(trained: Trained, settings: Settings) -> str:
-    """What to do about a file of another width, judged by conv5_3, of which the whole network has 512 channels."""
+    """Advice for a file of a different width, judged by conv5_3, which has 512 channels at full width."""
     width = Fraction(trained["conv5_3"].blobs[0].shape[0], 512)
     if width != settings.width.fraction:
-        return f"the file is of --width {float(width):g}, this network of {float(settings.width.fraction):g}"
-    return "give the --width and --min_channels with which the SSD was made"
+        return f"the file has --width {float(width):g}, and this network {float(settings.width.fraction):g}"
+    return "use the --width and --min_channels with which the SSD was made"
 
 
 def _some(names: list[str]) -> str:
@@ -179,11 +180,11 @@ def _shapes(blobs: Iterable[Any]) -> str:
 
 
 def _copy_head(head: _Head, trained: Trained, layers: Layers, ssd: str | Path, num_classes: int) -> list[str]:
-    """Copies a head's two layers from SSD, or makes them new; returns the names of those that are new."""
+    """Copies a head's two layers from SSD or initializes them. Returns the names of the layers that are new."""
     loc, conf = layers[f"{head.blob}_mbox_loc"], layers[f"{head.blob}_mbox_conf"]
     loc_in_ssd, conf_in_ssd = (trained.get(f"{head.in_ssd}_mbox_{what}") for what in ("loc", "conf"))
     new = []
-    # Scores of as many numbers can be those of more boxes and fewer classes, so they are copied with their locations only.
+    # The same number of scores may belong to more boxes and fewer classes, so they are copied only with the locations.
     same_boxes = loc_in_ssd is not None and fits(loc_in_ssd, loc)
     if same_boxes:
         assert loc_in_ssd is not None
@@ -196,20 +197,20 @@ def _copy_head(head: _Head, trained: Trained, layers: Layers, ssd: str | Path, n
     else:
         conf.blobs[0].mul_(NEW_HEAD_SHARE)
         odds = BACKGROUND_PROBABILITY / (1 - BACKGROUND_PROBABILITY)
-        # the background is class 0, and each of the others as likely as the next
+        # the background is class 0, and all other classes have the same probability
         conf.blobs[1].view(-1, num_classes)[:, 0] = math.log(odds * (num_classes - 1))
         new.append(conf.name)
     return new
 
 
 def _why(trained: Trained, settings: Settings) -> str:
-    """Says so where the file was trained for another number of classes, told by a head's scores for each of its boxes."""
+    """Explains new heads if the file has a different number of classes: a head's scores divided by its boxes."""
     for name, loc in trained.items():
         conf = trained.get(f"{name.removesuffix('_loc')}_conf")
         if name.endswith("_mbox_loc") and conf is not None:
             classes = conf.blobs[0].shape[0] * 4 // loc.blobs[0].shape[0]
             if classes != settings.num_classes:
-                return f" (the file tells {classes} classes apart, this network {settings.num_classes})"
+                return f" (the file has {classes} classes, and this network {settings.num_classes})"
     return ""
 
 
@@ -217,20 +218,22 @@ def _why(trained: Trained, settings: Settings) -> str:
 
 
 def _pass_through(module: FusionModule, layers: Layers, deep_share: float) -> None:
-    """Makes the module's output that of its shallow norm, with a faint deep side."""
+    """Makes the module output its shallow norm, plus the deep side at a small scale."""
     for name in (f"{module.name}_shallow", module.name):
         weight, bias = layers[name].blobs
         if weight.shape[0] != weight.shape[1]:
-            raise ValueError(f"layer '{name}': {weight.shape[1]} channels in and {weight.shape[0]} out are no identity")
+            raise ValueError(
+                f"layer '{name}': {weight.shape[1]} channels in and {weight.shape[0]} out cannot be the identity"
+            )
         nn.init.dirac_(weight)
         bias.zero_()
     layers[f"{module.name}_deep_norm"].blobs[0].mul_(deep_share)
 
 
 def _copy_scale(module: FusionModule, head: _Head, trained: Trained, layers: Layers) -> None:
-    """Gives the shallow norm the scale of SSD's.
+    """Copies the scale of SSD's norm to the module's shallow norm.
 
-    The module's ReLU would cut what a negative scale makes, so its sign goes into the head.
+    The module's ReLU would cut off channels with a negative scale, so the sign is moved into the head.
     """
     scale = layers[f"{module.name}_shallow_norm"].blobs[0]
     learned = torch.from_numpy(np.array(trained[f"{module.shallow}_norm"].blobs[0]).reshape(scale.shape))
@@ -244,7 +247,10 @@ def _copy_scale(module: FusionModule, head: _Head, trained: Trained, layers: Lay
 def _scale_to_mean_length(
     modules: list[FusionModule], layers: Layers, start: Start, network: Network, settings: Settings
 ) -> None:
-    """Gives the shallow norms of blobs that SSD does not normalise their mean length, so that the heads see their like."""
+    """Sets the scale of shallow norms of blobs that SSD does not normalize to the blob's mean length.
+
+    The heads then get inputs of the magnitude with which they were trained.
+    """
     if not modules:
         return
     lengths, images = mean_lengths(start.net, [module.shallow for module in modules], network.size, settings)

@@ -29,7 +29,7 @@ def add_image_flags(parser: FlagParser) -> None:
     """The flags that convert_annoset and convert_imageset share."""
     parser.flag("gray", type=boolean, default=False, help="store images in gray")
     parser.flag("shuffle", type=boolean, default=False, help="write the records in random order")
-    parser.flag("seed", type=number(int, 0), default=0, help="seed of that order and of what is pasted")
+    parser.flag("seed", type=number(int, 0), default=0, help="seed of the random order and of the pasted copies")
     parser.flag("backend", default="lmdb", help="database to write; only lmdb")
     parser.flag("resize_width", type=int, default=0, help="warp images to this width (with resize_height)")
     parser.flag("resize_height", type=int, default=0, help="warp images to this height (with resize_width)")
@@ -40,41 +40,44 @@ def add_image_flags(parser: FlagParser) -> None:
 
 
 def add_small_flags(parser: FlagParser) -> None:
-    """The flags for more small objects in training data."""
+    """Adds the flags that give training data more small objects."""
     defaults = SmallObjects()
     parser.flag(
         "paste_small",
         type=number(int, 0),
         default=0,
-        help="paste up to this many copies of an image's small objects into it, at places that are free; "
-        "DB_NAME_pasted.txt lists them. For training data only",
+        help="paste up to this many copies of an image's small objects into free places of it; "
+        "DB_NAME_pasted.txt lists them; for training data only",
     )
     parser.flag(
         "oversample_small",
         type=number(int, 1),
         default=1,
-        help="write images with small objects this many times; with -paste_small the first of them stays as it is",
+        help="write images with small objects this many times; with -paste_small, the first stays unchanged",
     )
     parser.flag(
         "small_side",
         type=number(float, 0, over=True),
         default=defaults.side,
-        help="what is small: boxes under this, the square root of their area in pixels",
+        help="boxes are small if the square root of their area is less than this, in pixels",
     )
     parser.flag(
-        "small_at", type=number(int, 1), default=defaults.at, help="the net's input size, at which that is measured"
+        "small_at",
+        type=number(int, 1),
+        default=defaults.at,
+        help="size of the net's input, at which the side is measured",
     )
     parser.flag(
         "paste_overlap",
         type=number(float, 0, 1),
         default=defaults.overlap,
-        help="share of a copy or of a box there that may overlap",
+        help="maximum share of a copy or of an existing box that may overlap",
     )
     parser.flag(
         "paste_soft_edge",
         type=number(int, 0),
         default=defaults.soft_edge,
-        help="pixels around a copy over which it fades into the image; 0 for hard edges",
+        help="width of the soft edge around a copy, in pixels; 0 for hard edges",
     )
 
 

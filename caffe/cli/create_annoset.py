@@ -24,11 +24,11 @@ _VALUES = {
     "resize-width": ("0", "warp images to this width"),
     "paste-small": ("0", "paste up to this many copies of an image's small objects into it"),
     "oversample-small": ("1", "write images with small objects this many times"),
-    "small-side": ("32", "what is small: boxes under this, the square root of their area in pixels"),
-    "small-at": ("300", "the net's input size, at which that is measured"),
-    "paste-overlap": ("0", "share of a copy or of a box there that may overlap"),
-    "paste-soft-edge": ("2", "pixels around a copy over which it fades into the image"),
-    "seed": ("0", "seed of the random order and of what is pasted"),
+    "small-side": ("32", "boxes are small if the square root of their area is less than this, in pixels"),
+    "small-at": ("300", "size of the net's input, at which the side is measured"),
+    "paste-overlap": ("0", "maximum share of a copy or of an existing box that may overlap"),
+    "paste-soft-edge": ("2", "width of the soft edge around a copy, in pixels"),
+    "seed": ("0", "seed of the random order and of the pasted copies"),
 }
 _SWITCHES = {
     "redo": "replace an existing database",

@@ -1,4 +1,4 @@
-"""`design_boxes`: what a net's default boxes reach of a data set's objects, and default boxes that reach more."""
+"""`design_boxes`: measures how well a net's default boxes cover the objects of a data set, and proposes better ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from caffe.errors import DataError
 from caffe.files import write_text
 
 _EPILOG = """\
-DATA is an LMDB that convert_annoset -anno_type=detection made, or, with -list, the folder that the list's paths are
-relative to. Objects are measured in pixels of the net's input; an object's size is the square root of its area there.
+DATA is an LMDB made by convert_annoset -anno_type=detection or, with -list, the directory that the paths in the list
+are relative to. Objects are measured in pixels of the net's input. The size of an object is the square root of its
+area there.
 
     design_boxes -net models/MDSSD300/VOC/deploy.prototxt my/lmdb/my_trainval_lmdb -out my/boxes
     design_boxes -net models/SSD300/VOC/deploy.prototxt my -list my/trainval.txt -label_map_file my/labelmap.prototxt
 
-boxes.json in the folder of -out can be edited, measured with -boxes, and given to the generators:
+boxes.json in the directory of -out can be edited, measured with -boxes, and passed to the generators:
 
     design_boxes -net models/MDSSD300/VOC/deploy.prototxt my/lmdb/my_trainval_lmdb -boxes my/boxes/boxes.json
     python prototxt_gen/mdssd300.py --boxes my/boxes/boxes.json ...
@@ -40,31 +41,33 @@ def _main(argv: Sequence[str]) -> None:
         prog="design_boxes", description="Measures a net's default boxes on a data set and proposes better ones.",
         epilog=_EPILOG,
     )  # fmt: skip
-    parser.add_argument("data", metavar="DATA", help="LMDB of AnnotatedDatum records, or with -list a folder")
+    parser.add_argument("data", metavar="DATA", help="LMDB of AnnotatedDatum records or, with -list, a directory")
     parser.flag("net", help="prototxt with PriorBox layers: train, test or deploy")
-    parser.flag("list", help="an image and its annotation a line, in place of an LMDB")
+    parser.flag("list", help="file with an image and its annotation per line, instead of an LMDB")
     parser.flag("label_type", default="xml", help="annotation format, with -list", choices=sorted(PARSERS))
-    parser.flag("label_map_file", help="LabelMap prototxt: the classes' names; -list needs it")
-    parser.flag("boxes", help="measure the boxes of this file instead of the net's, and propose none")
-    parser.flag("propose", type=boolean, default=True, help="also look for better boxes")
-    parser.flag("max_boxes", type=int, help="the most default boxes to propose (default: as many as the net has)")
+    parser.flag("label_map_file", help="LabelMap prototxt with the names of the classes; required with -list")
+    parser.flag("boxes", help="measure the boxes in this file instead of the net's, and propose none")
+    parser.flag("propose", type=boolean, default=True, help="also search for better boxes")
+    parser.flag(
+        "max_boxes", type=int, help="maximum number of default boxes to propose (default: as many as the net has)"
+    )
     parser.flag(
         "keep_heads", type=boolean, default=False,
-        help="propose other sizes and ratios only, so that all weights of a trained net still load",
+        help="propose only other sizes and ratios, so that all weights of a trained net still load",
     )  # fmt: skip
-    parser.flag("sources", default="", help="propose for these sources alone, e.g. module1; the others keep their boxes, "
-                "and so their heads' weights (default: all)")  # fmt: skip
+    parser.flag("sources", default="", help="propose boxes only for these sources, e.g. module1; the others keep their "
+                "boxes and the weights of their heads (default: all)")  # fmt: skip
     parser.flag(
         "balance", default="sizes", choices=proposal.BALANCES,
-        help="what counts the same in a proposal: ranges of size (octaves), classes, or none: each object",
+        help="what has equal weight in a proposal: ranges of size (octaves), classes, or objects (none)",
     )  # fmt: skip
-    parser.flag("seed", type=int, default=1, help="of the sample that the search looks at")
-    parser.flag("out", help="folder to write boxes.json, reach.txt, reach.json and reach.png to")
+    parser.flag("seed", type=int, default=1, help="seed of the search and of the objects that it uses")
+    parser.flag("out", help="directory for boxes.json, reach.txt, reach.json and reach.png")
     flags = parser.parse_args(argv)
     if not flags.net:
-        parser.error("give -net, a prototxt such as models/MDSSD300/VOC/deploy.prototxt")
+        parser.error("-net is required: a prototxt such as models/MDSSD300/VOC/deploy.prototxt")
     if flags.seed < 0:
-        parser.error(f"-seed {flags.seed}: a seed is 0 or more")
+        parser.error(f"-seed {flags.seed}: a seed must be 0 or more")
 
     layout = _layout(flags.net)
     own = boxes_file.layout_with(layout, boxes_file.read_boxes(flags.boxes)) if flags.boxes else layout
@@ -99,7 +102,7 @@ def _objects(flags: argparse.Namespace, layout: Layout) -> Objects:
     if not flags.list:
         return objects.from_lmdb(flags.data, layout.height, layout.width, label_map)
     if label_map is None:
-        raise DataError("-list needs -label_map_file: the classes that annotations name")
+        raise DataError("-list needs -label_map_file, which maps class names to labels")
     return objects.from_list(
         flags.data, flags.list, flags.label_type, label_map, layout.height, layout.width
     )  # fmt: skip

@@ -27,7 +27,7 @@ or a directory of XML annotations and a list of image names:
     score_voc results --annotations BCCD/Annotations --list BCCD/ImageSets/Main/test.txt --area
 
 --sizes and --diagnose are the analysis of Hoiem et al. (ECCV 2012), for classes with ten objects or more. --similar
-names a file of sets of classes that are easily confused: a set on each line, with commas, as `cat, dog, horse`.
+names a file with sets of classes that are easily confused, one per line, such as `cat, dog, horse`.
 """
 
 
@@ -44,28 +44,28 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("list", help="file of image names, one per line, with --annotations")
     parser.flag("prefix", default="comp4_det_test_", help="prefix of the result files' names")
     parser.flag("label_map_file", help="score the classes of this LabelMap (default: those with a result file)")
-    parser.flag("overlap", type=float, default=0.5, help="overlap from which an object is found")
+    parser.flag("overlap", type=float, default=0.5, help="overlap at which an object is found")
     parser.flag("area", type=boolean, default=False, help="AP as the area under the curve (VOC 2010 on), not 11 points")
     parser.flag("sizes", type=boolean, default=False, help="also AP_N by object size, XS to XL (MDSSD, Table IV)")
     parser.flag(
         "diagnose", type=boolean, default=False,
-        help="also kinds of false positives and their impact; with --out also diagnosis.json, which has all figures",
+        help="also kinds of false positives and their impact; with --out, all values in diagnosis.json",
     )  # fmt: skip
     parser.flag(
-        "similar", help="file of sets of similar classes, for --diagnose (else: VOC's if all classes are VOC's)"
+        "similar", help="file of sets of similar classes, for --diagnose (default: VOC's if all classes are VOC's)"
     )
     parser.flag(
         "objects_per_image", type=float, default=hoiem.OBJECTS_PER_IMAGE,
-        help="with --sizes and --diagnose: objects that precision is normalised to, for each image",
+        help="with --sizes and --diagnose: number of objects that precision is normalized to, per image",
     )  # fmt: skip
     parser.flag("out", help="directory for score.txt, score.json and precision-recall curves")
     flags = parser.parse_args(argv)
     if bool(flags.voc) == bool(flags.annotations and flags.list):
         parser.error("give either --voc, or --annotations and --list")
     if flags.similar and not flags.diagnose:
-        parser.error("--similar is for --diagnose")
+        parser.error("--similar needs --diagnose")
     if not 0 < flags.objects_per_image < math.inf:
-        parser.error(f"--objects_per_image takes a number over 0, not {flags.objects_per_image}")
+        parser.error(f"--objects_per_image must be a positive number, not {flags.objects_per_image}")
 
     files = voc.find_result_files(flags.results, flags.prefix)
     if flags.label_map_file:
@@ -74,7 +74,7 @@ def _main(argv: Sequence[str]) -> None:
         if absent:
             raise DataError(
                 f"'{flags.results}' has no {flags.prefix}{absent[0]}.txt"
-                + (f", nor those of {len(absent) - 1} other classes of the label map" if absent[1:] else "")
+                + (f", and no files for {len(absent) - 1} other classes of the label map" if absent[1:] else "")
             )
         files = {name: files[name] for name in names}
     folder = Path(flags.annotations or Path(flags.voc) / "Annotations")
@@ -83,7 +83,7 @@ def _main(argv: Sequence[str]) -> None:
     strangers = [name for name in files if truth.count(name) == 0]
     if len(strangers) == len(files):
         raise DataError(
-            f"none of the classes with results ({', '.join(files)}) is in the annotations, which have "
+            f"none of the classes with results ({', '.join(files)}) is in the annotations, which contain "
             f"{', '.join(truth.classes) or 'no object'}"
         )
     known = {*truth.classes, *files}
@@ -107,7 +107,7 @@ def _main(argv: Sequence[str]) -> None:
         print(f"\nThe ground truth has no '{name}': its AP counts as 0.")
     few = [name for name in found if name not in diagnoses and name not in strangers]
     if few and (flags.sizes or flags.diagnose):
-        print(f"\nUnder {hoiem.LEAST_OBJECTS} objects, so not analysed by size: {', '.join(few)}.")
+        print(f"\nNot analyzed by size (fewer than {hoiem.LEAST_OBJECTS} objects): {', '.join(few)}.")
     if flags.out:
         written = _write(Path(flags.out), text, scores, diagnoses, full=flags.diagnose)
         print(f"\nWritten to {flags.out}: {', '.join(written)}")
@@ -116,7 +116,7 @@ def _main(argv: Sequence[str]) -> None:
 def _write(
     folder: Path, text: str, scores: Sequence[voc.ClassScore], diagnoses: dict[str, hoiem.ClassDiagnosis], *, full: bool
 ) -> list[str]:
-    """Writes the files of --out and returns their names; `full`: diagnosis.json among them."""
+    """Writes the files of --out and returns their names. full: also write diagnosis.json."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "mAP": mean([s.average_precision for s in scores]),

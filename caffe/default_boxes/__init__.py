@@ -1,5 +1,6 @@
-"""Default boxes and the objects of a data set: what boxes reach, and which would reach more.
+"""Measures how well a net's default boxes cover the objects of a data set, and proposes boxes that cover them better.
 
-`layout.py` is what default boxes are, `boxes_file.py` their file, `net_layout.py` reads them from a net, `objects.py`
-the objects from a data set, `reach.py` measures, `proposal.py` searches, `report.py` and `picture.py` show.
+`layout.py` defines default boxes. `boxes_file.py` reads and writes them as a file. `net_layout.py` reads them from a
+net. `objects.py` reads the objects of a data set. `reach.py` measures, `proposal.py` searches for better boxes with
+`fit.py` and `candidates.py`, and `report.py` and `picture.py` present the results.
 """

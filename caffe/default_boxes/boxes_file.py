@@ -1,4 +1,4 @@
-"""The file of default boxes that `design_boxes` writes, people edit, and the generators read: JSON.
+"""The JSON file of default boxes, which `design_boxes` writes, users edit, and the generators read.
 
     {
      "network": "MDSSD300_VOC_deploy",
@@ -9,7 +9,7 @@
      ]
     }
 
-`input` is height and width in pixels. `max_sizes`, `aspect_ratios` and `flip` (true) may be left out.
+`input` is the height and width in pixels. `max_sizes`, `aspect_ratios` and `flip` (default: true) are optional.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FileSource:
-    """The boxes of one source as a file gives them. `step`: distance of cells in pixels, (vertical, horizontal)."""
+    """The boxes of one source in a file. `step`: distance between cells in pixels, (vertical, horizontal)."""
 
     name: str
     step: tuple[float, float]
@@ -40,7 +40,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class BoxesFile:
-    """What a file says. `path` is for messages."""
+    """The contents of a boxes file. `path` is used in error messages."""
 
     path: str
     network: str
@@ -51,10 +51,10 @@ class BoxesFile:
     def shapes_for(
         self, network: str, size: tuple[int, int], sources: Sequence[tuple[str, tuple[float, float]]]
     ) -> tuple[Shapes, ...]:
-        """The boxes for a network, source by source. Raises DataError if the file is for another one.
+        """Returns the boxes of each source of a network. Raises DataError if the file is for a different network.
 
-        size: height and width of the network's input; sources: the names of the blobs that predict, with their steps
-        (vertical, horizontal).
+        size: height and width of the network's input in pixels. sources: the name of each prediction source's blob with
+        its step in pixels (vertical, horizontal).
         """
         if (self.height, self.width) != size:
             raise DataError(
@@ -78,13 +78,13 @@ class BoxesFile:
 
 
 def layout_with(layout: Layout, boxes: BoxesFile) -> Layout:
-    """A net's layout with the boxes of a file. Raises DataError if the file is for another net."""
+    """Returns the layout with the boxes of a file. Raises DataError if the file is for a different net."""
     sources = [(source.name, (source.step_h, source.step_w)) for source in layout.sources]
     return layout.with_shapes(boxes.shapes_for(layout.network, (layout.height, layout.width), sources))
 
 
 def write_boxes(path: str | Path, layout: Layout) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the boxes of a layout. The file appears complete or not at all."""
     rows = []
     for source in layout.sources:
         row: dict[str, Any] = {"name": source.name, "step": _step_value((source.step_h, source.step_w))}
@@ -98,13 +98,13 @@ def write_boxes(path: str | Path, layout: Layout) -> None:
 
 
 def read_boxes(path: str | Path) -> BoxesFile:
-    """Reads such a file. Raises DataError that names the source and the field where it isn't one."""
+    """Reads a boxes file. Raises DataError, with the source and the field at fault, if it is not valid."""
     try:
         data = Path(path).read_bytes()[: _MAX_BYTES + 1]
     except OSError as error:
         raise DataError(f"cannot read boxes file '{path}': {error.strerror}; design_boxes -out makes one") from None
     if len(data) > _MAX_BYTES:
-        raise DataError(f"'{path}' is not a boxes file: it is over {_MAX_BYTES >> 20} MB")
+        raise DataError(f"'{path}' is not a boxes file: it is larger than {_MAX_BYTES >> 20} MB")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -113,7 +113,7 @@ def read_boxes(path: str | Path) -> BoxesFile:
         raise DataError(f"'{path}' is not a boxes file: it needs an object with 'input' and a list 'sources'")
     size = document.get("input")
     if not (isinstance(size, list) and len(size) == 2 and all(_is_size(v) for v in size)):
-        raise DataError(f"boxes file '{path}': 'input' must be [height, width] in pixels, as [300, 300]")
+        raise DataError(f"boxes file '{path}': 'input' must be [height, width] in pixels, such as [300, 300]")
     if not document["sources"]:
         raise DataError(f"boxes file '{path}' has no source")
     sources = tuple(_source(str(path), number, row, size) for number, row in enumerate(document["sources"], 1))
@@ -132,17 +132,19 @@ def _source(path: str, number: int, row: Any, size: Sequence[int]) -> FileSource
     if missing:
         raise DataError(f"{where}: '{missing[0]}' is missing")
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where}: 'name' must be the name of the blob that predicts")
+        raise DataError(f"{where}: 'name' must be the name of a blob with predictions")
     strange = sorted(set(row) - _SOURCE_KEYS)
     if strange:
-        raise DataError(f"{where}: unknown '{shown(strange[0])}'; there are {', '.join(sorted(_SOURCE_KEYS))}")
+        raise DataError(
+            f"{where}: unknown field '{shown(strange[0])}'; the fields are {', '.join(sorted(_SOURCE_KEYS))}"
+        )
     flip = row.get("flip", True)
     if not isinstance(flip, bool):
         raise DataError(f"{where}: 'flip' must be true or false")
     step = row["step"] if isinstance(row["step"], list) else [row["step"]] * 2
     steps = _numbers(where, "step", step)
     if len(steps) != 2 or min(steps) <= 0:
-        raise DataError(f"{where}: 'step' must be a number over 0, or two: [vertical, horizontal]")
+        raise DataError(f"{where}: 'step' must be one positive number, or two: [vertical, horizontal]")
     lists = {key: _numbers(where, key, row.get(key, [])) for key in ("min_sizes", "max_sizes", "aspect_ratios")}
     shapes = Shapes(**lists, flip=flip)
     fault = shapes.fault(*size)
@@ -165,7 +167,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _plain(value: float) -> float:
-    """A whole number as one."""
+    """The value as an int if it is a whole number."""
     return int(value) if value == value and abs(value) < 1e9 and value == int(value) else value
 
 

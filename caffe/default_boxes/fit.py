@@ -1,4 +1,4 @@
-"""How well shapes fit objects: the sum that a proposal maximises, and the best sizes for one source at a time."""
+"""How well shapes fit objects: the score that a proposal maximizes, and the best sizes for one source at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from caffe.default_boxes.layout import Layout, Shapes
 from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, shape_overlap
 
-#: what a mean overlap counts beside a share of objects that reach the threshold
+#: weight of the mean overlap in the score, relative to the share of objects that are reached
 OVERLAP_WEIGHT = 0.1
-#: a change that gains less is not made, so that boxes which serve already stay as they are
+#: a change with a smaller gain is not made, so that boxes that already fit stay as they are
 LEAST_GAIN = 0.001
 
-#: tables of a grid's sizes by objects that are kept: at most this many objects in all, at some 20 sizes of 4 bytes
+#: limit of the caches: tables × objects, where a table holds about 20 sizes of 4 bytes per object
 _CACHED = 1 << 20
 
 Vector = NDArray[np.float32]
@@ -26,9 +26,10 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The boxes of one source while they are searched for: squares of `small` and, where there are, of `large`.
+    """The boxes of one source during the search.
 
-    In PriorBox's terms small is the min size and large is sqrt(min size · max size).
+    `small` has the sides of the small squares in pixels, and `large` those of the large squares, if any. In terms of
+    PriorBox, small is the min size and large is sqrt(min size · max size).
     """
 
     small: tuple[int, ...]
@@ -37,28 +38,29 @@ class Sizes:
 
     @property
     def count(self) -> int:
-        """Boxes of each cell."""
+        """The number of boxes per cell."""
         return len(self.small) * (1 + bool(self.large) + self.ratios.count)
 
     def shapes(self) -> Shapes:
-        """As PriorBox's fields; max sizes are whole pixels."""
+        """Returns the boxes as fields of PriorBox. Max sizes are whole pixels."""
         pairs = list(zip(sorted(self.small), sorted(self.large), strict=False))
         largest = tuple(max(small + 1, round(large * large / small)) for small, large in pairs)
         return Shapes(tuple(sorted(self.small)), largest, self.ratios.values, self.ratios.flip)
 
     @staticmethod
     def of(shapes: Shapes) -> Sizes:
-        """The boxes of PriorBox's fields, cut to whole pixels as it does."""
+        """Converts fields of PriorBox, with sizes truncated to whole pixels as PriorBox does."""
         small = tuple(int(size) for size in shapes.min_sizes)
         large = tuple((int(a) * int(b)) ** 0.5 for a, b in zip(small, shapes.max_sizes, strict=False))
         return Sizes(small, large, Ratios(shapes.aspect_ratios, shapes.flip))
 
 
 class Fit:
-    """Objects and a net's sources.
+    """Scores boxes of a net's sources on n objects, and searches for better ones.
 
-    groups: for each object the index of the group that it belongs to. free: the indices of the sources whose boxes may
-    change.
+    A `Vector` has one overlap (intersection over union) per object, [n].
+
+    groups: the index of each object's group, [n]. free: the indices of the sources whose boxes may change.
     """
 
     def __init__(self, layout: Layout, objects: Objects, groups: NDArray[np.int64], free: Sequence[int]) -> None:
@@ -66,7 +68,7 @@ class Fit:
         self.free = list(free)
         self.corners = objects.corners
         members = groups[:, None] == np.arange(groups.max() + 1)
-        #: [objects, groups]: times what each object has, the mean of each group
+        #: [n, groups]: a vector of one value per object times this matrix is the mean of each group
         self.means = (members / members.sum(axis=0)).astype(np.float32)
         self.mean = self.means.mean(axis=1)
         self.grids = [size_grid(*size_limits(layout, source)) for source in layout.sources]
@@ -74,7 +76,7 @@ class Fit:
         self._grids: dict[tuple[int, Ratios], Vector] = {}
 
     def box(self, source: int, width: float, height: float) -> Vector:
-        """Each object's largest overlap with a source's boxes of `width` × `height` pixels."""
+        """Returns each object's largest overlap with the boxes of `width` × `height` pixels of a source, [n]."""
         key = (source, width, height)
         if key not in self._known:
             if len(self._known) * len(self.corners) > 20 * _CACHED:
@@ -85,7 +87,7 @@ class Fit:
         return self._known[key]
 
     def min_size_boxes(self, source: int, small: int, ratios: Ratios) -> Vector:
-        """The same of the boxes of a min size: its square and its aspect ratios."""
+        """Returns each object's largest overlap with the square and the aspect ratios of one min size, [n]."""
         best = self.box(source, small, small)
         for ratio in ratios.values:
             root = ratio**0.5
@@ -95,7 +97,7 @@ class Fit:
         return best
 
     def grid_boxes(self, source: int, ratios: Ratios) -> Vector:
-        """`min_size_boxes` of every size of a source's grid, [sizes, objects]."""
+        """Returns `min_size_boxes` for every size of a source's grid, [sizes, n]."""
         key = (source, ratios)
         if key not in self._grids:
             if len(self._grids) * len(self.corners) > _CACHED:
@@ -104,7 +106,7 @@ class Fit:
         return self._grids[key]
 
     def source(self, source: int, sizes: Sizes, without: int = -1) -> Vector:
-        """The same of all boxes of a source, but for those of min size number `without`."""
+        """Returns each object's largest overlap with a source's boxes, [n], without those of min size `without`."""
         best = np.zeros(len(self.corners), np.float32)
         for index, small in enumerate(sizes.small):
             if index != without:
@@ -114,7 +116,7 @@ class Fit:
         return best
 
     def all(self, state: Sequence[Sizes], without: int = -1) -> Vector:
-        """The same of all sources, but for number `without`."""
+        """Returns each object's largest overlap with the boxes of all sources except source `without`, [n]."""
         best = np.zeros(len(self.corners), np.float32)
         for source, sizes in enumerate(state):
             if source != without:
@@ -122,18 +124,19 @@ class Fit:
         return best
 
     def score(self, overlaps: Vector) -> NDArray[np.float32]:
-        """What overlaps, [..., objects], are worth.
+        """Returns the score of overlaps, [..., n]; higher is better.
 
-        Of each group's share that does not reach THRESHOLD the root mean square over the groups is taken off, so that
-        the group that is served worst counts most; a tenth of the mean overlap is added.
+        It is OVERLAP_WEIGHT times the mean overlap, minus the root mean square over the groups of the share of objects
+        that do not reach THRESHOLD. The root mean square gives most weight to the group that is covered worst.
         """
         missed = 1 - (overlaps >= THRESHOLD).astype(np.float32) @ self.means
         return np.asarray(OVERLAP_WEIGHT * (overlaps @ self.mean) - np.sqrt((missed**2).mean(axis=-1)))
 
     def best_min_size(self, source: int, sizes: Sizes, index: int, rest: Vector) -> tuple[Sizes, float]:
-        """`sizes` with the best min size number `index` and, where there are, large square of the grid.
+        """Chooses the best min size number `index` and, if `sizes` has large squares, its large square from the grid.
 
-        rest: what the objects have from all other boxes. Returns them with their score; `sizes` if none is better.
+        rest: each object's largest overlap with the boxes of all other sources, [n]. Returns the new sizes and their
+        score, or `sizes` and its score if no choice is better.
         """
         best, top = sizes, float(self.score(np.maximum(rest, self.source(source, sizes))))
         rest = np.maximum(rest, self.source(source, sizes, without=index))
@@ -156,14 +159,17 @@ class Fit:
         return best, top
 
     def best_sizes(self, source: int, sizes: Sizes, rest: Vector) -> tuple[Sizes, float]:
-        """`sizes` with each min size and its large square chosen in turn."""
+        """Applies `best_min_size` to each min size in turn. Returns the new sizes and their score."""
         top = 0.0
         for index in range(len(sizes.small)):
             sizes, top = self.best_min_size(source, sizes, index, rest)
         return sizes, top
 
     def improved(self, source: int, sizes: Sizes, rest: Vector, keep_ratio_count: bool) -> tuple[Sizes, float]:
-        """The best sizes and ratios for a source, as many as it has. Returns `sizes` if none is better."""
+        """Returns the best sizes and ratios for a source, with their number unchanged, and their score.
+
+        Returns `sizes` and its score if no choice is better.
+        """
         choices = same_kind(sizes.ratios) if keep_ratio_count else ratio_sets(sizes.ratios.count)
         best, top = sizes, float(self.score(np.maximum(rest, self.source(source, sizes))))
         for ratios in choices:
@@ -175,7 +181,7 @@ class Fit:
     def ascend(
         self, state: list[Sizes], sweeps: int, keep_ratio_count: bool = False, least_gain: float = LEAST_GAIN
     ) -> list[Sizes]:
-        """Coordinate ascent: each free source in turn gets the best boxes beside the others, until nothing gains."""
+        """Coordinate ascent: optimizes each free source in turn, with the others fixed, until nothing improves."""
         state = list(state)
         for _ in range(sweeps):
             changed = False

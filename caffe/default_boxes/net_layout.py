@@ -16,10 +16,10 @@ _Resize = caffe_pb2.ResizeParameter
 
 
 def read_layout(path: str | Path) -> Layout:
-    """The layout of a prototxt: train, test or deploy. Its data need not be there.
+    """Reads the layout of a train, test or deploy prototxt. Its data does not need to exist.
 
-    Only what leads to the PriorBox layers is built, for the sizes of the maps. Raises NetError for a net without
-    PriorBox, whose input has no fixed size, or whose images keep their own aspect ratio.
+    Only the layers that the PriorBox layers depend on are built, to get the sizes of the maps. Raises NetError for a
+    net without PriorBox layers, without a fixed input size, or with a resize mode that keeps the aspect ratio of images.
     """
     from caffe.engine.net import Net
     from caffe.engine.net_rules import filter_net
@@ -45,19 +45,19 @@ def read_layout(path: str | Path) -> Layout:
 
 
 def _leading_to_priors(layers: Sequence[Any], path: str) -> list[Any]:
-    """The PriorBox layers and all that their bottoms depend on, in order."""
+    """Returns the PriorBox layers and the layers that their bottoms depend on, in the order of the net."""
     kept, wanted = [], set[str]()
     for layer in reversed(layers):
         if layer.type == "PriorBox" or wanted.intersection(layer.top):
             kept.append(layer)
             wanted.update(layer.bottom)
     if not wanted:
-        raise NetError(f"'{path}' has no PriorBox layer, so it has no default boxes; give an SSD's prototxt to -net")
+        raise NetError(f"'{path}' has no PriorBox layer, so it has no default boxes; -net needs the prototxt of an SSD")
     return kept[::-1]
 
 
 def _light(layer: Any, path: str) -> Any:
-    """A layer that costs nothing to set up: no data are opened, no weights are drawn."""
+    """Returns a copy of the layer that is cheap to set up: it opens no data and initializes no weights at random."""
     if layer.bottom or layer.type in ("Input", "DummyData"):
         light = caffe_pb2.LayerParameter()
         light.CopyFrom(layer)
@@ -68,13 +68,13 @@ def _light(layer: Any, path: str) -> Any:
     resize = layer.transform_param.resize_param
     if not layer.transform_param.HasField("resize_param") or not (resize.height and resize.width):
         raise NetError(
-            f"'{path}': layer '{layer.name}' ({layer.type}) resizes its images to no fixed size, so the default boxes "
-            "have none; give a prototxt whose data layer has a resize_param, or the deploy.prototxt"
+            f"'{path}': layer '{layer.name}' ({layer.type}) does not resize its images to a fixed size, so the "
+            "default boxes have none; give a prototxt whose data layer has a resize_param, or the deploy.prototxt"
         )
     if resize.resize_mode != _Resize.WARP:
         raise NetError(
             f"'{path}': layer '{layer.name}' has resize_mode {_Resize.Resize_mode.Name(resize.resize_mode)}; only "
-            "WARP, which brings every image to the input's size, is measured"
+            "WARP, which resizes every image to the size of the input, is supported"
         )
     light = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top)
     for top in range(len(layer.top)):
@@ -106,13 +106,13 @@ def _layout(network: str, layers: Sequence[Any], shapes: dict[str, tuple[int, ..
         source = Source(layer.bottom[0], rows, columns, step_h, step_w, boxes, float(param.offset), bool(param.clip))
         sources.append(source)
     if len(sizes) > 1:
-        raise NetError(f"'{path}': its PriorBox layers take images of different sizes: {sorted(sizes)}")
+        raise NetError(f"'{path}': its PriorBox layers have different image sizes: {sorted(sizes)}")
     height, width = sizes.pop()
     return Layout(network, height, width, tuple(sources))
 
 
 def _different(ratios: Sequence[float], flip: bool) -> tuple[float, ...]:
-    """The ratios that PriorBox keeps."""
+    """Returns the ratios without those that PriorBox skips as duplicates."""
     kept: list[float] = []
     seen = [1.0]
     for ratio in ratios:

@@ -1,4 +1,4 @@
-"""The annotated objects of a data set at a net's input size, as its data layer resizes them (WARP) without augmentation."""
+"""The annotated objects of a data set at the size of a net's input: resized by WARP, without augmentation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from caffe.errors import DataError
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects in pixels of the input.
+    """The n objects of a data set, in pixels of the input.
 
-    corners: [n, 4] xmin, ymin, xmax, ymax. labels: [n]. images: [n], which image each is in, ascending. names: of the
-    labels. num_images: the images read, those without an object included. without_area: boxes left out, as they have no
-    area within their image.
+    corners: [n, 4], xmin, ymin, xmax, ymax. labels: [n]. images: [n], the index of each object's image, ascending.
+    names: the name of each label. num_images: the number of images, including those without an object. without_area:
+    the number of boxes that were left out because they have no area inside their image.
     """
 
     corners: NDArray[np.float64]
@@ -41,16 +41,16 @@ class Objects:
 
     @property
     def sides(self) -> NDArray[np.float64]:
-        """Widths and heights, [n, 2]."""
+        """Widths and heights in pixels, [n, 2]."""
         return self.corners[:, 2:] - self.corners[:, :2]
 
     @property
     def size(self) -> NDArray[np.float64]:
-        """The square root of each area, [n]."""
+        """The square root of each object's area, in pixels, [n]."""
         return np.asarray(np.sqrt(self.sides.prod(axis=1)))
 
     def take(self, chosen: NDArray[np.int64]) -> Objects:
-        """Some of them, by ascending index."""
+        """Returns the objects with the given indices, which must be ascending."""
         return Objects(
             self.corners[chosen], self.labels[chosen], self.images[chosen], self.names, self.num_images,
             self.without_area,
@@ -58,7 +58,10 @@ class Objects:
 
 
 def from_lmdb(path: str | Path, height: int, width: int, label_map: LabelMap | None = None) -> Objects:
-    """The objects of a database of AnnotatedDatum. Raises DataError for another one, and if it has no object."""
+    """Reads the objects of an LMDB of AnnotatedDatum records.
+
+    Raises DataError if it is not such a database or has no object.
+    """
     source = LmdbSource(path)
     records = (
         Boxes.of(source.annotated_datum(index))
@@ -68,9 +71,10 @@ def from_lmdb(path: str | Path, height: int, width: int, label_map: LabelMap | N
 
 
 def from_list(root: str, path: str | Path, label_type: str, label_map: LabelMap, height: int, width: int) -> Objects:
-    """The objects of a list's annotations, which are xml, json or txt. Raises DataError with all faults found in them.
+    """Reads the objects of the annotations in a list.
 
-    An image is opened only where its annotation does not give its size.
+    label_type: xml, json or txt. An image is opened only if its annotation does not give its size. Raises DataError
+    with all faults found in the annotations.
     """
     found, faults = [], []
     for image, annotation in tqdm(read_pairs(path), desc="reading", unit="image", disable=None, leave=False):
@@ -102,7 +106,7 @@ def _collected(records: Iterable[Boxes], height: int, width: int, label_map: Lab
         images.append(np.full(int(kept.sum()), count - 1, np.int64))
     scaled = np.concatenate(corners).astype(np.float64) * [width, height, width, height]
     if not len(scaled):
-        what = f"its {seen:,} boxes have no area" if seen else f"none of its {count:,} images has a box"
+        what = f"none of its {seen:,} boxes has an area" if seen else f"none of its {count:,} images has a box"
         raise DataError(f"{where} has no object to fit boxes to: {what}")
     every_label = np.concatenate(labels)
     return Objects(

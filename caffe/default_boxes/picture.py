@@ -1,4 +1,4 @@
-"""A picture of objects, default boxes and what they reach."""
+"""A plot of objects, default boxes, and the share of objects that they reach."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, Reach
 from caffe.files import replacing
 
-#: objects drawn at most, evenly spread over the data set
+#: the maximum number of objects to draw, spread evenly over the data set
 _DRAWN = 8000
 
 
 def draw(
     objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, Reach], path: str | Path
 ) -> None:  # fmt: skip
-    """Writes a PNG: for each layout its boxes over the objects' widths and heights; below, what is reached by size."""
+    """Writes a PNG: each layout's boxes and the objects by width and height; below, the share reached by size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,7 +54,7 @@ def draw(
 
 
 def _by_size(axes: object, objects: Objects, reaches: Mapping[str, Reach]) -> None:
-    """The share that is reached over the size, in bins of a third of an octave, and how many objects each bin has."""
+    """Plots the share of objects that are reached by size, and their number, in bins of a third of an octave."""
     first, last = np.floor(3 * np.log2(objects.size.min())), np.ceil(3 * np.log2(objects.size.max()) + 1e-9)
     edges = 2 ** (np.arange(first, max(last, first + 1) + 1) / 3)
     counts, _ = np.histogram(objects.size, edges)

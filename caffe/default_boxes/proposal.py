@@ -1,15 +1,17 @@
-"""A proposal: default boxes for the sources of a net that reach the most objects, within a limit of boxes.
+"""Proposes default boxes for the sources of a net that reach as many objects as possible within a limit of boxes.
 
-The method is iterated greedy search (Ruiz and Stützle 2007) with coordinate ascent. A filling starts from few boxes for
-each source. The addition (a min size, the large squares, or aspect ratios of one source) that gains most for what it
-costs in boxes is made, until none fits the limit or gains; then each source in turn is given the best sizes and ratios
-beside the others. The search begins with a filling for each structure of the finest source. Then, again and again, two
-sources are emptied and filled anew with another price of boxes, and the better result is kept. The net's own number of
-boxes for each source, with sizes found by coordinate ascent from its own, wins if it does better.
+The method is iterated greedy search (Ruiz and Stützle 2007) with coordinate ascent. A construction starts with few
+boxes per source. It repeatedly makes the addition with the highest gain relative to its cost in boxes: a min size, the
+large squares, or aspect ratios of one source. It stops when no addition fits the limit or improves the score. Then the
+sizes and ratios of each source in turn are optimized with the others fixed.
 
-What is maximised: objects fall into groups (ranges of size, or classes), and of each group's share that does not reach
-an overlap of 0.5 the root mean square over the groups is to be small. A tenth of the mean overlap is added, which
-decides among boxes that reach the same objects.
+The search makes one construction for each structure of the finest source. After that, it repeatedly resets two sources,
+constructs them again with a different cost of boxes, and keeps the better result. The net's own number of boxes per
+source, with sizes found by coordinate ascent from the net's own, is used instead if its score is higher.
+
+The score: objects are divided into groups (ranges of size, or classes). The root mean square over the groups of the
+share of objects that do not reach an overlap of 0.5 is minimized. A tenth of the mean overlap is added, which decides
+between boxes that reach the same objects.
 """
 
 from __future__ import annotations
@@ -27,24 +29,24 @@ from caffe.default_boxes.layout import Layout
 from caffe.default_boxes.objects import Objects
 from caffe.errors import DataError
 
-#: objects that the search looks at; the result is refined on all
+#: number of objects that the search uses; the result is refined on all objects
 SAMPLE = 2000
-#: a move that gains less for the whole net is not worth its boxes
+#: an addition must gain at least this much for the whole net to be worth its boxes
 LEAST_MOVE = 0.0005
-#: the same for a change of sizes that costs no box
+#: the same for a change of sizes, which costs no boxes
 SMALL_GAIN = 0.0001
-#: sets of ratios that the finest source starts with
+#: the sets of ratios with which the finest source starts
 STARTS = (Ratios(), Ratios((2,), flip=False), Ratios((2,)))
-#: how often a part of the sources is emptied and filled anew
+#: how often some of the sources are reset and constructed again
 ROUNDS = 40
-#: "sizes" joins a range with a smaller share of the objects to the next
+#: "sizes" merges a range with a smaller share of the objects into the next
 LEAST_RANGE = 0.03
 BALANCES = ("sizes", "classes", "none")
-#: ratios are refined by this factor, and no two, nor one and 1, come nearer than this (of their logarithms)
+#: the factor by which ratios are refined, and the least distance of their logarithms from each other and from 0
 RATIO_FACTOR, LEAST_RATIO = 1.04, 0.2
-#: a source whose own boxes are no larger a share of the limit keeps them at least
+#: a source whose own boxes are at most this share of the limit keeps at least these
 FEW = 0.02
-#: sets of ratios that moves add; coordinate ascent then tries all of as many
+#: sets of ratios that moves add; coordinate ascent then tries all sets with the same number of boxes
 FIRST_RATIOS = (Ratios((2,)), Ratios((2,), flip=False), Ratios((0.5,), flip=False), Ratios((1.5,)), Ratios((3,)),
                 Ratios((2, 3)), Ratios((1.5, 2.5)), Ratios((2, 4)))  # fmt: skip
 
@@ -53,14 +55,16 @@ def propose(
     layout: Layout, objects: Objects, max_boxes: int | None = None, *, keep_heads: bool = False,
     sources: Sequence[str] = (), balance: str = "sizes", seed: int = 1, rounds: int = ROUNDS,
 ) -> Layout:  # fmt: skip
-    """Default boxes for a net's sources.
+    """Proposes default boxes for a net's sources. Returns its layout with these boxes.
 
-    max_boxes: the most, over all sources and cells (default: as many as the net has). keep_heads: change sizes and
-    ratios only and leave every source its number of boxes, so that all weights of a trained net still load.
-    sources: names of those that get new boxes, while the others keep theirs (default: all).
-    balance: what counts the same however many objects it has: the ranges of "sizes", the "classes", or each object
-    ("none"). rounds: how often a part of the sources is emptied and filled anew. Raises DataError if max_boxes is less than
-    one box for each cell, or less than the net has with keep_heads, and for a source that the net lacks.
+    max_boxes: the maximum number of boxes over all sources and cells (default: as many as the net has). keep_heads:
+    change only sizes and ratios and keep each source's number of boxes, so that all weights of a trained net load.
+    sources: names of the sources that get new boxes; the others keep theirs (default: all).
+    balance: what has equal weight: ranges of size ("sizes"), classes ("classes"), or objects ("none"). seed: of the
+    sample and the search. rounds: how often some of the sources are reset and constructed again.
+
+    Raises DataError if max_boxes is less than one box per cell (with keep_heads: less than the net has), or if the net
+    does not have one of `sources`.
     """
     limit = layout.count if max_boxes is None else max_boxes
     free = _places(layout, sources)
@@ -69,10 +73,10 @@ def propose(
         for place, source in enumerate(layout.sources)
     )
     if limit < least:
-        why = "one for each cell of each source, and all of those that keep theirs"
+        why = "one for each cell of each source, and all of the sources that keep theirs"
         if keep_heads:
             why = "the net's own, and -keep_heads keeps their number"
-        raise DataError(f"-max_boxes {limit:,} is under what is possible: {least:,} boxes, {why}")
+        raise DataError(f"-max_boxes {limit:,} is less than the minimum of {least:,} boxes, {why}")
     groups = object_groups(objects, balance)
     fit = Fit(layout, *_sample(objects, groups, seed), free)
     own = [Sizes.of(source.shapes) for source in layout.sources]
@@ -96,9 +100,9 @@ def _places(layout: Layout, names: Sequence[str]) -> list[int]:
 
 
 def object_groups(objects: Objects, balance: str) -> NDArray[np.int64]:
-    """The group of each object, [n], numbered from 0. Raises DataError for another `balance` than propose has."""
+    """Returns the group of each object, [n], numbered from 0. Raises DataError for an unknown `balance`."""
     if balance not in BALANCES:
-        raise DataError(f"balance '{balance}': it is one of {', '.join(BALANCES)}")
+        raise DataError(f"balance '{balance}' is unknown; it must be one of {', '.join(BALANCES)}")
     if balance == "none":
         return np.zeros(len(objects), np.int64)
     values = objects.labels if balance == "classes" else _octaves(objects.size)
@@ -106,7 +110,7 @@ def object_groups(objects: Objects, balance: str) -> NDArray[np.int64]:
 
 
 def _octaves(size: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The range of size of each object: octaves, those with few objects joined to the next towards the median."""
+    """Returns each object's octave of size, [n]. Octaves with few objects are merged toward that of the median."""
     octaves = np.floor(np.log2(size)).astype(np.int64)
     middle = int(np.floor(np.log2(np.median(size))))
     for octave in range(int(octaves.min()), middle):
@@ -119,7 +123,7 @@ def _octaves(size: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _sample(objects: Objects, groups: NDArray[np.int64], seed: int) -> tuple[Objects, NDArray[np.int64]]:
-    """At most about SAMPLE objects, as many of each group where it has them."""
+    """Returns about SAMPLE objects at most and their groups, the same number from each group where possible."""
     rng = np.random.default_rng(seed)
     each = SAMPLE // (int(groups.max()) + 1) + 1
     chosen = [rng.permutation(np.flatnonzero(groups == group))[:each] for group in range(int(groups.max()) + 1)]
@@ -128,7 +132,7 @@ def _sample(objects: Objects, groups: NDArray[np.int64], seed: int) -> tuple[Obj
 
 
 def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, rounds: int) -> list[Sizes]:
-    """Iterated greedy: additions and ascent, then a part of the sources emptied and filled anew, again and again."""
+    """Iterated greedy search: constructs boxes for all sources, then repeatedly reconstructs some of them."""
     sources = fit.layout.sources
     least = [
         sizes
@@ -157,9 +161,9 @@ def _greedy(fit: Fit, own: list[Sizes], limit: int, rng: np.random.Generator, ro
 
 
 def _starts(fit: Fit, least: list[Sizes], limit: int) -> Iterator[list[Sizes]]:
-    """`least`, and it with each structure of the finest free source that fits the limit.
+    """Yields `least`, and `least` with each structure of the finest free source that fits the limit.
 
-    The finest source has most cells, so its boxes decide what is left for the others.
+    The finest source has the most cells, so its boxes decide how many are left for the others.
     """
     yield least
     finest = min(fit.free, key=lambda source: fit.layout.sources[source].step)
@@ -174,7 +178,7 @@ def _starts(fit: Fit, least: list[Sizes], limit: int) -> Iterator[list[Sizes]]:
 
 
 def _filled(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Sizes]:
-    """`state` with additions up to the limit, all sizes chosen anew, and what still gains added."""
+    """Returns `state` with additions up to the limit, sizes optimized, and further additions if they gain."""
     state = fit.ascend(_added(fit, state, limit, exponent), sweeps=2, least_gain=SMALL_GAIN)
     return _added(fit, state, limit, exponent)
 
@@ -184,9 +188,10 @@ def _boxes(fit: Fit, state: list[Sizes]) -> int:
 
 
 def _added(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Sizes]:
-    """`state` with the moves that gain most for what they cost, boxes ** exponent, as many as fit the limit.
+    """Returns `state` with the moves of the highest gain relative to their cost, as many as fit the limit.
 
-    Gains shrink as other moves are made, so a move is measured again only when it comes to the front.
+    The cost of a move is the number of its boxes to the power of `exponent`. Gains shrink as other moves are made, so a
+    move is evaluated again only when it is the best one.
     """
     state = list(state)
     known: dict[int, tuple[float, Sizes]] = {}
@@ -215,7 +220,7 @@ def _added(fit: Fit, state: list[Sizes], limit: int, exponent: float) -> list[Si
 def _best_move(
     fit: Fit, state: list[Sizes], source: int, room: int, top: float, exponent: float
 ) -> tuple[float, Sizes]:
-    """The gain for its cost of the best move of a source, and its boxes then; a gain of 0 if there is none."""
+    """Returns a source's best move: its gain relative to its cost, and the new boxes. The gain is 0 if there is none."""
     cells = fit.layout.sources[source].cells
     rest = fit.all(state, without=source)
     best = (0.0, state[source])
@@ -231,7 +236,7 @@ def _best_move(
 
 
 def _moves(sizes: Sizes, grid: list[int]) -> Iterator[tuple[Sizes, int]]:
-    """What can be added to a source, each with the number of the min size to choose with it."""
+    """Yields the boxes after each possible addition, with the index of the min size to optimize for it."""
     middle = grid[len(grid) // 2]
     if len(sizes.small) < MOST_MIN_SIZES:
         large = (*sizes.large, float(middle + 1)) if sizes.large else ()
@@ -244,7 +249,7 @@ def _moves(sizes: Sizes, grid: list[int]) -> Iterator[tuple[Sizes, int]]:
 
 
 def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
-    """Sizes moved by single pixels and ratios by a little, one or two of them at a time, while that gains."""
+    """Changes sizes by single pixels and ratios slightly, one or two of them at a time, while the score improves."""
     state = list(state)
     for source in fit.free:
         sizes = state[source]
@@ -255,7 +260,7 @@ def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
         while improved:
             improved = False
             near = list(_neighbours(sizes, low, high))
-            # two at a time only where it stays cheap
+            # pairs of changes only while their number is small
             pairs = (further for step in near for further in _neighbours(step, low, high)) if len(near) <= 8 else ()
             for trial in (*near, *pairs):
                 score = float(fit.score(np.maximum(rest, fit.source(source, trial))))

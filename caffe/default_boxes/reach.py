@@ -1,8 +1,9 @@
-"""What default boxes reach: how much each object overlaps the box that training gives to it.
+"""Measures how much each object overlaps the default box that training matches to it.
 
-An object's overlap (intersection over union, Jaccard) with boxes of one shape on a grid is largest at one of few cells,
-so nothing is tried at the others. Where boxes are not clipped to the image, the overlap along each axis falls with the
-distance of the centres, and the best cell is the nearest one. `best_cells` has the others for clipped ones.
+An object's overlap (intersection over union, Jaccard) with boxes of one shape on a grid is largest at one of a few
+cells, so only these are evaluated. If boxes are not clipped to the image, the overlap along each axis falls with the
+distance between the centers, so the best cell is the nearest one. `_clipped_overlap` has the candidates for clipped
+boxes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from caffe.default_boxes.layout import Layout, Source
 from caffe.default_boxes.objects import Objects
 
-#: the overlap from which a box answers for an object (overlap_threshold of MultiBoxLoss in SSD)
+#: the overlap at which a box is a positive for an object (overlap_threshold of MultiBoxLoss in SSD)
 THRESHOLD = 0.5
-#: overlaps at or under this do not match (layers/matching.h)
+#: overlaps up to this do not match (layers/matching.h)
 LEAST_OVERLAP = 1e-6
 
 Floats = NDArray[np.float64]
@@ -26,11 +27,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reach:
-    """What each of n objects gets. `best`: its largest overlap with any default box.
+    """How well default boxes cover each of n objects.
 
-    matched: its overlap with the box that is matched to it: `best` unless another object of the image overlaps that box
-    more, in which case it is the largest of the boxes left. source: the index of the source of its best box, −1 if it
-    overlaps none. positives: [n, sources], from `positives`.
+    best: the object's largest overlap with any default box, [n]. matched: its overlap with the box that bipartite
+    matching assigns to it, [n]. This is `best`, unless another object of the image overlaps that box more. source: the
+    index of the source of its best box, or −1 if it overlaps no box, [n]. positives: the number of boxes of each source
+    that overlap it by THRESHOLD or more, [n, sources].
     """
 
     best: Floats
@@ -40,13 +42,13 @@ class Reach:
 
 
 def axis_overlap(distance: Floats, object_side: Floats, box_side: float) -> Floats:
-    """The length that two intervals share, by the distance of their centres; 0 where they are apart."""
+    """Returns the length that two intervals share, given the distance between their centers; 0 if they do not meet."""
     shared = np.minimum(np.minimum(object_side, box_side), (object_side + box_side) / 2 - distance)
     return np.maximum(shared, 0.0)
 
 
 def nearest_distance(source: Source, corners: Floats) -> tuple[Floats, Floats]:
-    """How far the centres of n objects are from the nearest column and the nearest row, in pixels."""
+    """Returns the distances of the objects' centers from the nearest column and row, [n] each, in pixels."""
     centres = (corners[:, :2] + corners[:, 2:]) / 2
     steps, counts = np.array([source.step_w, source.step_h]), np.array([source.columns, source.rows])
     cells = np.clip(np.round(centres / steps - source.offset), 0, counts - 1)
@@ -55,9 +57,9 @@ def nearest_distance(source: Source, corners: Floats) -> tuple[Floats, Floats]:
 
 
 def shape_overlap(source: Source, corners: Floats, width: float, height: float, image: tuple[int, int]) -> Floats:
-    """The largest overlap of each of n objects with a source's boxes of `width` × `height` pixels, over all cells.
+    """Returns each object's largest overlap with a source's boxes of `width` × `height` pixels over all cells, [n].
 
-    image: height and width of the input, to which boxes of a source with `clip` are limited.
+    corners: [n, 4] in pixels. image: height and width of the input, to which boxes of a source with `clip` are clipped.
     """
     sides = corners[:, 2:] - corners[:, :2]
     areas = sides[:, 0] * sides[:, 1]
@@ -71,11 +73,11 @@ def shape_overlap(source: Source, corners: Floats, width: float, height: float, 
 def _clipped_overlap(
     source: Source, corners: Floats, areas: Floats, sides: tuple[float, float], image: tuple[float, float]
 ) -> Floats:
-    """As `shape_overlap`, of boxes that are cut off at the image's edge, which makes them smaller.
+    """`shape_overlap` for boxes that are clipped to the image, which makes them smaller.
 
-    The best cell along an axis shares much of the object for a box that is cut short: it is the nearest to the object's
-    centre, or one of the two beside the place where the box's inner edge meets the object's, or an outermost one that is
-    not cut. Both axes decide together, so all pairs of candidates are tried.
+    Along an axis, the best cell is one of these candidates: the cell nearest to the object's center, one of the two
+    cells next to the place where an edge of the box meets that of the object, or the outermost cell whose box is not
+    clipped. The overlap depends on both axes, so all pairs of candidates are evaluated.
     """
     axes = []
     for axis, (step, count) in enumerate(((source.step_w, source.columns), (source.step_h, source.rows))):
@@ -98,13 +100,13 @@ def _clipped_overlap(
 
 
 def source_overlap(source: Source, corners: Floats, image: tuple[int, int]) -> Floats:
-    """The largest overlap of each of n objects with any box of each shape of a source, [n, shapes]."""
+    """Returns each object's largest overlap with the boxes of each shape of a source, [n, shapes]."""
     sizes = source.shapes.sizes()
     return np.stack([shape_overlap(source, corners, width, height, image) for width, height in sizes], axis=1)
 
 
 def measure(layout: Layout, objects: Objects) -> Reach:
-    """What each object gets from a net's default boxes."""
+    """Measures how well a net's default boxes cover each object."""
     image = (layout.height, layout.width)
     overlaps = [source_overlap(source, objects.corners, image) for source in layout.sources]
     table = np.concatenate(overlaps, axis=1)
@@ -121,12 +123,12 @@ def measure(layout: Layout, objects: Objects) -> Reach:
 
 
 def _contested(layout: Layout, objects: Objects, wants: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """The objects of each image in which two objects may have their largest overlap with one and the same box.
+    """Returns the objects of each image in which two objects may have their largest overlap with the same box.
 
-    wants: [n, shapes], which shapes are best for each object.
+    wants: which shapes are best for each object, [n, shapes].
     """
     sides, centres = objects.sides, (objects.corners[:, :2] + objects.corners[:, 2:]) / 2
-    # how far from an object's centre a box of each shape can be and overlap it most
+    # the largest distance from an object's center at which a box of each shape can overlap it most
     spread = np.concatenate([_spread(source, objects.corners, sides) for source in layout.sources], axis=1)
     groups = []
     for group in np.split(np.arange(len(objects)), np.flatnonzero(np.diff(objects.images)) + 1):
@@ -143,9 +145,10 @@ def _contested(layout: Layout, objects: Objects, wants: NDArray[np.bool_]) -> li
 
 
 def _spread(source: Source, corners: Floats, sides: Floats) -> Floats:
-    """[n, shapes, 2]: the largest distance along each axis of the centres of an object and a box that is best for it.
+    """Returns the largest distance between the centers of an object and a box that is best for it, [n, shapes, 2].
 
-    It is the distance of the nearest cell, or as far as the smaller of the two can move within the other.
+    Along each axis this is the distance of the nearest cell, or the distance by which the smaller of the two can move
+    within the larger.
     """
     sizes = source.shapes.sizes()
     if source.clip:
@@ -155,10 +158,9 @@ def _spread(source: Source, corners: Floats, sides: Floats) -> Floats:
 
 
 def _bipartite(boxes: Floats, corners: Floats) -> Floats:
-    """The overlaps of the objects of one image with those of the boxes that bipartite matching gives to them.
+    """Returns each object's overlap with the box that bipartite matching assigns to it, [n], for one image.
 
-    Of all pairs of a free box and a free object the one of largest overlap is matched, again and again (layers/
-    matching.h).
+    Matching repeatedly takes the pair of a free box and a free object with the largest overlap (layers/matching.h).
     """
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     near = (boxes[:, 0] < high[0]) & (boxes[:, 1] < high[1]) & (boxes[:, 2] > low[0]) & (boxes[:, 3] > low[1])
@@ -175,7 +177,7 @@ def _bipartite(boxes: Floats, corners: Floats) -> Floats:
 
 
 def box_overlaps(objects: Floats, boxes: Floats) -> Floats:
-    """Overlaps of n objects with m boxes, [n, m]; both are corners."""
+    """Returns the overlaps of n objects with m boxes, [n, m]. Both are given by their corners, [n, 4] and [m, 4]."""
     columns = np.ascontiguousarray(boxes.T)
     areas = (columns[2] - columns[0]) * (columns[3] - columns[1])
     result = np.empty((len(objects), len(boxes)))
@@ -188,9 +190,9 @@ def box_overlaps(objects: Floats, boxes: Floats) -> Floats:
 
 
 def positives(layout: Layout, objects: Objects) -> NDArray[np.int64]:
-    """How many boxes of each source overlap each object by THRESHOLD or more, [n, sources].
+    """Returns how many boxes of each source overlap each object by THRESHOLD or more, [n, sources].
 
-    Training gives a box to the object that it overlaps most, so objects of a crowd share theirs.
+    Training assigns a box to the object that it overlaps most, so not all of them become positives of this object.
     """
     result = np.zeros((len(objects), len(layout.sources)), np.int64)
     sides = objects.sides
@@ -209,9 +211,9 @@ def positives(layout: Layout, objects: Objects) -> NDArray[np.int64]:
 
 
 def _along(centres: Floats, side: float, intervals: Floats, end: float | None) -> tuple[Floats, Floats]:
-    """The length that each object's interval shares with the box at each centre, [n, cells], and the boxes' lengths.
+    """Returns the length that each object's interval shares with the box at each center, and the boxes' lengths.
 
-    end: the image's side where boxes are clipped to it.
+    Their shapes are [n, cells] and [cells]. end: the side of the image if boxes are clipped to it.
     """
     first, last = centres - side / 2, centres + side / 2
     if end is not None:

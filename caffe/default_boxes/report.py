@@ -1,4 +1,4 @@
-"""What default boxes reach, as tables and as JSON."""
+"""The objects that default boxes reach, as text tables and as JSON."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, Reach
 from caffe.detection.report import percent, table
 
-#: sizes are told in these ranges of pixels; a size is the square root of an object's area
+#: the ranges of size in the tables, in pixels; an object's size is the square root of its area
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, math.inf)
-#: "objects under" these many pixels
+#: limits of "objects under", in pixels
 UNDER = (8, 16, 32)
 
 
 def size_names() -> list[str]:
-    """The ranges in words."""
+    """Returns the names of the ranges of size."""
     names = [f"under {SIZE_EDGES[1]:g}"]
     names += [f"{low:g} to {high:g}" for low, high in pairwise(SIZE_EDGES[1:-1])]
     return [*names, f"{SIZE_EDGES[-2]:g} and over"]
 
 
 def groups(objects: Objects) -> dict[str, NDArray[np.bool_]]:
-    """Which objects each row of the tables is of: sizes, `under` sizes, classes, all."""
+    """Returns which objects are in each range of size: a mask, [n], by the range's name."""
     rows: dict[str, NDArray[np.bool_]] = {}
     for name, low, high in zip(size_names(), SIZE_EDGES[:-1], SIZE_EDGES[1:], strict=True):
         rows[name] = (objects.size >= low) & (objects.size < high)
@@ -49,7 +49,7 @@ def _mean(values: NDArray[Any], chosen: NDArray[np.bool_]) -> float:
 
 
 def text(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, Reach]) -> str:
-    """The tables for people: objects by size and by class, and the boxes."""
+    """Returns the tables as text: objects by size and by class, and the boxes."""
     layout = next(iter(layouts.values()))
     under = ", ".join(f"{int((objects.size < limit).sum()):,} under {limit}" for limit in UNDER)
     left_out = f"; {objects.without_area:,} boxes without area left out" if objects.without_area else ""
@@ -57,8 +57,8 @@ def text(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, 
         f"{layout.network}: {layout.width} x {layout.height} input\n"
         f"{len(objects):,} objects in {objects.num_images:,} images, resized to the input{left_out}\n"
         f"size: the square root of the area, in pixels of the input; {under}\n"
-        f"reached: the box that matching gives to the object overlaps it by {THRESHOLD} or more\n"
-        f"boxes over {THRESHOLD}: default boxes that overlap the object so much, on average\n"
+        f"reached: the box that is matched to the object overlaps it by {THRESHOLD} or more\n"
+        f"boxes over {THRESHOLD}: the average number of default boxes that overlap the object by that much\n"
     )
     everything = {"all": np.ones(len(objects), bool)}
     sizes = _reach_table("size", groups(objects) | everything, reaches)
@@ -106,7 +106,7 @@ def _boxes_table(name: str, layout: Layout) -> str:
              _list(shapes.aspect_ratios) + ("" if shapes.flip or not shapes.aspect_ratios else " (no flip)"),
              str(shapes.count), f"{source.count:,}"]
         )  # fmt: skip
-    heading = [f"boxes: {name}", "step", "min sizes", "max sizes", "ratios", "of a cell", "boxes"]
+    heading = [f"boxes: {name}", "step", "min sizes", "max sizes", "ratios", "per cell", "boxes"]
     return table(heading, rows, ["all", "", "", "", "", "", f"{layout.count:,}"])
 
 
@@ -115,7 +115,7 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 def values(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, Reach]) -> dict[str, Any]:
-    """The same for programs. Shares and overlaps are 0 to 1, null where there is no object."""
+    """Returns the numbers of the tables for JSON. Shares and overlaps are from 0 to 1, or null without an object."""
     rows = groups(objects)
     result: dict[str, Any] = {
         "objects": len(objects),

@@ -1,4 +1,4 @@
-"""Runs the project's commands, each with its output in a file, until the time that there is has passed."""
+"""Runs the project's commands within a time budget, each with its output in a file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from types import FrameType
 from caffe.errors import CaffeError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: how long a training may take to write its snapshot and end
+#: time for a training to write its snapshot and exit
 _GRACE_SECONDS = 120
 
 
 class OutOfTime(Exception):
-    """There is not enough time left for the next step."""
+    """Not enough time is left for the next step."""
 
 
 class Terminated(Exception):
-    """The program was asked to end."""
+    """The program received SIGTERM."""
 
 
 def end_on_signals() -> None:
-    """Makes SIGTERM raise Terminated, so that a training is stopped with a snapshot, and SIGINT KeyboardInterrupt.
+    """Makes SIGTERM raise Terminated and SIGINT KeyboardInterrupt, so that a training is stopped with a snapshot.
 
-    The latter also where it was ignored, as in a script's background job: commands would inherit that, and not stop.
+    A script's background jobs ignore SIGINT. Commands would inherit this and could not be stopped.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -40,7 +40,7 @@ def end_on_signals() -> None:
 
 
 class Commands:
-    """Runs commands. seconds: how much time there is from now on; lock: a descriptor that they all hold open."""
+    """Runs commands. seconds: the time budget from now on. lock: a file descriptor that all commands inherit."""
 
     def __init__(self, seconds: float = float("inf"), lock: int | None = None) -> None:
         self._deadline = time.monotonic() + seconds
@@ -48,23 +48,23 @@ class Commands:
 
     @property
     def left(self) -> float:
-        """Seconds until the time has passed."""
+        """The remaining time in seconds."""
         return self._deadline - time.monotonic()
 
     def need(self, seconds: float) -> None:
-        """Raises OutOfTime unless so many seconds are left."""
+        """Raises OutOfTime if less time than this is left."""
         if self.left < seconds:
             raise OutOfTime
 
     def run(self, log: Path, *words: object) -> float:
-        """Runs a Python program or `-m module` to its end, whatever the time; the seconds that it took.
+        """Runs a Python program or `-m module` until it exits, even past the budget. Returns its time in seconds.
 
         Raises CaffeError with the end of its output if it fails.
         """
         return self._wait(log, self._start(log, words), float("inf"))
 
     def run_until_stopped(self, log: Path, *words: object) -> float:
-        """Runs a command that SIGINT stops with a snapshot; stops it when the time has passed."""
+        """Runs a command that SIGINT stops with a snapshot, and stops it when the budget is used up. Returns its time."""
         return self._wait(log, self._start(log, words), self.left)
 
     def _start(self, log: Path, words: tuple[object, ...]) -> subprocess.Popen[bytes]:
@@ -82,8 +82,8 @@ class Commands:
             process.wait(None if seconds == float("inf") else max(seconds, 0))
         except subprocess.TimeoutExpired:
             self._stop(process)
-            return time.monotonic() - begun  # whatever its status: it may not have come to begin
-        except KeyboardInterrupt:  # a terminal's Ctrl-C has reached the process, too
+            return time.monotonic() - begun  # its status is ignored: it may have been stopped while starting
+        except KeyboardInterrupt:  # a terminal also sends Ctrl-C to the process
             self._stop(process, interrupt=False)
             raise
         except BaseException:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What networks cost: parameters, multiply-adds, default boxes, time per image and per training iteration.
+"""The cost of networks: parameters, multiply-adds, default boxes, time per image and per training iteration.
 
-The networks take turns, and each one's least time counts, so that what else the machine does disturbs them alike.
+The networks are timed in turn, and the minimum counts, so that other work on the machine affects them equally.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from caffe.files import write_text
 from caffe.proto.text import read_net, read_solver
 from caffe.solver.solver import Solver
 
-#: turns; in each, a network sees so many images and trains for so many iterations
+#: number of turns, and the images and training iterations per turn
 _TURNS, _IMAGES, _ITERATIONS = 4, 8, 2
 
 
 def parameters(net: Net) -> int:
-    """How many numbers a net learns."""
+    """Returns the number of learned values of a net."""
     return sum(parameter.numel() for parameter in net.learnable_params)
 
 
 def multiply_adds(net: Net) -> int:
-    """Of convolutions and inner products, for one pass."""
+    """Returns the multiply-adds of convolutions and inner products in one forward pass."""
     total = 0
     for step in net.steps:
         layer = step.layer
         if layer.type_name in ("Convolution", "Deconvolution", "InnerProduct"):
-            # a weight is used once for each place that it is applied at: of a deconvolution these are its inputs
+            # a weight is used once per position that it is applied to, which is an input position for a deconvolution
             applied = step.bottoms[0] if layer.type_name == "Deconvolution" else step.tops[0]
             shape = net.blobs[applied].shape
             places = shape[0] if layer.type_name == "InnerProduct" else shape[0] * math.prod(shape[2:])
@@ -54,12 +54,12 @@ def multiply_adds(net: Net) -> int:
 
 
 def default_boxes(net: Net) -> int:
-    """How many boxes a detector decides on."""
+    """Returns the number of default boxes of a detector."""
     return net.blobs["mbox_priorbox"].shape[2] // 4
 
 
 def least_seconds(works: Sequence[Callable[[], object]], turns: int, repeat: int) -> list[float]:
-    """The least time of each piece of work, which take turns of `repeat` calls."""
+    """Returns the minimum time of each function in seconds. They take turns of `repeat` calls."""
     best = [math.inf] * len(works)
     for _ in range(turns):
         for i, work in enumerate(works):
@@ -73,7 +73,7 @@ def least_seconds(works: Sequence[Callable[[], object]], turns: int, repeat: int
 
 
 def _training_alone(model: Path) -> Any:
-    """A model's solver, which neither tests nor writes snapshots."""
+    """Returns a model's solver parameter without tests and snapshots."""
     param = read_solver(str(model / "solver.prototxt"))
     for field in ("test_net", "test_iter", "test_interval", "snapshot"):
         param.ClearField(field)
@@ -87,12 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
-    os.environ.setdefault("GLOG_minloglevel", "1")  # only the result, not the set-up of nets
+    os.environ.setdefault("GLOG_minloglevel", "1")  # show only the result, not the setup of the nets
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, nargs="+", help="folders that a generator of prototxt_gen wrote")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file: a list, one entry per model")
+    parser.add_argument("models", type=Path, nargs="+", help="directories that a generator of prototxt_gen wrote")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write: a list with one entry per model")
     parser.add_argument("--gpu", default="none", help="device number, or none (default: none)")
-    parser.add_argument("--precision", default="fp32", help="of the engine (default: fp32)")
+    parser.add_argument("--precision", default="fp32", help="precision of the engine (default: fp32)")
     flags = parser.parse_args(argv)
     os.environ.setdefault("GLOG_minloglevel", "1")  # the nets' descriptions would fill the log
     devices.use_one("" if flags.gpu == "none" else flags.gpu)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Fetches a data set of the experiment, checks it, and brings it into the layout of PASCAL VOC.
+"""Downloads a data set of the experiment, checks it, and converts it to the layout of PASCAL VOC.
 
     python experiments/small_objects/get_data.py deeppcb ~/data/small_objects
 
-leaves ~/data/small_objects/deeppcb with JPEGImages, Annotations and ImageSets/Main. Where no network is, --source names
-the folder of a data set that was fetched and unpacked elsewhere. `scenes` are drawn, not fetched.
+creates ~/data/small_objects/deeppcb with JPEGImages, Annotations and ImageSets/Main. Without a network, --source names
+the directory of a data set that was downloaded and unpacked elsewhere. `scenes` are drawn, not downloaded.
 
-A data set is the tree of one commit. A server may compress that tree anew at any time, so it is not the archive whose
-checksum is known, but the tree: the SHA-256 of a list with the SHA-256 and the path of each file that is used.
+A data set is the tree of one commit. A server may compress that tree again at any time, so the checksum is not that of
+the archive but of the tree: the SHA-256 of a list with the SHA-256 and the path of each file that is used.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from experiments.small_objects.commands import ROOT
 from experiments.small_objects.voc_layout import convert
 
 SERVER = "https://codeload.github.com"
-#: scenes for training and for testing, and their seed: not that of the scenes that the pretrained net saw
+#: scenes for training and for testing, and their seed, which differs from that of the pretrained net's scenes
 SCENES = ("--train", "1200", "--test", "400", "--seed", "1")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A data set in a public repository (owner/name) at a commit: the parts used, their checksum, the licence."""
+    """A data set in a public repository (owner/name) at a commit: the parts used, their checksum, and the license."""
 
     repository: str
     commit: str
@@ -70,7 +70,7 @@ PUBLISHED = {
 
 
 def tree_sha256(folder: Path, parts: Sequence[str]) -> str:
-    """The checksum of the files at and below `parts` of a folder: of lines `<SHA-256 of a file>  <path>`, by path."""
+    """Returns the SHA-256 of lines `<SHA-256 of a file>  <path>`, sorted by path, for the files in `parts`."""
     files = [
         path for part in parts for path in ([folder / part] if (folder / part).is_file() else _below(folder / part))
     ]
@@ -87,7 +87,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Fetches and unpacks a data set below `folder`; the folder that it is in."""
+    """Downloads and unpacks a data set below `folder`. Returns its directory."""
     data = PUBLISHED[name]
     archives = folder / "archives"
     stem = f"{data.repository.partition('/')[2]}-{data.commit}"
@@ -97,8 +97,8 @@ def fetch(name: str, folder: Path) -> Path:
             archive = download(Archive(f"{data.repository}/tar.gz/{data.commit}", None), SERVER, archives)
         except DataError as error:
             raise DataError(
-                f"{str(error).partition('. ')[0]}. Where there is no network, fetch {data.repository} at commit "
-                f"{data.commit} elsewhere, and name its folder with --source"
+                f"{str(error).partition('. ')[0]}. Without a network, download {data.repository} at commit "
+                f"{data.commit} elsewhere, and pass its directory to --source"
             ) from None
         archive.rename(named)
         unpack(named, archives)
@@ -107,7 +107,7 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def check(name: str, source: Path) -> None:
-    """DataError unless the files that are used are those of the commit."""
+    """Raises DataError unless the files that are used are those of the commit."""
     data = PUBLISHED[name]
     missing = [part for part in data.parts if not (source / part).exists()]
     if missing:
@@ -115,8 +115,8 @@ def check(name: str, source: Path) -> None:
     found = tree_sha256(source, data.parts)
     if found != data.sha256:
         raise DataError(
-            f"'{source}' does not hold the files of {data.repository} at {data.commit}: their SHA-256 is {found}, it "
-            f"should be {data.sha256}. Remove the folder and fetch it again"
+            f"'{source}' does not contain the files of {data.repository} at {data.commit}: their SHA-256 is {found}, but "
+            f"should be {data.sha256}. Remove the directory and download it again"
         )
 
 
@@ -127,13 +127,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["scenes", *PUBLISHED], help="which data set")
-    parser.add_argument("folder", type=Path, help="folder for data sets; this one's gets its name")
-    parser.add_argument("--source", type=Path, help="folder of the data set as published, instead of fetching it")
+    parser.add_argument("name", choices=["scenes", *PUBLISHED], help="name of the data set")
+    parser.add_argument("folder", type=Path, help="parent directory; the data set's directory in it gets its name")
+    parser.add_argument("--source", type=Path, help="directory of the published data set, instead of downloading it")
     flags = parser.parse_args(argv)
     name, target = flags.name, flags.folder.expanduser() / flags.name
     if (target / "ImageSets" / "Main" / "test.txt").is_file():
-        print(f"{target} is already there")
+        print(f"{target} already exists")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{name}.part")
@@ -145,7 +145,7 @@ def _main(argv: Sequence[str]) -> None:
     else:
         source = flags.source or fetch(name, target.parent)
         check(name, source)
-        print(f"{PUBLISHED[name].repository}, licence: {PUBLISHED[name].licence}")
+        print(f"{PUBLISHED[name].repository}, license: {PUBLISHED[name].licence}")
         convert(name, source, partial)
     partial.rename(target)
     print(f"wrote {target}")

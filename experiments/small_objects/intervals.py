@@ -1,4 +1,4 @@
-"""What several seeds say: mean and spread of a measure, and the mean of paired differences with its interval."""
+"""Statistics over seeds: mean and spread of a measure, and the mean of paired differences with its interval."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _T = (
 
 
 class Summary(NamedTuple):
-    """n values: their mean, standard deviation (n − 1), and half the width of the mean's 95 % interval.
+    """The mean of n values, their standard deviation (n − 1), and half the width of the mean's 95 % interval.
 
-    NaN where there are too few: no value for the mean, one for the others.
+    The mean is NaN for no value, and the others are NaN for fewer than two.
     """
 
     n: int
@@ -27,12 +27,12 @@ class Summary(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return abs(self.mean) > self.half_width  # False for NaN
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """The summary of values that are independent and about normal; NaN among them are left out."""
+    """Summarizes values that are independent and approximately normal. NaNs are left out."""
     known = [value for value in values if not math.isnan(value)]
     n = len(known)
     if not n:
@@ -46,5 +46,5 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Summary:
-    """The summary of first − second, over the seeds that both have."""
+    """Summarizes first − second over the seeds that both have."""
     return summarize([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])

@@ -1,4 +1,4 @@
-"""What is trained: the arms of the comparison, and the settings that all of them share."""
+"""The arms of the comparison, and the settings that they share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SNAPSHOTS_PER_POINT = 2
 class Arm:
     """One side of the comparison.
 
-    boxes: the released SSD's, or those that design_boxes finds. start: `trunk`, all but the prediction heads from a
-    trained SSD, as in the paper; or `function` (MDSSD alone), weights that compute at first what that SSD computes.
-    longer: trained for as much time as MDSSD takes, in place of as many iterations.
+    boxes: those of the released SSD, or those that design_boxes proposes. start: `trunk`, everything except the
+    prediction heads from a trained SSD, as in the paper; or `function` (MDSSD only), weights that initially compute what
+    that SSD computes. longer: trained for the same time as MDSSD, instead of the same number of iterations.
     """
 
     network: str
@@ -30,13 +30,13 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Its name in folders, tables and --arms."""
+        """The name in directories, tables and --arms."""
         return "-".join(
             [self.network, self.boxes, *(["function"] if self.start == "function" else []), *["longer"] * self.longer]
         )
 
 
-#: all arms by name, in the order in which they are trained
+#: all arms by name, in the order of training
 ARMS = {
     arm.name: arm
     for arm in (
@@ -50,17 +50,17 @@ ARMS = {
         Arm("mdssd300", "designed", start="function"),
     )
 }
-#: the arms that the question needs; the others are asked for by name
+#: the arms that the comparison needs; the others are selected by name
 DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.start == "trunk")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings that decide the numbers; those of an experiment that has begun stay as they are.
+    """The settings that affect the results. They are fixed once an experiment has started.
 
-    folder: the data set in VOC's layout; weights: the trained SSD300; points: how often a training is scored, at even
-    distances and at its end; gpu: a device number, or `none`; annoset: more flags of convert_annoset for the training
-    images.
+    folder: the data set in VOC's layout. weights: the trained SSD300. points: how often a training is scored, at even
+    intervals and at its end. gpu: a device number, or `none`. annoset: additional flags of convert_annoset for the
+    training images.
     """
 
     data: str
@@ -77,7 +77,7 @@ class Plan:
     annoset: str = ""
 
     def save(self, path: Path) -> None:
-        """Writes the plan, or checks that it is the one at `path`. Raises CaffeError if it is not."""
+        """Writes the plan, or raises CaffeError if there is a different one at `path`."""
         if not path.exists():
             write_text(path, json.dumps(asdict(self), indent=1) + "\n")
             return
@@ -85,29 +85,31 @@ class Plan:
         changed = [f.name for f in fields(self) if getattr(self, f.name) != getattr(begun, f.name)]
         if changed:
             what = ", ".join(f"{n} {getattr(begun, n)!r}, not {getattr(self, n)!r}" for n in changed)
-            raise CaffeError(f"{path.parent}: this experiment has begun with {what}. Name another folder with --out")
+            raise CaffeError(
+                f"{path.parent}: this experiment was started with {what}. Choose another directory with --out"
+            )
 
     @staticmethod
     def read(path: Path) -> Plan:
-        """The plan at `path`. Raises CaffeError if it is none."""
+        """Reads the plan at `path`. Raises CaffeError if it is not valid."""
         try:
             return Plan(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise CaffeError(f"{path} is not a plan of this program: {error}") from None
 
     def snapshot_interval(self, iterations: int) -> int:
-        """Iterations between snapshots in a training of that length: what a killed one loses at most."""
+        """Returns the iterations between snapshots, the most that a killed training of this length loses."""
         return max(1, iterations // (_SNAPSHOTS_PER_POINT * self.points))
 
     def checkpoints(self, iterations: int) -> list[int]:
-        """The snapshots that are scored; the last is that of the end."""
+        """Returns the iterations whose snapshots are scored. The last one is the end."""
         between = self.snapshot_interval(iterations) * _SNAPSHOTS_PER_POINT
         return sorted({*(min(between * i, iterations) for i in range(1, self.points)), iterations})
 
 
 @dataclass(frozen=True)
 class Run:
-    """The training of an arm with a seed, and the folder of its files."""
+    """The training of an arm with a seed, and the directory of its files."""
 
     arm: Arm
     seed: int
@@ -115,7 +117,7 @@ class Run:
 
 
 def runs(out: Path, arms: list[Arm], seeds: list[int]) -> Iterator[Run]:
-    """All trainings, a seed at a time, so that a part of them is a comparison already."""
+    """Yields all trainings, one seed after another, so that the first ones already form a comparison."""
     for seed in seeds:
         for arm in arms:
             yield Run(arm, seed, out / "runs" / arm.name / f"seed{seed}")

@@ -1,4 +1,4 @@
-"""What all trainings of a data set need: label map, lists, LMDBs, default boxes, weights to start from, costs."""
+"""Prepares what all trainings of a data set share: label map, lists, LMDBs, default boxes, initial weights, costs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from caffe.proto.weights import read_weights, write_weights
 from experiments.small_objects.commands import ROOT, Commands
 from experiments.small_objects.plan import NETWORKS, Arm, Plan
 
-#: iterations after which the learning rate falls to a tenth, as a share of all
+#: the share of the iterations after which the learning rate falls to a tenth
 _STEP = 0.75
 
 
 class Folder:
-    """The files of one experiment: what is shared by its runs."""
+    """The files of one experiment that its runs share."""
 
     def __init__(self, out: Path, plan: Plan) -> None:
         self.out, self.plan = out, plan
@@ -34,28 +34,28 @@ class Folder:
         self.costs = out / "costs.json"
 
     def lmdb(self, name: str) -> Path:
-        """The LMDB of a list."""
+        """Returns the path of the LMDB of a list."""
         return self.out / "lmdb" / name
 
     def model(self, network: str, boxes: str) -> Path:
-        """The prototxts of a network that no run trains: for its boxes and its cost."""
+        """Returns the directory of a network's prototxts that are used only for its boxes and its cost."""
         return self.out / "models" / f"{network}-{boxes}"
 
     def boxes(self, network: str) -> Path:
-        """The default boxes that design_boxes finds for a network."""
+        """Returns the path of the default boxes that design_boxes proposes for a network."""
         return self.out / "boxes" / network / "boxes.json"
 
     def truth(self) -> GroundTruth:
-        """What there is to find in the test images."""
+        """Reads the ground truth of the test images."""
         return read_ground_truth(self.data / "Annotations", self.data / "ImageSets" / "Main" / "test.txt")
 
     def cost(self, arm: Arm) -> dict[str, float]:
-        """What an arm's network costs; see cost.py."""
+        """Returns the cost of an arm's network; see cost.py."""
         values = json.loads(self.costs.read_text(encoding="utf-8"))
         return dict(values[f"{arm.network}-{arm.boxes}"])
 
     def iterations(self, arm: Arm) -> int:
-        """How long an arm is trained: `longer` ones for as much time as MDSSD with the same kind of boxes."""
+        """Returns the iterations of an arm. `longer` arms get the time of MDSSD with the same kind of boxes."""
         if not arm.longer:
             return self.plan.iterations
         ratio = self.cost(Arm("mdssd300", arm.boxes))["seconds_per_iteration"] / self.cost(arm)["seconds_per_iteration"]
@@ -65,7 +65,7 @@ class Folder:
 def generate(
     commands: Commands, folder: Folder, arm: Arm, output: Path, iterations: int, seed: int, *, start: bool = False
 ) -> None:
-    """Writes the prototxts of an arm; `start`: also start.caffemodel, which computes what the SSD does."""
+    """Writes the prototxts of an arm. start: also write start.caffemodel, which computes what the SSD does."""
     plan = folder.plan
     boxes = ["--boxes", folder.boxes(arm.network)] if arm.boxes == "designed" else []
     commands.run(
@@ -81,7 +81,7 @@ def generate(
 
 
 def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
-    """Makes what is not there yet, a step at a time; each step's file appears last and whole."""
+    """Creates what does not exist yet, step by step. The file of a step appears last and complete."""
     log = folder.out / "log"
     if not folder.labels.exists():
         _label_map(commands, folder)
@@ -105,10 +105,10 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
     kinds = {
         (network, boxes)
         for arm in arms
-        for network in (NETWORKS if arm.longer else (arm.network,))  # how much longer depends on both
+        for network in (NETWORKS if arm.longer else (arm.network,))  # the length of `longer` arms depends on both
         for boxes in ("released", arm.boxes)
     }
-    for network, boxes in sorted(kinds, reverse=True):  # the released boxes' net is what the others are designed for
+    for network, boxes in sorted(kinds, reverse=True):  # boxes are designed for the net with the released ones
         if boxes == "designed" and not folder.boxes(network).exists():
             commands.run(
                 log / "design_boxes.log", "-m", "caffe.cli.design_boxes",
@@ -120,7 +120,7 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
 
 
 def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
-    """Measures both networks with each kind of boxes, in turn, unless that has been done."""
+    """Measures both networks with each kind of boxes, in turn, unless this has been done."""
     known = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
     for boxes in sorted({arm.boxes for arm in arms}):
         names = [f"{network}-{boxes}" for network in NETWORKS]
@@ -146,11 +146,11 @@ def _label_map(commands: Commands, folder: Folder) -> None:
     both = [{line.split()[0] for _, line in read_lines(lists / f"{name}.txt")} for name in ("trainval", "test")]
     if common := both[0] & both[1]:
         raise DataError(
-            f"{folder.data}: {len(common)} images are in both lists, as {min(common)}: no test of what was learned"
+            f"{folder.data}: {len(common)} images are in both lists, such as {min(common)}, so the test would be invalid"
         )
     classes = read_ground_truth(folder.data / "Annotations", lists / "trainval.txt").classes
     if not classes:
-        raise DataError(f"{folder.data}: the training images have no object")
+        raise DataError(f"{folder.data}: the training images have no objects")
     names = folder.out / "classes.txt"
     write_text(names, "".join(f"{name}\n" for name in classes))
     commands.run(
@@ -160,7 +160,7 @@ def _label_map(commands: Commands, folder: Folder) -> None:
 
 
 def instances(truth: GroundTruth) -> dict[str, Any]:
-    """The test set as COCO's instances; difficult objects are crowds, which need not be found."""
+    """Returns the test set in COCO's instances format. Difficult objects are crowds, which do not have to be found."""
     numbers = {name: i for i, name in enumerate(truth.images, 1)}
     annotations: list[dict[str, Any]] = []
     for category, name in enumerate(truth.classes, 1):
@@ -185,14 +185,14 @@ def instances(truth: GroundTruth) -> dict[str, Any]:
 
 
 def _trunk(folder: Folder) -> None:
-    """The trained SSD's layers without its prediction heads: these start anew in all arms, whatever their boxes."""
+    """Writes the trained SSD's layers without its prediction heads, which start from scratch in all arms."""
     kept = [
         layer
         for layer in read_weights(folder.plan.weights)
         if layer.blobs and not layer.name.endswith(("_mbox_loc", "_mbox_conf"))
     ]
     if not kept:
-        raise CaffeError(f"--weights {folder.plan.weights}: there is no layer with weights")
+        raise CaffeError(f"--weights {folder.plan.weights}: it has no layer with weights")
     net = caffe_pb2.NetParameter(name="trunk")
     for layer in kept:
         net.layer.add(name=layer.name, type=layer.type)
@@ -201,5 +201,5 @@ def _trunk(folder: Folder) -> None:
 
 
 def classes_of(folder: Folder) -> list[str]:
-    """The classes that are trained, without the background."""
+    """Returns the classes that are trained, without the background."""
     return [item.name for item in LabelMap.read(folder.labels).items if item.label != 0]

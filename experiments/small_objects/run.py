@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Does MDSSD help with small objects? Trains SSD300 and MDSSD300 alike on a data set and scores them by object size.
+"""Does MDSSD help with small objects? Trains SSD300 and MDSSD300 in the same way and scores them by size.
 
     python experiments/small_objects/get_data.py bccd data
     python experiments/small_objects/run.py --data bccd --folder data/bccd --seeds 1 2 3 --budget 10m
     python experiments/small_objects/table.py build/small_objects/bccd
 
-Each arm of the comparison has the same start, order of images, and iterations, with the released default boxes and with
-designed ones. With --budget it ends in time, with status 75 while there is more to do; the same command goes on where it
-stood, after being killed, too. Results do not depend on where it was interrupted.
+All arms of the comparison have the same start, order of images and number of iterations, with the released or with
+designed default boxes. With --budget the program ends in time, with status 75 while there is more to do. The same
+command resumes where it stopped, even after being killed. The results do not depend on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def duration(text: str) -> float:
-    """Seconds from `90`, `90s`, `10m` or `1.5h`; argparse reports anything else."""
+    """Returns the seconds in `90`, `90s`, `10m` or `1.5h`. Raises ArgumentTypeError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 90s, 10m or 1.5h")
@@ -43,34 +43,38 @@ def duration(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    """A whole number over 0; argparse reports anything else."""
+    """Returns a positive integer. Raises ArgumentTypeError for anything else."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number over 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive integer")
     return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="name of the data set in tables and folders")
+    p.add_argument("--data", required=True, help="name of the data set in tables and directories")
     p.add_argument("--folder", type=Path, required=True, help="the data set, in VOC's layout")
-    p.add_argument("--out", type=Path, help="folder of the experiment (default: build/small_objects/DATA)")
+    p.add_argument("--out", type=Path, help="directory of the experiment (default: build/small_objects/DATA)")
     p.add_argument("--seeds", type=positive, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     p.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS), metavar="ARM",
-                   help=f"what is compared, of: {', '.join(ARMS)} (default: all but those with `function`)")  # fmt: skip
+                   help=f"arms to compare, from: {', '.join(ARMS)} (default: all except those with `function`)")  # fmt: skip
     p.add_argument("--width", default="1/8", help="share of the channels (default: 1/8)")
     p.add_argument("--weights", type=Path, default=ROOT / "demo" / "pretrain" / "ssd300_narrow.caffemodel",
-                   help="trained SSD300 of that width, which all arms start from (default: the demo's)")  # fmt: skip
-    p.add_argument("--iterations", type=positive, default=1200, help="of training (default: 1200)")
-    p.add_argument("--points", type=positive, default=4, help="times that a training is scored (default: 4)")
-    p.add_argument("--batch", type=positive, default=8, help="images of an iteration (default: 8)")
-    p.add_argument("--base_lr", type=float, default=0.0005, help="Adam's rate; a tenth after 3/4 (default: 0.0005)")
+                   help="trained SSD300 of that width, from which all arms start (default: the demo's)")  # fmt: skip
+    p.add_argument("--iterations", type=positive, default=1200, help="training iterations (default: 1200)")
+    p.add_argument("--points", type=positive, default=4, help="number of times that a training is scored (default: 4)")
+    p.add_argument("--batch", type=positive, default=8, help="images per iteration (default: 8)")
+    p.add_argument(
+        "--base_lr", type=float, default=0.0005, help="learning rate of Adam, a tenth of it after 3/4 (default: 0.0005)"
+    )
     p.add_argument("--augmentation", default="mirror", choices=("mirror", "full"), help="default: mirror")
     p.add_argument("--gpu", default="none", help="device number, or none (default: none)")
     p.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="default: fp32")
     p.add_argument("--annoset", default="", metavar="FLAGS",
-                   help="more flags of convert_annoset for the training images, in one word")  # fmt: skip
-    p.add_argument("--budget", type=duration, default=math.inf, help="time for this call, as 10m (default: no limit)")
+                   help="additional flags of convert_annoset for the training images, as one argument")  # fmt: skip
+    p.add_argument(
+        "--budget", type=duration, default=math.inf, help="time limit of this call, such as 10m (default: none)"
+    )
     return p
 
 
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
     if not re.fullmatch(r"[\w.-]+", flags.data):
-        raise CaffeError(f"--data {flags.data!r}: a name of letters, digits, '_', '-' and '.' is needed")
+        raise CaffeError(f"--data {flags.data!r}: the name may contain only letters, digits, '_', '-' and '.'")
     out = (flags.out or ROOT / "build" / "small_objects" / flags.data).resolve()
     plan = Plan(
         data=flags.data, folder=str(flags.folder.expanduser().resolve()), width=flags.width,
@@ -91,7 +95,7 @@ def _main(argv: Sequence[str]) -> int:
         precision=flags.precision, annoset=flags.annoset,
     )  # fmt: skip
     if not Path(plan.weights).is_file():
-        raise CaffeError(f"--weights {plan.weights}: there is no such file")
+        raise CaffeError(f"--weights {plan.weights}: no such file")
     if not Path(plan.folder, "Annotations").is_dir():
         raise CaffeError(f"--folder {plan.folder} is not a data set in VOC's layout: it has no Annotations")
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ def _main(argv: Sequence[str]) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CaffeError(f"{out}: another run, or a training that it left behind, is at work there") from None
+            raise CaffeError(f"{out}: another run, or a training left over from one, is using this directory") from None
         end_on_signals()
         folder = Folder(out, plan)
         arms = [ARMS[name] for name in dict.fromkeys(flags.arms)]
@@ -115,14 +119,14 @@ def _main(argv: Sequence[str]) -> int:
         except OutOfTime:
             return _tell_what_is_left(trainings)
         except Terminated:
-            print("Stopped. The same command goes on from here.")
+            print("Stopped. The same command resumes from here.")
             return 143
-    print(f"All is done. python experiments/small_objects/table.py {out}")
+    print(f"All is done. To see the tables: python experiments/small_objects/table.py {out}")
     return 0
 
 
 def _tell_what_is_left(trainings: Sequence[Training]) -> int:
-    print("The time has passed. Left:")
+    print("The time is up. Remaining:")
     for training in trainings:
         if not training.done():
             left = training.iterations() - training.reached()

@@ -1,4 +1,4 @@
-"""The measures of a snapshot: its detections of the test images, scored by size in Hoiem's and COCO's way."""
+"""Scores a snapshot's detections on the test images by object size, with the methods of Hoiem et al. and of COCO."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 from caffe.detection import coco, hoiem, voc
 from caffe.detection.average_precision import mean
 
-#: COCO's measures that are kept, by their names there and in the tables
+#: the measures of COCO that are used, and their names in the tables
 COCO = {
     "AP": "COCO AP", "AP 0.50": "COCO AP50", "AP 0.75": "COCO AP75", "AP small": "AP small", "AP medium": "AP medium",
     "AP large": "AP large", "AR 100": "AR", "AR small": "AR small", "AR medium": "AR medium", "AR large": "AR large",
 }  # fmt: skip
-#: all measures, 0 to 1, in the order of the tables
+#: all measures, from 0 to 1, in the order of the tables
 MEASURES = ("mAP", "AP_N", *hoiem.SIZES, *COCO.values())
 
 
 def score(results: Path, truth: voc.GroundTruth, instances: Path, classes: Sequence[str]) -> dict[str, Any]:
-    """Scores the VOC result files in a folder.
+    """Scores the VOC result files in a directory.
 
-    `measures`: by the names of MEASURES, null where there is nothing to find. `errors`: standard errors over objects of
-    AP_N and of each size. `classes`: Hoiem's analysis of each class.
+    Returns `measures`: the values by the names in MEASURES, None without objects; `errors`: the standard errors over
+    objects of AP_N and of each size; and `classes`: Hoiem's analysis of each class.
     """
     files = voc.find_result_files(results)
     found = {name: voc.read_detections(files[name]) for name in classes}
@@ -51,7 +51,7 @@ def score(results: Path, truth: voc.GroundTruth, instances: Path, classes: Seque
 
 
 def coco_results(found: dict[str, voc.Detections]) -> list[dict[str, Any]]:
-    """Detections as COCO's results file lists them."""
+    """Returns detections in the format of COCO's results files."""
     return [
         {"image_id": image, "category_id": name, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": value}
         for name, detections in found.items()
@@ -62,7 +62,7 @@ def coco_results(found: dict[str, voc.Detections]) -> list[dict[str, Any]]:
 
 
 def _mean_with_error(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The mean over classes, and its standard error from theirs."""
+    """Returns the mean over classes and its standard error, from (value, standard error) of each class."""
     if not values:
         return math.nan, math.nan
     return mean([v for v, _ in values]), math.sqrt(math.fsum(e * e for _, e in values)) / len(values)

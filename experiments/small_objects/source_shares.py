@@ -1,9 +1,9 @@
-"""What each source of a detector takes part in: positives and mined negatives in training, detections in testing.
+"""Counts the share of each source of a detector: positives and mined negatives in training, detections in testing.
 
-A source is a blob that predicts, such as `module1`. Of a folder that a generator of prototxt_gen/ has written, the training
-net shows what matching and mining give to each source's default boxes, on batches as training sees them. The test net shows
-which source each detection comes from, and whether it is an object's first (true), another of an object that was found
-already, or none.
+A source is a blob with predictions, such as `module1`. The input is a directory written by a generator of prototxt_gen/.
+The training net shows how many positives and mined negatives each source's default boxes get, on batches as in training.
+The test net shows which source each detection comes from, and whether it is the first one of an object (true), another
+one of the same object (repeated), or of no object (false).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto.text import read_net
 from caffe.runtime import set_random_seed
 
-#: multibox_loss_forward's mark of a default box that mining has chosen
+#: the value with which multibox_loss_forward marks default boxes chosen by mining
 MINED = -3
-#: a detection finds an object from this overlap on, as VOC counts
+#: the overlap at which a detection finds an object, as in VOC
 FOUND = 0.5
 
 #: by source, then by what is counted
@@ -50,14 +50,14 @@ Table = dict[str, Counter[str]]
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of a net and which of the default boxes are theirs: source i has those from starts[i] to starts[i + 1]."""
+    """The sources of a net. The default boxes of source i are those from starts[i] to starts[i + 1]."""
 
     names: list[str]
     starts: list[int]
 
     @classmethod
     def of(cls, net: Net, priors: str) -> Sources:
-        """Read off the Concat layer that makes the blob `priors`."""
+        """Reads the sources from the Concat layer that makes the blob `priors`."""
         joined = [step for step in net.steps if priors in step.tops]
         if not joined or joined[0].layer.type_name != "Concat":
             raise CaffeError(f"net '{net.name}': the default boxes '{priors}' do not come from a Concat layer")
@@ -67,7 +67,7 @@ class Sources:
         )
 
     def of_boxes(self, boxes: NDArray[np.integer[Any]]) -> list[str]:
-        """The source of each default box, given by its index."""
+        """Returns the name of the source of each default box, given by its index."""
         return [self.names[i] for i in np.searchsorted(self.starts, boxes, side="right") - 1]
 
     def ranges(self) -> list[tuple[str, int, int]]:
@@ -75,15 +75,15 @@ class Sources:
 
 
 def find_step(net: Net, kind: type[Any]) -> Step:
-    """The one layer of a type, and its bottoms."""
+    """Returns the step of the only layer of a type. Raises CaffeError if there is not exactly one."""
     found = [step for step in net.steps if isinstance(step.layer, kind)]
     if len(found) != 1:
-        raise CaffeError(f"net '{net.name}' has {len(found)} {kind.__name__} layers; it takes one")
+        raise CaffeError(f"net '{net.name}' has {len(found)} {kind.__name__} layers; it must have exactly one")
     return found[0]
 
 
 def load(path: Path, weights: str, phase: int, lmdb: str | None) -> Net:
-    """A net with its weights, which reads `lmdb` in place of its own data where given, and writes no files."""
+    """Loads a net that writes no files. If `lmdb` is given, the net reads it instead of its own data."""
     param = read_net(path)
     for layer in param.layer:
         if layer.type == "AnnotatedData" and lmdb:
@@ -96,9 +96,10 @@ def load(path: Path, weights: str, phase: int, lmdb: str | None) -> Net:
 
 @torch.no_grad()
 def training_shares(net: Net, images: int) -> tuple[Table, int]:
-    """By source: default boxes, positives, mined negatives, and objects: with a positive, with none elsewhere, with one in all.
+    """Counts by source, summed over images: default boxes, positives, mined negatives, and three kinds of objects.
 
-    Sums over the images that are returned as the second, `images` rounded up to whole batches.
+    These are objects with a positive of the source (`objects`), with positives of no other source (`alone`), and with a
+    single positive in total (`single`). Also returns the number of images: `images` rounded up to whole batches.
     """
     step = find_step(net, MultiBoxLoss)
     options = MultiBoxLossOptions.of_layer(step.layer.param).text
@@ -118,7 +119,7 @@ def training_shares(net: Net, images: int) -> tuple[Table, int]:
 
 
 def count_matches(match: NDArray[np.int32], sources: Sources, table: Table) -> None:
-    """Adds a batch: `match` is N×P, the label row that each default box was given, −1 for none, `MINED` for a negative."""
+    """Adds a batch. match: the label row of each default box, −1 for none, or `MINED` for a negative, [N, P]."""
     for image in match:
         takers: dict[int, Counter[str]] = defaultdict(Counter)
         for name, first, last in sources.ranges():
@@ -136,7 +137,7 @@ def count_matches(match: NDArray[np.int32], sources: Sources, table: Table) -> N
 
 @torch.no_grad()
 def test_shares(net: Net, images: int, threshold: float) -> tuple[Table, int]:
-    """By source, detections of score `threshold` or more: true, repeated and false ones. And the number of images."""
+    """Counts true, repeated and false detections by source, with a score of `threshold` or more, and images."""
     step = find_step(net, DetectionOutput)
     loc, conf, priors = step.bottoms[:3]
     sources = Sources.of(net, priors)
@@ -161,7 +162,7 @@ def test_shares(net: Net, images: int, threshold: float) -> tuple[Table, int]:
 
 
 def decode(loc: Tensor, priors: Tensor) -> Tensor:
-    """Boxes, N×P×4, of predictions that are coded by CENTER_SIZE."""
+    """Decodes CENTER_SIZE predictions into boxes, [N, P, 4]."""
     prior, variance = priors.reshape(2, -1, 4)
     side, centre = prior[:, 2:] - prior[:, :2], (prior[:, 2:] + prior[:, :2]) / 2
     middle = loc[..., :2] * variance[:, :2] * side + centre
@@ -170,7 +171,7 @@ def decode(loc: Tensor, priors: Tensor) -> Tensor:
 
 
 def origins(found: NDArray[Any], scores: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.int64]:
-    """The default box that each detection comes from: that of its score, and of these the one with its corners."""
+    """Returns the index of each detection's default box, found by its score and then by its corners."""
     result = np.zeros(len(found), np.int64)
     for i, (_, label, score, *corners) in enumerate(found):
         candidates = np.flatnonzero(scores[:, int(label)] == score)
@@ -179,10 +180,10 @@ def origins(found: NDArray[Any], scores: NDArray[Any], boxes: NDArray[Any]) -> N
 
 
 def verdicts(found: NDArray[Any], labels: NDArray[Any]) -> list[str]:
-    """Of an image's detections: "true", "repeated" (its object was found before), "false", or "difficult" (not counted).
+    """Classifies an image's detections as "true", "repeated" (of an object found before), "false" or "difficult".
 
-    found, K×7: image, label, score and corners. labels, M×8: image, label, instance, corners, difficult. As VOC matches:
-    best score first, each with the object of its class that it overlaps most.
+    found: image, label, score and corners, [K, 7]. labels: image, label, instance, corners and difficult, [M, 8].
+    Matching is as in VOC: best score first, each detection with the object of its class that it overlaps most.
     """
     result = [""] * len(found)
     taken: set[int] = set()
@@ -204,7 +205,7 @@ def verdicts(found: NDArray[Any], labels: NDArray[Any]) -> list[str]:
 
 
 def report(folder: Path, weights: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Both tables of a net, as shares of an image: {"train": {source: {what: number}}, "test": …}."""
+    """Returns both tables of a net, per image: {"train": {source: {what: number}}, "test": …}."""
     result: dict[str, Any] = {"net": str(folder), "weights": weights, "threshold": options.threshold}
     set_random_seed(options.seed)
     net = load(folder / "train.prototxt", weights, TRAIN, options.train_lmdb)
@@ -221,7 +222,7 @@ def report(folder: Path, weights: str, options: argparse.Namespace) -> dict[str,
 
 
 def shown(result: Mapping[str, Any]) -> str:
-    """The report as a table for people."""
+    """Returns the report as a text table."""
     heads = ("boxes", "positives", "mined", "objects", "alone", "single"), ("true", "repeated", "false")
     lines = [
         f"{result['net']} with {result['weights']}; for each image, detections of score {result['threshold']:g} or more",
@@ -232,7 +233,7 @@ def shown(result: Mapping[str, Any]) -> str:
         row = {**training, **result["test"].get(name, {})}
         totals.update(row)
         lines.append(f"{name:14}" + "".join(_number(row.get(head, 0), head) for part in heads for head in part))
-    # an object that several sources match would count several times
+    # an object with positives of several sources would count several times
     lines.append(
         f"{'all':14}"
         + "".join(f"{'':11}" if head in heads[0][3:] else _number(totals[head], head) for p in heads for head in p)
@@ -247,26 +248,26 @@ def _number(value: float, what: str) -> str:
 def _command(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="columns: default boxes; positives and mined negatives in an image; objects that the source has a positive\n"
-        "for, those that no other source has one for, and those of a single positive, mostly matched by force as no box\n"
-        "reaches the overlap; detections that are true, of an object found before, and false\n"
+        epilog="columns: default boxes; positives and mined negatives per image; objects with a positive of this source,\n"
+        "those with positives of no other source, and those with a single positive, usually from a forced match because\n"
+        "no box reaches the overlap; detections that are true, repeated (of an object found before), and false\n"
         "example: python experiments/small_objects/source_shares.py demo_run/model "
         "demo_run/model/mdssd300_iter_300.caffemodel",
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, help="with train.prototxt and test.prototxt, as a generator writes it")
+    parser.add_argument("folder", type=Path, help="directory with train.prototxt and test.prototxt from a generator")
     parser.add_argument("weights", help="a .caffemodel of that network")
-    parser.add_argument("--images", type=int, default=200, help="of each LMDB (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=200, help="number of images of each LMDB (default: %(default)s)")
     parser.add_argument(
-        "--threshold", type=float, default=0.3, help="least score of a detection (default: %(default)s)"
+        "--threshold", type=float, default=0.3, help="minimum score of a detection (default: %(default)s)"
     )
-    parser.add_argument("--train_lmdb", help="in place of the training net's own")
-    parser.add_argument("--test_lmdb", help="in place of the test net's own")
-    parser.add_argument("--seed", type=int, default=1, help="of the order and augmentation (default: %(default)s)")
+    parser.add_argument("--train_lmdb", help="LMDB to use instead of the training net's own")
+    parser.add_argument("--test_lmdb", help="LMDB to use instead of the test net's own")
+    parser.add_argument("--seed", type=int, default=1, help="seed of order and augmentation (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     if options.images < 1:
-        raise CaffeError(f"--images {options.images}: it takes at least 1")
-    with log.quiet():  # the table, not the set-up of nets
+        raise CaffeError(f"--images {options.images}: must be at least 1")
+    with log.quiet():  # show only the table, not the setup of the nets
         result = report(options.folder, options.weights, options)
     print(shown(result))
     if options.json:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The tables of one or several experiments, as Markdown, and with --json as data.
+"""The tables of one or more experiments, as Markdown and, with --json, as data.
 
     python experiments/small_objects/table.py build/small_objects/*
 
-Values are in percent: the mean over seeds ± their standard deviation. A difference is paired by seed, with the 95 %
-interval of its mean; it is in bold type where the interval leaves out 0.
+Values are in percent: the mean over seeds ± their standard deviation. Differences are paired by seed and have the 95 %
+interval of their mean. They are in bold if the interval excludes 0.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from experiments.small_objects.preparation import Folder
 
 #: the measures that the tables show
 SHOWN = ("XS", "S", "M", "L", "XL", "AP_N", "mAP", "COCO AP", "AP small", "AP medium", "AP large", "AR")
-#: those of the learning curve
+#: the measures of the learning curve
 CURVE = ("XS", "S", "mAP")
-#: what is compared: first − second, by arms' names
+#: the comparisons: first − second, by the names of the arms
 DIFFERENCES = (
     ("MDSSD − SSD, released boxes, equal iterations", "mdssd300-released", "ssd300-released"),
     ("MDSSD − SSD, designed boxes, equal iterations", "mdssd300-designed", "ssd300-designed"),
@@ -43,13 +43,13 @@ DIFFERENCES = (
     ("start of SSD's function − the paper's, MDSSD, designed boxes", "mdssd300-designed-function", "mdssd300-designed"),
 )
 
-#: measure → seed → value; NaN where there is nothing to find
+#: measure → seed → value; NaN without objects
 Measured = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment has measured: `final` by arm, `curve` by arm and place in the curve, and what arms cost."""
+    """The measures of an experiment: `final` by arm, `curve` by arm and iteration, and the costs of arms."""
 
     plan: Plan
     final: dict[str, Measured]
@@ -58,7 +58,7 @@ class Results:
 
 
 def read(out: Path) -> Results:
-    """Reads what is there; arms and seeds that are not finished are left out of `final`."""
+    """Reads the results so far. Unfinished arms and seeds are left out of `final`."""
     plan = Plan.read(out / "plan.json")
     folder = Folder(out, plan)
     costs = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
@@ -87,20 +87,20 @@ def _measured(folder: Path, iteration: int) -> Measured:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; columns but the first to the right."""
+    """Returns a Markdown table. All columns except the first are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def spread(summary: Summary) -> str:
-    """`43.1 ± 2.0` in percent; a dash for nothing."""
+    """Returns text such as `43.1 ± 2.0` in percent, or a dash without values."""
     if not summary.n:
         return "–"
     return f"{100 * summary.mean:.1f}" + ("" if summary.n == 1 else f" ± {100 * summary.deviation:.1f}")
 
 
 def interval(summary: Summary) -> str:
-    """`+1.2 [−0.3, +2.7]` in points, in bold type where 0 is outside; without an interval for one seed."""
+    """Returns text such as `+1.2 [−0.3, +2.7]` in points, in bold if 0 is outside. One seed has no interval."""
     if not summary.n:
         return "–"
     text = _signed(summary.mean)
@@ -115,7 +115,7 @@ def _signed(value: float) -> str:
 
 
 def differences(final: Mapping[str, Measured]) -> dict[str, dict[str, Summary]]:
-    """The paired differences of arms that are there, by what is compared, then by measure."""
+    """Returns the paired differences of the available arms, by comparison, then by measure."""
     return {
         title: {m: paired(final[first].get(m, {}), final[second].get(m, {})) for m in SHOWN}
         for title, first, second in DIFFERENCES
@@ -124,7 +124,7 @@ def differences(final: Mapping[str, Measured]) -> dict[str, dict[str, Summary]]:
 
 
 def markdown(results: Results) -> str:
-    """The tables of an experiment."""
+    """Returns the tables of an experiment."""
     plan = results.plan
     if not results.final:
         return f"## {plan.data}\n\nNothing is finished yet.\n"
@@ -173,7 +173,7 @@ def _curve_rows(results: Results) -> list[list[str]]:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """The same numbers as data, with each seed's values."""
+    """Returns the same numbers as data, with the values of each seed."""
 
     def summary(value: Summary) -> dict[str, float | int | None]:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value._asdict().items()}
@@ -202,12 +202,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders that run.py wrote")
+    parser.add_argument("folders", type=Path, nargs="+", help="directories written by run.py")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     flags = parser.parse_args(argv)
     missing = [folder for folder in flags.folders if not (folder / "plan.json").is_file()]
     if missing:
-        raise CaffeError(f"{missing[0]} is not a folder of run.py: it has no plan.json")
+        raise CaffeError(f"{missing[0]} is not a directory of run.py: it has no plan.json")
     everything = [read(folder) for folder in flags.folders]
     print("\n".join(map(markdown, everything)), end="")
     if flags.json:

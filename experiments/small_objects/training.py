@@ -1,4 +1,4 @@
-"""One training: continued from its last snapshot, for as long as there is time; then its snapshots are scored."""
+"""Trains one run, resuming from its last snapshot, for as long as there is time, and scores its snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.small_objects.plan import Run
 from experiments.small_objects.preparation import Folder, classes_of, generate
 from experiments.small_objects.scoring import score
 
-#: a training that would be stopped sooner is not begun: setting up takes a good part of it
+#: a training with less time is not started, because its setup would take most of it
 _LEAST_SECONDS = 20
 
 
@@ -30,15 +30,15 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Its arm and seed."""
+        """The arm and the seed."""
         return f"{self.run.arm.name}, seed {self.run.seed}"
 
     def iterations(self) -> int:
-        """How long it is to train."""
+        """Returns the number of iterations to train."""
         return self.folder.iterations(self.run.arm)
 
     def reached(self) -> int:
-        """The iteration of its last snapshot."""
+        """Returns the iteration of the last snapshot."""
         found = [0]
         for state in self.snapshots.glob("net_iter_*.solverstate"):
             if (match := re.fullmatch(r"net_iter_(\d+)", state.stem)) and state.with_suffix(".caffemodel").exists():
@@ -46,26 +46,26 @@ class Training:
         return max(found)
 
     def state(self) -> dict[str, Any]:
-        """`seconds` of training so far, in so many `pieces`; a piece that was killed is not in it."""
+        """Returns the `seconds` of training so far and the number of `pieces`, without pieces that were killed."""
         if not self.state_file.exists():
             return {"seconds": 0.0, "pieces": 0}
         return dict(json.loads(self.state_file.read_text(encoding="utf-8")))
 
     def score_file(self, iteration: int) -> Path:
-        """Where the measures at a checkpoint are."""
+        """Returns the path of the measures at a checkpoint."""
         return self.run.folder / f"score_{iteration}.json"
 
     def unscored(self) -> list[int]:
-        """The checkpoints that have not been scored."""
+        """Returns the checkpoints that have not been scored."""
         checkpoints = self.folder.plan.checkpoints(self.iterations())
         return [iteration for iteration in checkpoints if not self.score_file(iteration).exists()]
 
     def done(self) -> bool:
-        """Whether it has been trained and scored."""
+        """Returns whether it has been trained and scored."""
         return not self.unscored()
 
     def work(self, commands: Commands) -> None:
-        """Trains on and scores. Raises OutOfTime where that has to go on another time."""
+        """Continues training and scoring. Raises OutOfTime if this has to be continued later."""
         if self.done():
             return
         iterations = self.iterations()
@@ -105,7 +105,7 @@ class Training:
             raise OutOfTime
 
     def _remove_old_snapshots(self) -> None:
-        """Keeps the last snapshot, and the weights of those that are scored."""
+        """Removes snapshots except the last one and the weights of those that are scored."""
         last = self.reached()
         kept = {last, *self.folder.plan.checkpoints(self.iterations())}
         for path in self.snapshots.glob("net_iter_*.*"):

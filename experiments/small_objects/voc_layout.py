@@ -1,7 +1,7 @@
-"""Brings published data sets into the layout of PASCAL VOC, with a test list that shares no scene with the training list.
+"""Converts published data sets to the layout of PASCAL VOC, with no scene in both the test and the training list.
 
-Each function here reads the folder that a data set unpacks to and writes JPEGImages, Annotations, ImageSets/Main and
-classes.txt. Coordinates stay as published. Nothing here is random, so that every machine gets the same lists.
+Each function reads the directory of an unpacked data set and writes JPEGImages, Annotations, ImageSets/Main and
+classes.txt. Coordinates stay as published. Nothing here is random, so every machine gets the same lists.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Picture:
 
 
 def annotation(picture: Picture) -> str:
-    """The picture's annotation as VOC writes it."""
+    """Returns the picture's annotation as VOC XML."""
     lines = [
         "<annotation>",
         f"  <filename>{escape(picture.name + picture.file.suffix)}</filename>",
@@ -60,7 +60,7 @@ def annotation(picture: Picture) -> str:
 
 
 def write(target: Path, classes: Sequence[str], lists: dict[str, Iterable[Picture]]) -> None:
-    """Writes the data set; a list is written after its images, and classes.txt last, so that it marks a whole set."""
+    """Writes the data set. classes.txt is written last, so it marks a complete data set."""
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for name, pictures in lists.items():
@@ -74,7 +74,7 @@ def write(target: Path, classes: Sequence[str], lists: dict[str, Iterable[Pictur
 
 
 def _voc_objects(path: Path, rename: Callable[[str], str]) -> tuple[int, int, list[Item]]:
-    """Width, height and objects of a VOC annotation."""
+    """Reads width, height and objects of a VOC annotation."""
     root = ElementTree.parse(path).getroot()
     items = []
     for element in root.iter("object"):
@@ -89,7 +89,7 @@ BCCD_CLASSES = ("RBC", "WBC", "Platelets")
 
 
 def bccd(source: Path, target: Path) -> None:
-    """BCCD (Shenggan): 364 photographs of blood cells, platelets among them; its own lists. In this layout already."""
+    """BCCD (Shenggan): 364 photographs of blood cells, including platelets, with its own lists, already in this layout."""
     for folder in ("Annotations", "ImageSets", "JPEGImages"):
         shutil.copytree(source / "BCCD" / folder, target / folder)
     (target / "classes.txt").write_text("".join(f"{name}\n" for name in BCCD_CLASSES))
@@ -102,9 +102,10 @@ DEEPPCB_CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
 
 
 def deeppcb(source: Path, target: Path) -> None:
-    """DeepPCB (Tang et al.): 640 x 640 circuit boards with six kinds of defects; its own lists. Only tested images.
+    """DeepPCB (Tang et al.): 640 x 640 circuit boards with six kinds of defects, and its own lists.
 
-    Its lists hold 1,000 and 500 images. An annotation has `x1 y1 x2 y2 type` on each line.
+    Only the tested images are used, not the templates. The lists have 1,000 and 500 images. An annotation has
+    `x1 y1 x2 y2 type` on each line.
     """
 
     def pictures(image_list: str) -> Iterable[Picture]:
@@ -123,14 +124,14 @@ def deeppcb(source: Path, target: Path) -> None:
 
 CELL_CLASSES = ("living_cell", "dead_cell")
 _CELL_NAMES = {"Living Cell": "living_cell", "Dead Cell": "dead_cell"}
-#: consecutive images that stay together, as they show the same culture; each fifth such block is for testing
+#: consecutive images that stay together, because they show the same culture; every fifth block is for testing
 CELL_BLOCK = 20
 
 
 def cells(source: Path, target: Path) -> None:
     """Cell-Dataset (Okerulu): 2,500 micrographs of living and dead cells, without lists of its own.
 
-    Images are ordered by series and number. Copies of an earlier image are left out: 70 or so, some under other names.
+    Images are ordered by series and number. About 70 copies of earlier images, some with other names, are left out.
     """
     folder = source / "Original Dataset"
 
@@ -154,16 +155,16 @@ def cells(source: Path, target: Path) -> None:
 
 # ---- FOD-A
 
-#: frames that stay together; each fifth such block is for testing
+#: frames that stay together; every fifth block is for testing
 FOD_BLOCK = 200
-#: frames on either side of a test block that are used for nothing: a video goes on across a block's border
+#: frames on each side of a test block that are not used, because a video continues across the border of a block
 FOD_GAP = 20
 
 
 def fod(source: Path, target: Path) -> None:
     """FOD-A (Munyer et al.): 300 x 300 frames of debris on runways, 31 classes.
 
-    In the published lists, neighbouring frames of a video stand in training and in test. Here, whole blocks do.
+    In the published lists, neighboring frames of a video are in both training and test. Here, whole blocks are.
     """
     pictures = []
     for path in tqdm(sorted((source / "Annotations").glob("*.xml")), desc="reading", disable=None, leave=False):
@@ -175,9 +176,9 @@ def fod(source: Path, target: Path) -> None:
 
 
 def by_blocks(pictures: Sequence[Picture], block: int, gap: int) -> tuple[list[Picture], list[Picture]]:
-    """Splits images that are in order into training and test: each fifth block is for testing.
+    """Splits sorted images into training and test: every fifth block is for testing.
 
-    Images within `gap` places of a test block go to neither list.
+    Images within `gap` places of a test block are in neither list.
     """
 
     def is_test(i: int) -> bool:
@@ -189,12 +190,12 @@ def by_blocks(pictures: Sequence[Picture], block: int, gap: int) -> tuple[list[P
     return training, test
 
 
-#: how to bring each published data set into the layout
+#: the converter of each published data set
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"bccd": bccd, "deeppcb": deeppcb, "cells": cells, "fod": fod}
 
 
 def convert(name: str, source: Path, target: Path) -> None:
-    """Converts a data set; DataError where `source` is not as published."""
+    """Converts a data set. Raises DataError if `source` is not the published data set."""
     try:
         CONVERTERS[name](source, target)
     except (OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError) as error:

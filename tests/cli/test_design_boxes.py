@@ -84,8 +84,8 @@ def test_a_list_gives_what_its_database_gives(folder: Path) -> None:
     ("images", "message"),
     [
         ([[], []], "has no object to fit boxes to: none of its 2 images has a box"),
-        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: its 1 boxes have no area"),
-        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: its 1 boxes have no area"),
+        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
+        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
     ],
 )
 def test_data_without_objects(
@@ -106,11 +106,11 @@ def test_one_object_one_size_and_a_whole_image(folder: Path, images: list[list[A
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "give -net, a prototxt such as models/MDSSD300/VOC/deploy.prototxt"),
-        (["-net", "net.prototxt", "-max_boxes", "79"], "-max_boxes 79 is under what is possible: 80 boxes"),
-        (["-net", "net.prototxt", "-max_boxes", "383", "-keep_heads"], "is under what is possible: 384 boxes"),
-        (["-net", "net.prototxt", "-max_boxes", "-1"], "-max_boxes -1 is under what is possible"),
-        (["-net", "net.prototxt", "-seed", "-1"], "-seed -1: a seed is 0 or more"),
+        ([], "-net is required: a prototxt such as models/MDSSD300/VOC/deploy.prototxt"),
+        (["-net", "net.prototxt", "-max_boxes", "79"], "-max_boxes 79 is less than the minimum of 80 boxes"),
+        (["-net", "net.prototxt", "-max_boxes", "383", "-keep_heads"], "is less than the minimum of 384 boxes"),
+        (["-net", "net.prototxt", "-max_boxes", "-1"], "-max_boxes -1 is less than the minimum"),
+        (["-net", "net.prototxt", "-seed", "-1"], "-seed -1: a seed must be 0 or more"),
         (["-net", "net.prototxt", "-list", "list.txt"], "-list needs -label_map_file"),
         (["-net", "net.prototxt", "-boxes", "nothing.json"], "cannot read boxes file 'nothing.json'"),
         (["-net", "nothing.prototxt"], "nothing.prototxt"),
@@ -135,7 +135,7 @@ def test_flags_that_do_not_fit(
 
 
 def boxes_file(path: Path, net: str, **first: Any) -> str:
-    """A net's own boxes with fields of the first source changed."""
+    """Writes a net's own boxes with some fields of the first source changed."""
     from caffe.default_boxes.boxes_file import write_boxes
     from caffe.default_boxes.net_layout import read_layout
 
@@ -155,7 +155,7 @@ def test_generators_place_the_files_boxes(folder: Path, capsys: pytest.CaptureFi
     fields = dict(min_sizes=[10, 15, 20], max_sizes=[], aspect_ratios=[0.42], flip=False)
     own = boxes_file(folder / "own.json", network.name)
     assert run_generator(network, "--boxes", own) == 0
-    assert "start anew" not in capsys.readouterr().out
+    assert "start from scratch" not in capsys.readouterr().out
     same = (folder / "out/deploy.prototxt").read_text().partition("\n")[2]
     assert run_generator(network) == 0
     assert same == (folder / "out/deploy.prototxt").read_text().partition("\n")[2]
@@ -165,7 +165,8 @@ def test_generators_place_the_files_boxes(folder: Path, capsys: pytest.CaptureFi
     assert run_generator(network, "--boxes", other) == 0
     name = network.sources[0].blob
     assert (
-        f"heads that start anew, since their number of boxes differs: {name} (4 boxes to 6);" in capsys.readouterr().out
+        f"heads that start from scratch, because their number of boxes differs: {name} (4 boxes to 6);"
+        in capsys.readouterr().out
     )
     net = text_format.Parse((folder / "out/deploy.prototxt").read_text(), caffe_pb2.NetParameter())
     layers = {layer.name: layer for layer in net.layer}
@@ -181,7 +182,7 @@ def test_generators_place_the_files_boxes(folder: Path, capsys: pytest.CaptureFi
     [
         (MDSSD300, "SSD300", {}, "is for another network ('SSD300_VOC_deploy'): it has 6 sources"),
         (SSD512, "SSD300", {}, "is for an input of 300 x 300 pixels"),
-        (SSD300, "SSD300", dict(min_sizes=[0]), "has min size 0; sizes are at least one pixel"),
+        (SSD300, "SSD300", dict(min_sizes=[0]), "has min size 0; a size must be at least one pixel"),
         (SSD300, "SSD300", dict(step=4), "source 'conv4_3_norm' has step 4, and in SSD300 it is 8"),
     ],
 )

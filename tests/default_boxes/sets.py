@@ -14,7 +14,7 @@ LABELS = 'item { name: "none" label: 0 } item { name: "ant" label: 1 } item { na
 
 
 def objects_of(corners: np.ndarray, images: np.ndarray | None = None, labels: np.ndarray | None = None) -> Objects:
-    """Objects, each in an image of its own unless said otherwise."""
+    """Objects, each in its own image unless `images` is given."""
     count = len(corners)
     images = np.arange(count) if images is None else images
     labels = np.ones(count, np.int64) if labels is None else labels
@@ -25,7 +25,7 @@ def objects_of(corners: np.ndarray, images: np.ndarray | None = None, labels: np
 def random_objects(
     rng: np.random.Generator, count: int, low: float, high: float, height: int, width: int, per_image: int = 1
 ) -> Objects:
-    """Objects of `low` to `high` pixels, of ratios up to 3, anywhere inside the image."""
+    """Objects of `low` to `high` pixels with aspect ratios up to 3, anywhere in the image."""
     size = np.exp(rng.uniform(np.log(low), np.log(high), count))
     ratio = np.exp(rng.uniform(-np.log(3), np.log(3), count))
     sides = np.minimum(np.stack([size * ratio**0.5, size / ratio**0.5], axis=1), [width, height])
@@ -49,7 +49,7 @@ def small_layout(clip: bool = False) -> Layout:
 
 
 def write_voc(folder: Path, boxes: list[list[tuple[str, int, int, int, int]]], size: tuple[int, int]) -> Path:
-    """Annotations in VOC's XML, a list and a label map; returns the list. `size`: height and width; no image exists."""
+    """Writes VOC annotations, a list and a label map, without images. Returns the list. `size`: height and width."""
     (folder / "xml").mkdir()
     lines = []
     for number, objects in enumerate(boxes):
@@ -67,7 +67,7 @@ def write_voc(folder: Path, boxes: list[list[tuple[str, int, int, int, int]]], s
 
 
 def record(boxes: list[tuple[int, float, float, float, float]]) -> bytes:
-    """An AnnotatedDatum: label and normalised corners of each box, and an image of no meaning."""
+    """An AnnotatedDatum with the label and the normalized corners of each box, and an arbitrary image."""
     message = caffe_pb2.AnnotatedDatum(type=caffe_pb2.AnnotatedDatum.BBOX)
     message.datum.data = b"image"
     for label, xmin, ymin, xmax, ymax in boxes:
@@ -77,7 +77,7 @@ def record(boxes: list[tuple[int, float, float, float, float]]) -> bytes:
     return bytes(message.SerializeToString())
 
 
-#: an SSD in miniature: two sources of a 64 × 64 input, PriorBox as in the fork's prototxts
+#: a miniature SSD: two sources on a 64 × 64 input, with PriorBox layers as in the fork's prototxts
 NET = """
 name: "tiny"
 layer {{ name: "data" type: "{data}" top: "data" {label} {param} }}

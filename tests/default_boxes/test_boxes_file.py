@@ -1,4 +1,4 @@
-"""The file of default boxes: written and read again, and one message for each way that it is wrong."""
+"""The file of default boxes: writing and reading it, and the message for each kind of fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def change(tmp_path: Path, **fields: Any) -> Path:
-    """SSD300's own boxes with some fields of the first source changed; the path of the file."""
+    """Writes SSD300's own boxes with some fields of the first source changed. Returns the path of the file."""
     path = tmp_path / "boxes.json"
     write_boxes(path, read_layout(SSD300))
     document = json.loads(path.read_text())
@@ -45,24 +45,30 @@ def change(tmp_path: Path, **fields: Any) -> Path:
     ("fields", "message"),
     [
         (dict(min_sizes=[]), "has no min size"),
-        (dict(min_sizes=[0]), "has min size 0; sizes are at least one pixel"),
+        (dict(min_sizes=[0]), "has min size 0; a size must be at least one pixel"),
         (dict(min_sizes=[-4]), "has min size -4"),
         (dict(min_sizes=[float("nan")]), "has min size nan"),
         (dict(max_sizes=[float("inf")]), "has max size inf"),
-        (dict(min_sizes=[60], max_sizes=[30]), "has max size 30 for min size 60; a max size is greater"),
+        (dict(min_sizes=[60], max_sizes=[30]), "has max size 30 for min size 60; it must be greater"),
         (dict(min_sizes=[30, 40]), "has 1 max sizes for 2 min sizes"),
-        (dict(min_sizes=[301], max_sizes=[]), "is over the image: a min size of 301 pixels, and the input has 300"),
-        (dict(min_sizes=[250], max_sizes=[400]), "is over the image: sizes 250 and 400 make a box of 316.228 pixels"),
+        (
+            dict(min_sizes=[301], max_sizes=[]),
+            "does not fit the image: a min size of 301 pixels, and the input has 300",
+        ),
+        (
+            dict(min_sizes=[250], max_sizes=[400]),
+            "does not fit the image: sizes 250 and 400 make a box of 316.228 pixels",
+        ),
         (dict(aspect_ratios=[1]), "has aspect ratio 1, which is always there"),
         (dict(aspect_ratios=[2, 0.5]), "has aspect ratio 0.5, which is there already as a reciprocal"),
-        (dict(aspect_ratios=[0]), "has aspect ratio 0; ratios are over 0"),
+        (dict(aspect_ratios=[0]), "has aspect ratio 0; ratios must be positive"),
         (dict(min_sizes="30"), "'min_sizes' must be a list of numbers"),
         (dict(min_sizes=[True]), "'min_sizes' must be a list of numbers"),
         (dict(min_sizes=[10**400]), "'min_sizes' has a number that is too large"),
         (dict(flip=1), "'flip' must be true or false"),
-        (dict(step=0), "'step' must be a number over 0"),
-        (dict(minsize=[3]), "unknown 'minsize'; there are aspect_ratios, flip"),
-        (dict(name=""), "'name' must be the name of the blob"),
+        (dict(step=0), "'step' must be one positive number"),
+        (dict(minsize=[3]), "unknown field 'minsize'; the fields are aspect_ratios, flip"),
+        (dict(name=""), "'name' must be the name of a blob"),
     ],
 )
 def test_faults_of_a_source(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -128,7 +134,7 @@ def test_a_net_without_its_data(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('name: "x" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }', "no PriorBox"),
-        (train_text("mirror: true"), "resizes its images to no fixed size"),
+        (train_text("mirror: true"), "does not resize its images to a fixed size"),
         (train_text("resize_param { height: 64 width: 64 resize_mode: FIT_SMALL_SIZE }"), "resize_mode FIT_SMALL_SIZE"),
     ],
 )

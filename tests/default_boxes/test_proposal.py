@@ -1,4 +1,4 @@
-"""Proposals: within their limits, better than what was there, the same for the same seed."""
+"""Proposals stay within their limits, are better than the net's boxes, and are repeatable with the same seed."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_a_source_that_the_net_lacks(mdssd300: Layout) -> None:
     objects = random_objects(np.random.default_rng(5), 10, 9, 120, 300, 300)
     with pytest.raises(DataError, match="-sources: the net has no source 'conv4_3'; it predicts from module1, module2"):
         propose(mdssd300, objects, sources=["module1", "conv4_3"])
-    with pytest.raises(DataError, match="14,357 boxes, one for each cell of each source, and all of those that keep"):
+    with pytest.raises(DataError, match="14,357 boxes, one for each cell of each source, and all of the sources"):
         propose(mdssd300, objects, 14_356, sources=["module1"])
 
 
 def test_boxes_that_serve_already_stay(mdssd300: Layout) -> None:
-    """Objects just as large as the deep sources' boxes: nothing is to be gained there."""
+    """The objects have exactly the sizes of the deep sources' boxes, so there is nothing to gain."""
     rng = np.random.default_rng(3)
     objects = random_objects(rng, 800, 200, 290, 300, 300)
     proposed = propose(mdssd300, objects, keep_heads=True)
@@ -95,7 +95,7 @@ def test_few_objects_and_objects_of_one_size(count: int) -> None:
 
 
 def test_upright_objects_get_upright_boxes() -> None:
-    """Objects of 10 × 40, as in thermal images of people, are not reached by squares."""
+    """Squares do not reach objects of 10 × 40, such as people in thermal images."""
     layout = read_layout(ROOT / "models/SSD300/VOC/deploy.prototxt")
     start = np.random.default_rng(7).uniform(0, 255, (400, 2))
     objects = objects_of(np.concatenate([start, start + np.array([10, 40])], axis=1))
@@ -116,9 +116,9 @@ def test_the_least_limit(mdssd300: Layout) -> None:
     objects = random_objects(np.random.default_rng(9), 100, 9, 120, 300, 300)
     cells = sum(source.cells for source in mdssd300.sources)
     assert propose(mdssd300, objects, cells).count == cells
-    with pytest.raises(DataError, match="-max_boxes 7,564 is under what is possible: 7,565 boxes, one for each cell"):
+    with pytest.raises(DataError, match="-max_boxes 7,564 is less than the minimum of 7,565 boxes, one for each cell"):
         propose(mdssd300, objects, cells - 1)
-    with pytest.raises(DataError, match="-max_boxes 31,231 is under what is possible: 31,232 boxes, the net's own"):
+    with pytest.raises(DataError, match="-max_boxes 31,231 is less than the minimum of 31,232 boxes, the net's own"):
         propose(mdssd300, objects, 31_231, keep_heads=True)
 
 
@@ -128,11 +128,11 @@ def test_groups_that_count_the_same() -> None:
     labels = np.arange(len(sides)) % 3
     objects = objects_of(corners, labels=labels)
     groups = object_groups(objects, "sizes")
-    # the one of 3 and the two of 100 pixels are too few to count as much as all others
+    # the one object of 3 pixels and the two of 100 are too few to form groups of their own
     assert [len(set(groups[sides == side])) for side in (3, 10, 20, 100)] == [1] * 4
     assert groups[sides == 3][0] == groups[sides == 10][0] == groups[sides == 12][0]
     assert groups[sides == 100][0] == groups[sides == 20][0] != groups[sides == 12][0]
     np.testing.assert_array_equal(object_groups(objects, "classes"), labels)
     assert not object_groups(objects, "none").any()
-    with pytest.raises(DataError, match="balance 'areas': it is one of sizes, classes, none"):
+    with pytest.raises(DataError, match="balance 'areas' is unknown; it must be one of sizes, classes, none"):
         object_groups(objects, "areas")

@@ -1,4 +1,4 @@
-"""What boxes reach, against all default boxes of the PriorBox layer, one by one, and against the training's matching."""
+"""The reach of boxes, compared with every default box of the PriorBox layer and with the matching in training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.default_boxes.sets import objects_of, random_objects, small_layout
 
 
 def all_boxes(layout: Layout) -> np.ndarray:
-    """Every default box in pixels, from the operator that the PriorBox layer runs."""
+    """Returns every default box in pixels, from the operator that the PriorBox layer runs."""
     parts = []
     for source in layout.sources:
         shapes = source.shapes
@@ -29,7 +29,7 @@ def all_boxes(layout: Layout) -> np.ndarray:
 
 
 def greedy_matches(overlaps: np.ndarray) -> np.ndarray:
-    """Bipartite matching a pair at a time; the overlap that each object ends with."""
+    """Bipartite matching, one pair at a time. Returns the overlap of each object with its box."""
     table, result = overlaps.copy(), np.zeros(len(overlaps))
     while table.size and table.max() > 1e-6:
         row, column = np.unravel_index(table.argmax(), table.shape)

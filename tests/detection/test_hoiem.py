@@ -1,4 +1,4 @@
-"""Hoiem's analysis: the authors' own program's figures on two made data sets, and its rules one by one, by hand."""
+"""Hoiem's analysis: the results of the authors' own program on two synthetic data sets, and each rule by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 
 def truth_of(*objects: tuple[str, str, Box, bool], images: tuple[str, ...] = ()) -> voc.GroundTruth:
-    """Ground truth from (image, class, box, difficult); images: those that the objects do not name, too."""
+    """Ground truth from (image, class, box, difficult). images: additional images, without objects."""
     table: dict[str, dict[str, list[tuple[Box, bool]]]] = {}
     for image, name, box, difficult in objects:
         table.setdefault(name, {}).setdefault(image, []).append((box, difficult))
@@ -73,7 +73,7 @@ def test_figures_of_the_authors_program(case: str, shared: Path, tmp_path: Path)
 
 
 def leaves(value: Any, path: str = "") -> dict[str, float]:
-    """All numbers in nested dicts and lists, by path."""
+    """Returns all numbers in nested dicts and lists by their path."""
     if isinstance(value, dict):
         return {p: v for key, child in value.items() for p, v in leaves(child, f"{path}/{key}").items()}
     if isinstance(value, list):
@@ -112,7 +112,7 @@ def test_areas_and_aspects_hold_the_border_pixels() -> None:
 
 
 def test_normalized_precision_and_its_error_by_hand() -> None:
-    """Right, wrong, right, one object never found; as if there were six objects in place of three."""
+    """A true, a false and a true positive; one object is not found. Normalized to six objects instead of three."""
     true, false = np.array([True, False, True]), np.array([False, True, False])
     assert interpolated_precision(true, false, 3, 6.0).tolist() == pytest.approx([1, 4 / 5, 4 / 5])
     found = score(true, false, 3, 6.0)
@@ -138,7 +138,7 @@ def test_nothing_to_find_and_nothing_found() -> None:
 
 
 def test_the_best_object_that_is_not_taken() -> None:
-    """Two objects side by side; both detections are nearest to the first, and the second takes the other."""
+    """Both detections overlap the first of two adjacent objects more, and the second detection takes the other."""
     truth = truth_of(("a", "cat", square(1), False), ("a", "cat", square(3), False))
     result = diagnose(truth, ("a", 0.9, square(1)), ("a", 0.8, square(2)), ("a", 0.7, square(2)))
     assert result.plain.average_precision == 1
@@ -147,7 +147,7 @@ def test_the_best_object_that_is_not_taken() -> None:
 
 
 def test_equal_overlaps_take_the_first_object() -> None:
-    """A detection midway between a small (first) object and a difficult one takes the first: it counts."""
+    """A detection halfway between a first object and a difficult one takes the first, so it counts."""
     wanted, hard = ("a", "cat", square(1), False), ("a", "cat", square(3), True)
     assert diagnose(truth_of(wanted, hard), ("a", 1, square(2))).plain.average_precision == 1
     assert diagnose(truth_of(hard, wanted), ("a", 1, square(2))).plain.average_precision == 0
@@ -156,7 +156,7 @@ def test_equal_overlaps_take_the_first_object() -> None:
 def test_a_difficult_object_is_taken_too() -> None:
     truth = truth_of(("a", "cat", square(1), True), ("b", "cat", square(1), False))
     result = diagnose(truth, ("a", 0.9, square(1)), ("a", 0.8, square(1)), ("b", 0.7, square(1)))
-    # the first counts neither for nor against, its double is false
+    # the first detection is ignored, the second is a false positive
     assert result.plain.average_precision == pytest.approx(1 / 2)
     assert (result.objects, result.first_objects["correct"]) == (1, 1)
     assert result.without["loc"] == 1
@@ -186,15 +186,15 @@ def test_chunks_of_crowded_images_change_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_groups_objects_are_ignored() -> None:
-    """Ten objects of growing size, one an image; all are found, after a false positive. N: 0.15 × 10 images."""
+    """Ten objects of increasing size, one per image. All are found, after a false positive. N: 0.15 × 10 images."""
     truth = truth_of(*((f"{i}", "cat", square(1, side=10 + i), False) for i in range(10)))
     rows = [("0", 1.0, square(100)), *((f"{i}", 0.9 - i / 100, square(1, side=10 + i)) for i in range(10))]
     result = diagnose(truth, *rows)
     assert [g.objects for g in result.size] == [1, 2, 4, 2, 1]
-    # with all of a group found, N true positives and one false
+    # with a whole group found: N true positives and one false positive
     assert [g.average_precision for g in result.size] == pytest.approx([1.5 / 2.5] * 5)
     assert [g.error for g in result.size] == pytest.approx([0] * 5)
-    # all are square: one group, the others without an object
+    # all are square: one group, and the others have no objects
     assert [g.objects for g in result.aspect] == [10, 0, 0, 0, 0]
     values = hoiem.as_json(result)["aspect"]
     assert values[1] == {"objects": 0, "AP_N": None, "error": None}
@@ -202,7 +202,7 @@ def test_other_groups_objects_are_ignored() -> None:
 
 
 def test_missed_objects() -> None:
-    """An object that is only found among many false positives counts as missed. N is 0.3."""
+    """An object that is found only after many false positives counts as missed. N is 0.3."""
     truth = truth_of(("a", "cat", square(1), False), ("b", "cat", square(1, side=20), False))
     wrong = [("a", 0.5, square(100 + 20 * i)) for i in range(6)]
     result = diagnose(truth, ("a", 0.9, square(1)), *wrong, ("b", 0.1, square(1, side=20)))
@@ -216,7 +216,7 @@ def test_missed_objects() -> None:
 
 @pytest.fixture
 def animals() -> voc.GroundTruth:
-    """Apart from each other: a cat, a similar dog, a car; and a dog and a car that overlap."""
+    """A cat, a similar dog and a car that do not overlap, and a dog and a car that do."""
     return truth_of(
         ("a", "cat", square(1), False), ("a", "dog", square(101), False), ("a", "car", square(201), False),
         ("b", "dog", square(1), False), ("b", "car", square(6), False), ("b", "cat", square(300), False),
@@ -234,11 +234,11 @@ def test_kinds_of_false_positives(animals: voc.GroundTruth) -> None:
         ("a", 0.5, square(1)), ("b", 0.4, square(2)), ("b", 0.3, square(5)),
     ]  # fmt: skip
     result = diagnose(animals, *rows)
-    # the last two overlap dog and car: the greater overlap decides
+    # the last two overlap the dog and the car: the larger overlap decides
     assert kinds(result) == ["loc", "sim", "oth", "bg", "-", "sim", "oth"]
     assert result.first_objects == {"correct": 0, "loc": 1, "sim": 1, "oth": 0, "bg": 0}
     assert result.first_100 is None
-    # one of two found at rank five; without a kind at four; near a dog are two; bg includes oth
+    # one of two objects is found, at rank five; at four without one kind; two are near a dog; bg includes oth
     n = 0.15 * 2 / 2
     assert result.without == pytest.approx(
         {"loc": n / (n + 3) / 2, "sim": n / (n + 3) / 2, "bg": n / (n + 2) / 2}
@@ -246,7 +246,7 @@ def test_kinds_of_false_positives(animals: voc.GroundTruth) -> None:
 
 
 def test_overlap_with_a_similar_object_in_the_sets_impact(animals: voc.GroundTruth) -> None:
-    """It counts as `oth` where the car's overlap is greater, but ranks last without `sim` all the same."""
+    """It counts as `oth` if its overlap with the car is larger, but still ranks last without `sim`."""
     result = diagnose(animals, ("b", 0.9, square(5)), ("a", 0.5, square(1)))
     assert kinds(result) == ["oth", "-"]
     n = 0.15
@@ -254,7 +254,7 @@ def test_overlap_with_a_similar_object_in_the_sets_impact(animals: voc.GroundTru
 
 
 def test_objects_of_other_classes_are_taken_one_by_one() -> None:
-    """Two dogs: the second detection gets the one that is left, whose overlap is less than the car's."""
+    """Two dogs: the second detection takes the remaining one, which it overlaps less than the car."""
     truth = truth_of(
         ("a", "dog", square(1), False), ("a", "dog", square(9), False), ("a", "car", square(5), False),
         ("b", "cat", square(1), False),
@@ -306,7 +306,7 @@ def test_a_wrong_file_of_similar_classes(tmp_path: Path) -> None:
 
 
 def test_impact_is_a_mean_over_classes_of_the_extremes() -> None:
-    """Groups of fewer than five objects do not count; a class without such a group neither."""
+    """Groups of fewer than five objects do not count, and neither do classes without a larger group."""
 
     def group(objects: int, value: float) -> hoiem.GroupScore:
         return hoiem.GroupScore(objects, value, 0.0)
@@ -352,7 +352,7 @@ def test_bad_detections(row: tuple[str, float, Box], message: str) -> None:
 
 
 def test_boxes_without_area() -> None:
-    """A detection whose corners are swapped meets nothing; an object without area is found by nothing."""
+    """A detection with swapped corners overlaps nothing, and an object without area is never found."""
     truth = truth_of(("a", "cat", square(1), False), ("a", "cat", (20, 20, 19, 19), False))
     result = diagnose(truth, ("a", 0.9, (10, 10, 1, 1)), ("a", 0.8, (20, 20, 19, 19)), ("a", 0.7, square(1)))
     assert kinds(result) == ["bg", "bg", "-"]
@@ -364,7 +364,7 @@ def test_boxes_without_area() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten images with a cat each, of growing size; all found. A dog that is too rare to analyse."""
+    """Ten images with one cat each, of increasing size, all found, and a dog class with too few objects to analyze."""
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "results").mkdir()
@@ -391,7 +391,7 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert ["cat", *["100.0", "±", "0.0"] * 5] in [line.split() for line in out.splitlines()]
     assert ["cat", "10", "0", "10", "0", "0", "0", "0"] in [line.split() for line in out.splitlines()]
-    assert "Under 10 objects, so not analysed by size: dog." in out
+    assert "Not analyzed by size (fewer than 10 objects): dog." in out
     assert "diagnosis.json" in out
     values = json.loads((folder / "out" / "diagnosis.json").read_text())
     assert values.keys() == {"cat"}
@@ -410,9 +410,9 @@ def test_command_without_diagnosis_writes_none(folder: Path, capsys: pytest.Capt
     ("flags", "message"),
     [
         (["-diagnose", "-similar", "missing.txt"], "cannot read list 'missing.txt'"),
-        (["-similar", "missing.txt"], "--similar is for --diagnose"),
-        (["-sizes", "-objects_per_image", "0"], "--objects_per_image takes a number over 0, not 0.0"),
-        (["-sizes", "-objects_per_image", "nan"], "takes a number over 0, not nan"),
+        (["-similar", "missing.txt"], "--similar needs --diagnose"),
+        (["-sizes", "-objects_per_image", "0"], "--objects_per_image must be a positive number, not 0.0"),
+        (["-sizes", "-objects_per_image", "nan"], "must be a positive number, not nan"),
     ],
 )
 def test_command_errors(folder: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

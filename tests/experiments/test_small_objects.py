@@ -34,7 +34,7 @@ PLAN = Plan(
 
 
 def test_students_t() -> None:
-    """The table against the density's integral."""
+    """Compares the table with the integral of the density."""
     for degrees, t in enumerate(intervals._T, 1):
         x = np.linspace(0, t, 200_001)
         scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
@@ -62,7 +62,7 @@ def test_summaries_of_few_values() -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    """Seeds differ much, arms little; only the seeds that both have count."""
+    """Seeds differ a lot and arms only a little; only the seeds that both have count."""
     found = intervals.paired({1: 10.1, 2: 20.2, 3: 30.1, 7: 0.0}, {1: 10.0, 2: 20.0, 3: 30.0, 8: 99.0})
     assert found.n == 3
     assert found.mean == pytest.approx(0.4 / 3)
@@ -97,7 +97,7 @@ def test_a_plan_stays_as_it_began(tmp_path: Path) -> None:
     PLAN.save(tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json") == PLAN
     other = Plan(**{**vars(PLAN), "iterations": 600, "width": "1/4"})
-    with pytest.raises(CaffeError, match=r"begun with width '1/8', not '1/4', iterations 1200, not 600.*--out"):
+    with pytest.raises(CaffeError, match=r"started with width '1/8', not '1/4', iterations 1200, not 600.*--out"):
         other.save(tmp_path / "plan.json")
     (tmp_path / "plan.json").write_text('{"data": 1}')
     with pytest.raises(CaffeError, match="is not a plan of this program"):
@@ -148,7 +148,7 @@ def test_commands_tell_why_they_failed(tmp_path: Path) -> None:
 
 
 def test_commands_are_stopped_by_an_interrupt(tmp_path: Path) -> None:
-    """As `caffe train`, this ends well when it is interrupted."""
+    """Like `caffe train`, this exits with status 0 when it is interrupted."""
     program = "import time\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  print('snapshot')"
     commands = Commands(seconds=2)
     commands.need(0)
@@ -190,7 +190,7 @@ def test_a_folder_is_worked_on_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     with open(tmp_path / "out" / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert run.main(["--data", "a", "--folder", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "is at work there" in capsys.readouterr().err
+    assert "is using this directory" in capsys.readouterr().err
 
 
 # ---- preparation and scoring
@@ -198,7 +198,7 @@ def test_a_folder_is_worked_on_once(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def truth() -> voc.GroundTruth:
-    """Two images; a cat and a difficult one in the first, a dog in the second."""
+    """Two images: a cat and a difficult cat in the first, a dog in the second."""
     cats = voc.Objects(np.array([[1.0, 1, 11, 21], [30, 30, 50, 50]]), np.array([False, True]))
     dogs = voc.Objects(np.array([[5.0, 5, 100, 105]]), np.array([False]))
     return voc.GroundTruth(("a", "b"), {"cat": {"a": cats}, "dog": {"b": dogs}})
@@ -302,7 +302,7 @@ def xml(name: str) -> str:
 
 
 def test_cells_in_order_without_copies(tmp_path: Path) -> None:
-    """100 images in five blocks of 20, the last for testing; numbers are ordered as numbers; a copy is left out."""
+    """100 images in five blocks of 20, the last for testing. Numbers are sorted as numbers, and a copy is left out."""
     folder = tmp_path / "source" / "Original Dataset"
     names = [*(f"c ({i})" for i in range(1, 61)), *(f"image_{i}" for i in range(1, 41))]
     for name in names:
@@ -364,7 +364,7 @@ def test_bccd_is_the_published_one(shared: Path, tmp_path: Path, capsys: pytest.
     found = voc.read_ground_truth(tmp_path / "bccd/Annotations", tmp_path / "bccd/ImageSets/Main/test.txt")
     assert (len(found.images), found.count("Platelets")) == (72, 69)
     assert get_data.main(["bccd", str(tmp_path), "--source", "nowhere"]) == 0
-    assert "is already there" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
 
 
 # ---- tables
@@ -372,7 +372,7 @@ def test_bccd_is_the_published_one(shared: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """Two arms with two seeds, one of them with a third that is not finished."""
+    """Two arms with two seeds, one of them with an unfinished third seed."""
     PLAN.save(tmp_path / "plan.json")
     values = {
         "ssd300-released": {1: (0.10, 0.800), 2: (0.12, 0.802)},
@@ -410,7 +410,7 @@ def test_tables(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tables_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table.main([str(tmp_path)]) == 1
-    assert "is not a folder of run.py" in capsys.readouterr().err
+    assert "is not a directory of run.py" in capsys.readouterr().err
     PLAN.save(tmp_path / "plan.json")
     assert table.main([str(tmp_path)]) == 0
     assert "Nothing is finished yet." in capsys.readouterr().out

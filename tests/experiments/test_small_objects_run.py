@@ -1,4 +1,4 @@
-"""A whole experiment in small: a killed one goes on and ends as one that was left alone."""
+"""A complete small experiment: one that was killed resumes and gives the same results as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests import processes
 
 PROGRAM = processes.ROOT / "experiments" / "small_objects" / "run.py"
 SCENES = processes.ROOT / "demo" / "scenes.py"
-#: for each step, on a busy machine, too
+#: time limit of each step, enough for a busy machine
 SECONDS = 900.0
 ARMS = ("ssd300-released", "ssd300-released-longer", "mdssd300-released")
 
@@ -28,7 +28,7 @@ def command(folder: Path, *flags: str, arms: tuple[str, ...] = ARMS) -> list[str
 
 
 def wait_for_snapshot(folder: Path, arm: str, seconds: float = SECONDS) -> None:
-    """Returns once a run has left a snapshot; its training is not over by then."""
+    """Waits for the first snapshot of a run, while its training is still running."""
     snapshots = folder / "out" / "runs" / arm / "seed1" / "snapshots"
     deadline = time.monotonic() + seconds
     while not list(snapshots.glob("net_iter_*.solverstate")):
@@ -37,7 +37,7 @@ def wait_for_snapshot(folder: Path, arm: str, seconds: float = SECONDS) -> None:
 
 
 def outcome(folder: Path, arm: str) -> tuple[bytes, object]:
-    """The last weights and measures of a run."""
+    """Returns the last weights and measures of a run."""
     run = folder / "out" / "runs" / arm / "seed1"
     last = max(run.glob("score_*.json"), key=lambda p: int(p.stem.removeprefix("score_")))
     iteration = last.stem.removeprefix("score_")
@@ -52,7 +52,7 @@ def test_killed_stopped_and_continued(tmp_path: Path, capsys: pytest.CaptureFixt
         seconds=SECONDS,
     )
 
-    # Left alone.
+    # Uninterrupted.
     done = processes.run(command(tmp_path), check=True, seconds=SECONDS)
     assert "All is done." in done.stdout
     expected = {arm: outcome(tmp_path, arm) for arm in ARMS}
@@ -64,14 +64,14 @@ def test_killed_stopped_and_continued(tmp_path: Path, capsys: pytest.CaptureFixt
     with processes.running(only, seconds=SECONDS) as child:
         wait_for_snapshot(tmp_path, ARMS[0])
         child.kill()
-        # The training that it left behind holds the folder: a second one would write over its snapshots.
+        # The orphaned training holds the lock: a second one would overwrite its snapshots.
         second = processes.run(only, seconds=SECONDS)
         assert second.returncode in (0, 1)
         if second.returncode:
-            assert "is at work there" in second.stderr
+            assert "is using this directory" in second.stderr
     assert not (run / "score_8.json").exists() or second.returncode == 0
 
-    # Stopped by SIGTERM, then by its budget, then to the end.
+    # Stopped by SIGTERM, then by its budget, then completed.
     with processes.running(command(tmp_path), seconds=SECONDS) as child:
         wait_for_snapshot(tmp_path, ARMS[1])
         child.terminate()
@@ -89,4 +89,4 @@ def test_killed_stopped_and_continued(tmp_path: Path, capsys: pytest.CaptureFixt
     # Another plan does not mix with it.
     other = processes.run(command(tmp_path, "--batch", "2"), seconds=SECONDS)
     assert other.returncode == 1
-    assert "this experiment has begun with batch 1, not 2" in other.stderr
+    assert "this experiment was started with batch 1, not 2" in other.stderr

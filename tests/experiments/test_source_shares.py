@@ -1,4 +1,4 @@
-"""source_shares.py: what it counts, by hand and in a narrow MDSSD300."""
+"""source_shares.py: its counts, compared with examples by hand and checked on a narrow MDSSD300."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_verdicts_are_vocs() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """MDSSD300 of an eighth of the channels, started from the demo's SSD, with four images that hold a box each."""
+    """MDSSD300 with an eighth of the channels, started from the demo's SSD, and four images with one box each."""
     monkeypatch.chdir(tmp_path)
     Path("six.prototxt").write_text("".join(f'item {{ name: "{i}" label: {i} }}\n' for i in range(7)))
     with lmdb.open("lmdb") as environment, environment.begin(write=True) as transaction:
@@ -122,7 +122,7 @@ def test_of_a_network(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["nowhere", "model/start.caffemodel"], "nowhere/train.prototxt"),
         (["model", "none.caffemodel"], "none.caffemodel: no such file"),
-        (["model", "model/start.caffemodel", "--images", "0"], "--images 0: it takes at least 1"),
+        (["model", "model/start.caffemodel", "--images", "0"], "--images 0: must be at least 1"),
         (["model", "model/start.caffemodel", "--train_lmdb", "gone"], "no database at 'gone'"),
     ],
 )

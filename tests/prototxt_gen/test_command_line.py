@@ -241,8 +241,8 @@ TWICE = 'item { name: "background" label: 0 } item { name: "a" label: 1 } item {
         ("--steps 5,4", {}, "--steps 5,4: iterations must increase, from 1 to max_iter (120000)"),
         ("--steps 5 --max_iter 4", {}, "--steps 5: iterations must increase, from 1 to max_iter (4)"),
         ("--width 0", {}, "'0' is not a share such as 0.25 or 1/4"),
-        ("--freeze conv1,conv11", {}, "--freeze conv11: no layer that learns has this name"),
-        ("--batch 0", {}, "'0' is not an integer over 0"),
+        ("--freeze conv1,conv11", {}, "--freeze conv11: no layer with weights has this name"),
+        ("--batch 0", {}, "'0' is not a positive integer"),
         ("--no_such_flag", {}, "unrecognized arguments: --no_such_flag"),
     ],
 )

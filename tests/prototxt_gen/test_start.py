@@ -1,4 +1,4 @@
-"""The start that --start_from writes: it computes what the trained SSD computes, and says what is not as it should be."""
+"""The initial weights that --start_from writes compute what the trained SSD computes; wrong files are reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def layers_of(net: Net) -> dict[str, Layer]:
 
 
 def trained_ssd(path: Path, network: Network = SSD300, settings: Settings = SIXTEENTH) -> Net:
-    """An SSD whose weights are all different, among them a norm with a scale under 0; written to `path`."""
+    """Writes an SSD with distinct weights, including a norm with a negative scale, to `path`."""
     net = Net(deploy_net(network, settings), TEST)
     with torch.no_grad():
         for parameter in net.learnable_params:
@@ -158,7 +158,7 @@ def test_same_seed_same_start(tmp_path: Path) -> None:
 
 
 def test_the_mean_length_is_of_the_training_images(tmp_path: Path) -> None:
-    """Records of any size and of one channel count; the length is that of fc7 over all positions and images."""
+    """Records may have any size and be gray; the length is that of fc7 over all positions and images."""
     trained = trained_ssd(tmp_path / "ssd.caffemodel")
     rng = np.random.default_rng(2)
     images = [rng.integers(0, 256, (300, 300, 3), np.uint8), rng.integers(0, 256, (300, 300, 1), np.uint8)]
@@ -185,7 +185,7 @@ def test_ssd_with_other_boxes_begins_with_the_heads_that_fit(tmp_path: Path) -> 
     more = Source("conv4_3", aspect_ratios=(2, 3), step=8, l2norm=True)
     start = start_from(tmp_path / "ssd.caffemodel", replace(SSD300, sources=(more, *SSD300.sources[1:])), SIXTEENTH)
     assert start.notes == [
-        "new heads, small and with the background likely: conv4_3_norm_mbox_loc, conv4_3_norm_mbox_conf"
+        "new heads, with small weights and high background probability: conv4_3_norm_mbox_loc, conv4_3_norm_mbox_conf"
     ]
     layers = layers_of(start.net)
     assert torch.equal(layers["fc7_mbox_conf"].blobs[0], trained["fc7_mbox_conf"].blobs[0])
@@ -195,7 +195,7 @@ def test_ssd_with_other_boxes_begins_with_the_heads_that_fit(tmp_path: Path) -> 
 
 
 def test_scores_of_the_same_shape_but_other_boxes_are_not_copied(tmp_path: Path) -> None:
-    """Six boxes of 2 classes have as many scores as four of 3."""
+    """Six boxes of 2 classes have the same number of scores as four boxes of 3."""
     trained_ssd(tmp_path / "ssd.caffemodel", settings=replace(SIXTEENTH, num_classes=3))
     more = Source("conv4_3", aspect_ratios=(2, 3), step=8, l2norm=True)
     network = replace(SSD300, sources=(more, *SSD300.sources[1:]))
@@ -208,7 +208,7 @@ def test_other_classes(tmp_path: Path) -> None:
     start = start_from(tmp_path / "ssd.caffemodel", MDSSD300, replace(SIXTEENTH, num_classes=3))
     note = start.notes[-1]
     assert note.startswith(
-        "new heads, small and with the background likely (the file tells 5 classes apart, this network 3): "
+        "new heads, with small weights and high background probability (the file has 5 classes, and this network 3): "
         "module1_mbox_loc, module1_mbox_conf, module2_mbox_conf, module3_mbox_conf, conv6_2_mbox_conf"
     )
     assert "module2_mbox_loc" not in note
@@ -223,9 +223,9 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     printed = capsys.readouterr()
     assert printed.err == ""
     start = "jobs/MDSSD300x0.125/VOC/start.caffemodel"
-    assert f"wrote {start}, which computes at first what {DEMO_SSD} does" in printed.out
+    assert f"wrote {start}, initial weights that compute what {DEMO_SSD} computes" in printed.out
     assert "module3: scaled to 5.7" in printed.out
-    assert "the mean length of fc7 over 2 images of noise, as there is no LMDB examples/VOC0712" in printed.out
+    assert "the mean length of fc7 over 2 images of noise, because there is no LMDB examples/VOC0712" in printed.out
     assert printed.out.endswith(f"-weights {start}\n")
     written = {layer.name: layer for layer in read_weights(start)}
     np.testing.assert_array_equal(
@@ -250,7 +250,7 @@ def test_a_start_does_not_go_among_the_checked_in_models(tmp_path: Path, monkeyp
             MDSSD300,
             {"width": Width(Fraction(1, 8))},
             "layer 'conv2_1' has 8×8×3×3 and 8 in the file and 16×8×3×3 and 16 in this network; "
-            "the file is of --width 0.0625, this network of 0.125",
+            "the file has --width 0.0625, and this network 0.125",
         ),
         (
             MDSSD300,
@@ -277,7 +277,7 @@ def test_weights_of_512_and_of_others(tmp_path: Path) -> None:
     backbone = deploy_net(SSD300, SIXTEENTH)
     del backbone.layer[next(i for i, layer in enumerate(backbone.layer) if layer.name == "conv6_1") :]
     save(Net(backbone, TEST), tmp_path / "vgg.caffemodel")
-    with pytest.raises(CaffeError, match=r"not a detector's weights, there is no layer '…_mbox_loc'"):
+    with pytest.raises(CaffeError, match=r"not a detector's weights: there is no layer '…_mbox_loc'"):
         start_from(tmp_path / "vgg.caffemodel", MDSSD300, SIXTEENTH)
 
     (tmp_path / "text.caffemodel").write_text("layer { name: 'conv1_1' }")
@@ -292,5 +292,5 @@ def test_diverged_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         layers_of(net)["conv7_2"].blobs[1][0] = float("nan")
     save(net, tmp_path / "ssd.caffemodel")
-    with pytest.raises(CaffeError, match=r"layer 'conv7_2' holds NaN or infinity; that training diverged"):
+    with pytest.raises(CaffeError, match=r"layer 'conv7_2' contains NaN or infinity; that training diverged"):
         start_from(tmp_path / "ssd.caffemodel", MDSSD300, SIXTEENTH)

@@ -1,4 +1,4 @@
-"""The list of the copies of small objects that were pasted into a database's images."""
+"""The list of the copies of small objects that were pasted into the images of a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIRST_LINE = "# record, class, the copy's box, the box it is a copy of (xmin ym
 
 
 class PastedList:
-    """What was pasted into the images of a database, as a file beside it and as lines of the log."""
+    """Records what was pasted into the images of a database, in a file next to it and in the log."""
 
     def __init__(self, small: SmallObjects, database: str | Path) -> None:
         self.small = small
@@ -27,7 +27,7 @@ class PastedList:
         self.unplaced += pasting.unplaced
 
     def write(self, label_map: LabelMap | None) -> None:
-        """Writes the file; without -paste_small removes the one of the database that stood here before."""
+        """Writes the file. Without -paste_small, removes the file of an earlier database with the same name."""
         if not self.small.copies or label_map is None:
             if self._is_ours():
                 self.path.unlink()
@@ -47,7 +47,7 @@ class PastedList:
             return False
 
     def report(self, images: int, records: int, with_small: int) -> None:
-        """Says how many images were repeated and objects pasted, and warns where there was nothing to do it with."""
+        """Logs how many images were repeated and how many copies were pasted. Warns if there was nothing to copy."""
         small = self.small
         if not small.copies and small.repeats == 1:
             return
@@ -56,11 +56,11 @@ class PastedList:
             return
         log.info(log.here(), f"{with_small:,} of {images:,} images have small objects ({small.definition})")
         if small.repeats > 1:
-            log.info(log.here(), f"these are written {small.repeats} times: {records:,} records")
+            log.info(log.here(), f"each of these is written {small.repeats} times: {records:,} records")
         if not small.copies:
             return
         into = len({key for key, _ in self.copies})
-        note = f"; {self.unplaced:,} found no free place" if self.unplaced else ""
+        note = f"; no free place for {self.unplaced:,}" if self.unplaced else ""
         log.info(log.here(), f"{len(self.copies):,} copies pasted into {into:,} images{note}: see {self.path}")
         if not self.copies and not self.unplaced:
             log.warning(

@@ -1,7 +1,7 @@
-"""More small objects to train on: images that hold some are repeated, and copies of the objects pasted into them.
+"""Gives training data more small objects: repeats images that contain some, and pastes copies of the objects into them.
 
-After "Augmentation for small object detection" (Kisantal et al. 2019). That paper cuts objects out by their masks; here
-boxes are all there is, so a copy brings a little of its surroundings along, and its edges are blended.
+The method is that of "Augmentation for small object detection" (Kisantal et al. 2019). The paper cuts objects out by
+their masks. Here there are only boxes, so a copy includes some of its surroundings, and its edges are blended.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from numpy.typing import NDArray
 from caffe.data.augment.boxes import Boxes, Corners, areas, intersections
 from caffe.data.images import Image, deep
 
-#: a copy is so many times as large as its object
+#: range of the size of a copy relative to its object
 SCALES = (0.8, 1.2)
-#: places tried for each copy
+#: number of random places to try for each copy
 TRIALS = 50
-#: an object of which another's box covers more is not copied: the copy would show a part of the other without its box
+#: an object is not copied if another box covers more of it: the copy would show part of the other object without a box
 COVERED = 0.25
 
 
 @dataclass(frozen=True)
 class SmallObjects:
-    """Which objects count as small, and what is done for them."""
+    """Which objects count as small, and how they are repeated and copied."""
 
-    #: copies pasted into each image with small objects, at most
+    #: maximum number of copies to paste into each image with small objects
     copies: int = 0
-    #: records of each image with small objects; the first stays as it is where there are several
+    #: number of records per image with small objects; if there are several, the first stays unchanged
     repeats: int = 1
-    #: small: the square root of the box's area is under `side` pixels once the image is warped to `at` × `at`
+    #: small: the square root of the box's area is less than `side` pixels when the image is warped to `at` × `at`
     side: float = 32
     at: int = 300
-    #: the share of a copy, and of any box, that the two may have in common
+    #: the maximum share of a copy or of any box that the two may have in common
     overlap: float = 0
-    #: pixels around a copy over which it fades into the image
+    #: width in pixels of the border around a copy over which it fades into the image
     soft_edge: int = 2
     seed: int = 0
 
     @property
     def definition(self) -> str:
-        """What "small" means, for messages."""
+        """What "small" means, for log messages."""
         return f"under {self.side:g} pixels, square root of area, at {self.at} x {self.at}"
 
     def are_small(self, corners: Corners) -> NDArray[np.bool_]:
-        """Which of the boxes [n, 4], normalised, are small; those without area are not."""
+        """Returns which boxes are small, [n]. corners: normalized, [n, 4]. Boxes without area are not small."""
         area = areas(corners)
         return np.asarray((area > 0) & (np.sqrt(area) * self.at < self.side))
 
 
 @dataclass(frozen=True)
 class Copy:
-    """What was pasted once: its label, its box and that of the object it is a copy of, as corners in pixels of the image."""
+    """A pasted copy: its label, its box, and the box of the original object, as corners in pixels of the image."""
 
     label: int
     box: tuple[float, float, float, float]
@@ -64,16 +64,16 @@ class Copy:
 
 @dataclass
 class Pasting:
-    """What was pasted into an image, and for how many copies there was no place."""
+    """The copies pasted into an image, and the number of copies for which there was no free place."""
 
     copies: list[Copy] = field(default_factory=list)
     unplaced: int = 0
 
 
 def arrange(small: Sequence[bool], repeats: int) -> list[tuple[int, int]]:
-    """(image, repeat) of each record, images with small objects `repeats` times.
+    """Returns the records as (image, repeat), with `repeats` records per image with small objects.
 
-    An image's repeats lie far apart and all are spread evenly, since training reads records in their order.
+    The repeats of an image are far apart and spread evenly, because training reads records in order.
     """
     count = len(small)
     places = [
@@ -85,7 +85,7 @@ def arrange(small: Sequence[bool], repeats: int) -> list[tuple[int, int]]:
 
 
 def copyable(boxes: Boxes, height: int, width: int, small: SmallObjects) -> NDArray[np.int64]:
-    """Which boxes can be copied: small ones that are whole, not difficult, and not covered by others."""
+    """Returns the indices of the boxes that can be copied: small, whole, not difficult, and not covered by others."""
     corners = boxes.corners * np.array([width, height, width, height], np.float32)
     # the first pixel is 0 or, in VOC's files, 1
     whole = (corners[:, :2] > 1).all(1) & (corners[:, 2] < width - 1) & (corners[:, 3] < height - 1)
@@ -96,9 +96,10 @@ def copyable(boxes: Boxes, height: int, width: int, small: SmallObjects) -> NDAr
 
 
 def paste(image: Image, record: Any, small: SmallObjects, rng: np.random.Generator) -> tuple[Image, Pasting]:
-    """The image [H, W, C], uint8, with copies of its own small objects, which are added to the AnnotatedDatum `record`.
+    """Pastes copies of an image's small objects into it, and adds their boxes to the AnnotatedDatum `record`.
 
-    Objects take turns in random order. A place is free where no box is, whether of an object or of an earlier copy.
+    Objects are copied in turn, in random order. A place is free if it contains no box of an object or an earlier copy.
+    Returns the new image, uint8 [H, W, C], and what was pasted.
     """
     height, width = image.shape[:2]
     boxes = Boxes.of(record)
@@ -137,9 +138,12 @@ def _four(corners: NDArray[Any]) -> tuple[float, float, float, float]:
 def _cut(
     image: Image, source: NDArray[np.float64], scale: float, soft_edge: int
 ) -> tuple[Image, tuple[int, int, int, int], NDArray[np.float64]]:
-    """An object and `soft_edge` pixels around it, scaled; where in it the object's pixels are; its box in it."""
+    """Cuts out an object with `soft_edge` pixels around it and scales it.
+
+    Returns the patch, the corners of the object's pixels in the patch, and the corners of its box in the patch.
+    """
     height, width = image.shape[:2]
-    # a pixel more at the left and the top, for boxes that count from 1
+    # one more pixel at the left and the top, for boxes whose coordinates start at 1
     core = np.array([*np.floor(source[:2]) - 1, *np.ceil(source[2:])]).astype(int)
     limits = [0, 0, width, height]
     outer = np.clip(core + np.array([-soft_edge, -soft_edge, soft_edge, soft_edge]), 0, limits[2:] * 2)
@@ -157,7 +161,10 @@ def _cut(
 def _place(
     size: tuple[int, int], within: tuple[int, int], taken: Corners, overlap: float, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Left and top of a place for a patch of `size` (height, width) that has no more than allowed in common with any box."""
+    """Finds a place for a patch that overlaps no box by more than `overlap`.
+
+    size, within: (height, width) of the patch and of the image. Returns left and top of the place, or None.
+    """
     room = within[1] - size[1], within[0] - size[0]
     if min(room) < 0:
         return None
@@ -170,7 +177,7 @@ def _place(
 
 
 def _blend(image: Image, patch: Image, core: tuple[int, int, int, int], place: tuple[int, int], soft_edge: int) -> None:
-    """Puts a patch on the image, wholly within `core` and fading out towards its edges."""
+    """Pastes a patch into the image: opaque inside `core`, fading out toward the edges of the patch."""
     rows, columns = patch.shape[:2]
     x, y = np.arange(columns), np.arange(rows)
     beyond_x = np.maximum(core[0] - x, x - (core[2] - 1)).clip(0)

@@ -1,14 +1,15 @@
 """Hoiem, Chodpathumwan and Dai's analysis of detectors ("Diagnosing Error in Object Detectors", ECCV 2012).
 
-It tells what a detector's score depends on (size and aspect ratio of the objects) and what its false positives are. The
-MDSSD paper's Table IV and Figures 6 and 9 come from it. `diagnose` computes it from detections and ground truth:
+The analysis shows how a detector's score depends on the size and aspect ratio of the objects, and what its false
+positives are. Table IV and Figures 6 and 9 of the MDSSD paper are made with it. `diagnose` computes it from detections
+and ground truth:
 
     truth = voc.read_ground_truth(annotations, image_list)
     found = {name: voc.read_detections(path) for name, path in voc.find_result_files(folder).items()}
     classes = diagnose(truth, found)
-    classes["cat"].size[0].average_precision  # of the extra-small cats
+    classes["cat"].size[0].average_precision  # AP_N of the extra-small cats
 
-The numbers are those of the authors' own program. `matching.py` tells where its rules differ from the VOC kit's.
+The numbers equal those of the authors' own program. `matching.py` explains how its rules differ from the VOC kit's.
 """
 
 from caffe.detection.hoiem.analysis import (

@@ -1,4 +1,4 @@
-"""The whole analysis of each class: scores by size and aspect ratio, missed objects, false positives, their impact."""
+"""The analysis of a class: scores by size and aspect ratio, missed objects, false positives and their impact."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from caffe.detection.hoiem.precision import Score, interpolated_precision, score
 from caffe.detection.hoiem.similar_classes import SimilarClasses
 from caffe.detection.voc import Detections, GroundTruth
 
-#: N of the normalised precision, for each image of the set: about as many as a VOC class has
+#: N of normalized precision, per image of the test set: about the number of objects of a VOC class
 OBJECTS_PER_IMAGE = 0.15
-#: classes with fewer objects have no groups worth the name
+#: classes with fewer objects are too small to be divided into groups
 LEAST_OBJECTS = 10
-#: groups with fewer objects do not count in `impact`
+#: groups with fewer objects are left out of `impact`
 LEAST_IN_GROUP = 5
-#: an object is missed if it is not found before the normalised precision falls below this
+#: an object is missed if it is not found before normalized precision falls below this
 _LEAST_PRECISION = 0.05
-#: rank of the false positive up to which kinds are counted
+#: kinds are counted up to this false positive
 _FIRST = 100
 
 Mask = NDArray[np.bool_]
@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class GroupScore:
-    """How well a group's objects are found: their number, AP_N and its standard error (NaN without an object)."""
+    """The score of a group of objects: their number, AP_N and its standard error, which are NaN without objects."""
 
     objects: int
     average_precision: float
@@ -42,12 +42,14 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class ClassDiagnosis:
-    """What the analysis says of one class. Objects are those that are not difficult; groups are ordered as in `SIZES`.
+    """The analysis of one class. Difficult objects are not counted. Groups are in the order of `SIZES`.
 
-    first_100: kinds among the detections up to the 100th false positive, None where there are fewer. first_objects: the
-    same among as many detections as there are objects, with `correct`. without: AP_N if the false positives of a kind
-    ranked last; `bg` there includes `oth`, and `sim` is absent for a class without similar ones. `false_positives`:
-    the kind of each detection, best score first.
+    plain, normalized: AP and AP_N with standard errors. size, aspect: the scores of the groups by area and by aspect
+    ratio. missed, missed_by_size: numbers of objects that are not found. first_100: the number of each kind of false
+    positive among the detections up to the 100th false positive; None if there are fewer. first_objects: the same among
+    as many detections as there are objects, and the number of `correct` ones. without: AP_N if the false positives of a
+    kind ranked last, where `bg` includes `oth`, and `sim` is absent for a class without similar classes.
+    false_positives: the kind of each detection, best score first.
     """
 
     name: str
@@ -70,9 +72,10 @@ def diagnose(
 ) -> dict[str, ClassDiagnosis]:  # fmt: skip
     """Analyses each class of `detections` with `least_objects` objects or more.
 
-    similar: by default VOC's sets if all classes are VOC's; objects_per_image: N over the number of images; threshold:
-    overlap from which an object counts as found. Raises DataError for detections in images that the ground truth does
-    not have and for numbers that are not finite.
+    similar: sets of similar classes (default: VOC's sets if all classes are VOC's). objects_per_image: N divided by the
+    number of images. threshold: the overlap at which an object counts as found. Returns the analysis of each class by
+    name. Raises DataError for detections in images that the ground truth does not have, and for values that are not
+    finite.
     """
     if similar is None:
         similar = SimilarClasses.for_classes({*truth.classes, *detections})
@@ -99,7 +102,7 @@ def _diagnose_class(
     true = on_any.copy()
     true[on_any] = ~objects.difficult[found[on_any]]
 
-    # Objects to find are numbered from 0; `place` leads from the table's numbers to these.
+    # Objects to find are numbered from 0; `place` maps the numbers of the table to these.
     wanted = np.flatnonzero((objects.classes == own) & ~objects.difficult)
     place = np.full(len(objects.classes), -1, np.int64)
     place[wanted] = np.arange(len(wanted))
@@ -141,9 +144,10 @@ def _diagnose_class(
 def _by_group(
     groups: NDArray[np.int64], found_place: NDArray[np.int64], false: Mask, normalize_to: float
 ) -> tuple[GroupScore, ...]:
-    """AP_N of each group: true positives on other groups' objects are ignored, false positives all stay.
+    """Returns AP_N of each group. True positives of other groups are ignored; all false positives count.
 
-    groups, N: of each object; found_place, K: the object that each detection found, or -1; false, K.
+    groups, [n]: the group of each object. found_place, [k]: the object that each detection found, or -1. false, [k]:
+    which detections are false positives.
     """
     group_found = np.where(found_place >= 0, groups[found_place], -1)
     result = []
@@ -154,10 +158,10 @@ def _by_group(
 
 
 def impact(diagnoses: Sequence[ClassDiagnosis]) -> dict[str, dict[str, float]]:
-    """How much depends on a characteristic (Figure 6's summary): the best and worst groups' AP_N, means over classes.
+    """How much AP_N depends on size and aspect ratio (the summary in Figure 6), as means over classes.
 
-    Keys: `all` with the mean AP_N, `size` and `aspect` with `greatest` and `least`. Only groups of at least five
-    objects count.
+    Returns `all` with the mean AP_N, and `size` and `aspect` with the mean AP_N of the best groups (`greatest`) and of
+    the worst ones (`least`). Only groups of at least five objects count.
     """
 
     def mean(values: list[float]) -> float:
@@ -174,7 +178,7 @@ def impact(diagnoses: Sequence[ClassDiagnosis]) -> dict[str, dict[str, float]]:
 
 
 def as_json(diagnosis: ClassDiagnosis) -> dict[str, Any]:
-    """What `diagnosis.json` says of a class; null in place of NaN."""
+    """Returns the entry of a class in `diagnosis.json`, with None in place of NaN."""
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value

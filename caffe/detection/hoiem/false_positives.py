@@ -1,4 +1,4 @@
-"""What kinds of false positives there are: poor localisation, confusion with a similar or another class, background."""
+"""The kinds of false positives: poor localization, confusion with a similar or another class, and background."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from caffe.detection.hoiem.matching import Matching, ObjectTable, Pairs, match
 
 Mask = NDArray[np.bool_]
 
-#: as they are drawn and listed
+#: in the order of the tables
 KINDS = ("loc", "sim", "oth", "bg")
-#: overlap from which a detection counts as being about an object
+#: the overlap at which a detection is attributed to an object
 WEAK = 0.1
 
 
@@ -22,9 +22,10 @@ WEAK = 0.1
 class FalsePositives:
     """The kind of each of K ranked detections that is a false positive.
 
-    loc, sim, oth and bg, K each: on an object of its own class, but badly placed or a duplicate; on an object of a
-    similar class; of another class; of none. Where objects of a similar and of another class are overlapped, the
-    greater overlap decides. `near_similar`, K: not loc, and on an object of a similar class, whatever else.
+    Each kind is a mask, [K]. loc: on an object of its own class, but poorly localized or a duplicate. sim: on an object
+    of a similar class. oth: on an object of another class. bg: on no object. If a detection overlaps objects of both a
+    similar and another class, the larger overlap decides. near_similar: not loc, and on an object of a similar class,
+    even if it overlaps another class more.
     """
 
     loc: Mask
@@ -34,27 +35,27 @@ class FalsePositives:
     near_similar: Mask
 
     def kind(self, name: str) -> Mask:
-        """The mask of a kind in KINDS."""
+        """Returns the mask, [K], of a kind in KINDS."""
         return {"loc": self.loc, "sim": self.sim, "oth": self.oth, "bg": self.bg}[name]
 
     def counts(self, upto: int) -> dict[str, int]:
-        """How many of each kind there are among the first `upto` detections."""
+        """Returns the number of each kind among the first `upto` detections."""
         return {name: int(self.kind(name)[:upto].sum()) for name in KINDS}
 
 
 def classify(
     false: Mask, pairs: Pairs, objects: ObjectTable, own: int | None, similar: Collection[str]
 ) -> FalsePositives:
-    """Tells the kinds of the false positives among K ranked detections.
+    """Classifies the false positives among K ranked detections of a class.
 
-    false, K: which are false positives; pairs: with all objects that they overlap by WEAK or more; own: the number of
-    their class in `objects`, None if it has no object.
+    false, [K]: which detections are false positives. pairs: all pairs of a detection and an object that overlap by WEAK
+    or more. own: the index of the class in `objects`, or None if it has no object. similar: names of similar classes.
     """
     detections = len(false)
     of_class = objects.classes[pairs.objects]
     near_own = np.zeros(detections, bool)
     near_own[pairs.detections[of_class == own]] = True
-    # A class at a time, each detection may take one object; what overlaps only taken ones keeps its greatest overlap.
+    # Per class, each detection can take one object. One that overlaps only taken objects keeps its best overlap.
     best = np.zeros(detections)
     best_is_similar = np.zeros(detections, bool)
     near_similar = np.zeros(detections, bool)

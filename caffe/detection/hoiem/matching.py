@@ -1,9 +1,8 @@
-"""Which detections find which objects, by Hoiem's rules.
+"""Matches detections with objects by Hoiem's rules.
 
-They differ from the VOC kit's in three ways. A detection takes the best of the objects that are *not taken yet*, so
-that a second detection near two objects can find the other one. A difficult object is taken like any other: its first
-detection counts neither for nor against, a second one is a false positive. And what overlaps only taken objects is a
-duplicate.
+They differ from the VOC kit's in three ways. A detection takes the best of the objects that are *not taken yet*, so a
+second detection near two objects can find the other one. A difficult object can be taken like any other: its first
+detection is ignored, and a second one is a false positive. A detection that overlaps only taken objects is a duplicate.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from caffe.detection.voc import Detections, GroundTruth, check_detections
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-#: pairs of a detection and an object that are compared at once; bounds the memory that crowded images take
+#: number of pairs of a detection and an object that are compared at once; limits memory for crowded images
 _PAIRS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class ObjectTable:
-    """All objects of a data set, sorted by image, then by class, then as annotated. N objects, I images.
+    """The N objects in the I images of a data set, sorted by image, then by class, then in the order of the annotation.
 
-    boxes, N×4: corners in pixels; difficult, N; classes, N: index into `names`; begin, I + 1: where each image's
-    objects begin; image_index: the number of each image by its name.
+    boxes, [N, 4]: corners in pixels. difficult, [N]. classes, [N]: indices into `names`. begin, [I + 1]: the index of
+    each image's first object, and N. image_index: the index of each image by name.
     """
 
     names: tuple[str, ...]
@@ -40,7 +39,7 @@ class ObjectTable:
 
     @staticmethod
     def of(truth: GroundTruth) -> ObjectTable:
-        """The objects of a ground truth; classes in alphabetical order."""
+        """Makes the table of a ground truth, with classes in alphabetical order."""
         names = tuple(truth.classes)
         image_index = {image: i for i, image in enumerate(truth.images)}
         groups = sorted(
@@ -62,14 +61,17 @@ class ObjectTable:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Detections of one class, best score first; equal scores in the order given. images, K: numbers; boxes, K×4."""
+    """K detections of one class, best score first; equal scores keep their order.
+
+    images, [K]: the index of each detection's image. boxes, [K, 4]: corners in pixels.
+    """
 
     images: Indices
     boxes: Doubles
 
     @staticmethod
     def of(name: str, detections: Detections, truth: GroundTruth, objects: ObjectTable) -> Ranked:
-        """Ranks detections. Raises DataError for unknown images and for numbers that are not finite."""
+        """Ranks detections. Raises DataError for unknown images and for values that are not finite."""
         check_detections(name, detections, truth)
         order = np.argsort(-detections.scores, kind="stable")
         numbers = np.array([objects.image_index[image] for image in detections.images], np.int64)
@@ -78,22 +80,26 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Detections and objects that overlap, P pairs sorted by detection, then by object."""
+    """P pairs of a detection and an object that overlap, sorted by detection, then by object.
+
+    detections, objects, [P]: their indices. overlaps, [P]: intersection over union.
+    """
 
     detections: Indices
     objects: Indices
     overlaps: Doubles
 
     def where(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """The pairs chosen by a mask, P."""
+        """Returns the pairs that a mask, [P], selects."""
         return Pairs(self.detections[chosen], self.objects[chosen], self.overlaps[chosen])
 
 
 @dataclass(frozen=True)
 class Matching:
-    """What K ranked detections find. found, K: index of the object, or -1; duplicate, K: all that it overlaps is taken.
+    """The objects that K ranked detections find.
 
-    overlaps, K: intersection over union with the object found; for a duplicate, the greatest; else 0.
+    found, [K]: the index of the object, or -1. duplicate, [K]: whether the detection overlaps only taken objects.
+    overlaps, [K]: intersection over union with the object found; the largest one for a duplicate; otherwise 0.
     """
 
     found: Indices
@@ -102,7 +108,7 @@ class Matching:
 
 
 def overlapping(ranked: Ranked, objects: ObjectTable, least: float) -> Pairs:
-    """All pairs of one image with an intersection over union of `least` or more; boxes hold their border pixels."""
+    """Returns all pairs in the same image with an overlap of `least` or more. Boxes include their border pixels."""
     counts = objects.begin[ranked.images + 1] - objects.begin[ranked.images]
     parts = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for chunk in _chunks(counts):
@@ -121,7 +127,7 @@ def overlapping(ranked: Ranked, objects: ObjectTable, least: float) -> Pairs:
 
 
 def _chunks(counts: Indices) -> Iterator[slice]:
-    """Ranges of detections with about _PAIRS_AT_ONCE pairs each, given how many each detection has."""
+    """Yields ranges of detections with about _PAIRS_AT_ONCE pairs each. counts: pairs of each detection."""
     total = np.cumsum(counts)
     start = 0
     while start < len(counts):
@@ -132,7 +138,7 @@ def _chunks(counts: Indices) -> Iterator[slice]:
 
 
 def _overlaps(first: Doubles, second: Doubles) -> Doubles:
-    """Intersection over union of boxes P×4 with boxes P×4; 0 where they do not meet."""
+    """Returns the intersection over union of each pair of boxes, [P]; 0 if they do not meet. Both are [P, 4]."""
     sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]) + 1
     shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
     areas = (first[:, 2:] - first[:, :2] + 1).prod(axis=1) + (second[:, 2:] - second[:, :2] + 1).prod(axis=1)
@@ -142,7 +148,10 @@ def _overlaps(first: Doubles, second: Doubles) -> Doubles:
 
 
 def match(pairs: Pairs, detections: int, threshold: float) -> Matching:
-    """Gives the objects away, best detection first, to the overlaps of `threshold` or more; of equal ones the first."""
+    """Matches detections, best score first, with the free object that they overlap most, by `threshold` or more.
+
+    The first object wins a tie. detections: their number.
+    """
     close = pairs.where(pairs.overlaps >= threshold)
     found = np.full(detections, -1, np.int64)
     duplicate = np.zeros(detections, bool)

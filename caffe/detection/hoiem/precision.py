@@ -1,7 +1,7 @@
-"""Average precision as Hoiem computes it: at the true positives alone, normalised or not, with its standard error.
+"""Average precision as Hoiem computes it: at the true positives only, normalized or not, with its standard error.
 
-Precision depends on how many objects there are to find, so that scores of few objects and of many cannot be compared.
-Normalised precision counts the true positives as if there were N objects: tp · N / objects in place of tp.
+Precision depends on the number of objects to find, so scores for few objects and for many cannot be compared.
+Normalized precision counts the true positives as if there were N objects: tp · N / objects in place of tp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from caffe.detection.average_precision import best_at_or_after
 
 
 class Score(NamedTuple):
-    """Average precision and its standard error, both 0 to 1; NaN where there is no object to find."""
+    """Average precision and its standard error, both from 0 to 1, or NaN without an object to find."""
 
     average_precision: float
     error: float
@@ -24,9 +24,10 @@ class Score(NamedTuple):
 def interpolated_precision(
     true: NDArray[np.bool_], false: NDArray[np.bool_], objects: int, normalize_to: float | None
 ) -> NDArray[np.float64]:
-    """The greatest precision at each detection or any later one, K; best score first.
+    """Returns the highest precision at each detection or any later one, [K].
 
-    true and false, K: true and false positives (neither: ignored); normalize_to: N; None for plain precision.
+    true, false, [K]: which detections are true and false positives, best score first. Those that are neither are
+    ignored. objects: the number of objects to find. normalize_to: N, or None for plain precision.
     """
     hits = np.cumsum(true).astype(np.float64)
     if normalize_to is not None:
@@ -38,10 +39,10 @@ def interpolated_precision(
 
 
 def score(true: NDArray[np.bool_], false: NDArray[np.bool_], objects: int, normalize_to: float | None = None) -> Score:
-    """The mean of the interpolated precision at the true positives, times the recall at the end, with its error.
+    """Returns the mean of the interpolated precision over the objects, and its standard error.
 
-    The error is the standard deviation of those precisions, with a zero for each object never found, over √objects.
-    Arguments as those of `interpolated_precision`.
+    An object that is not found has precision 0. The error is the standard deviation of these values divided by
+    √objects. The arguments are those of `interpolated_precision`.
     """
     if not objects:
         return Score(np.nan, np.nan)

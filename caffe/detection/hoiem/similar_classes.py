@@ -1,4 +1,4 @@
-"""Sets of classes that are easily taken for each other. Confusion with one of them is a kind of false positive."""
+"""Sets of classes that are easily confused. Confusion with a similar class is its own kind of false positive."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ VOC_CLASSES = frozenset(name for names in VOC_SETS for name in names) | {"bottle
 
 
 class SimilarClasses:
-    """Which classes are similar to which: two classes are, if a set holds both. Not transitive over sets."""
+    """Two classes are similar if a set contains both. This is not transitive over sets."""
 
     def __init__(self, sets: Iterable[Iterable[str]] = ()) -> None:
         self.sets = tuple(frozenset(names) for names in sets)
 
     def to(self, name: str) -> frozenset[str]:
-        """The classes that are similar to a class, without itself."""
+        """Returns the classes that are similar to a class, without the class itself."""
         return frozenset().union(*(names for names in self.sets if name in names)) - {name}
 
     @staticmethod
     def for_classes(names: Collection[str]) -> SimilarClasses:
-        """VOC's sets if all classes are VOC's, else none."""
+        """Returns VOC's sets if all classes are VOC's, otherwise no sets."""
         return SimilarClasses(VOC_SETS if names and VOC_CLASSES.issuperset(names) else ())
 
     @staticmethod
     def read(path: str | Path, known: Collection[str]) -> SimilarClasses:
-        """Reads a set from each line: class names with commas between them; # begins a comment.
+        """Reads a file with one set per line: class names separated by commas. `#` begins a comment.
 
-        Raises DataError for sets of fewer than two classes and for names that are not `known`; all are listed at once.
+        Raises DataError, with all faults at once, for sets of fewer than two classes and for names not in `known`.
         """
         sets, faults = [], []
         for number, line in read_lines(path):

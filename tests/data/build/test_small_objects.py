@@ -19,19 +19,19 @@ from caffe.proto import caffe_pb2
 from tests.data.conftest import Folder, voc_object, voc_xml
 
 SIZE = "<size><width>200</width><height>150</height><depth>3</depth></size>"
-#: 12 × 10 pixels, in the middle of nowhere
+#: 12 × 10 pixels, far from the edges
 CAT = voc_object("cat", 60, 50, 72, 60)
 
 
 def ground(channels: int = 3) -> np.ndarray:
-    """Black, with a white object where CAT's box is; PNG keeps it as it is."""
+    """Black, with a white object at the box of CAT. PNG is lossless."""
     image = np.zeros((150, 200, channels), np.uint8)
     image[50:60, 60:72] = 255
     return image
 
 
 class Set(Folder):
-    """A folder whose images are PNGs of 200 × 150."""
+    """A directory of PNG images of 200 × 150 pixels."""
 
     def add_png(self, name: str, *objects: str, image: np.ndarray | None = None) -> None:
         cv2.imwrite(str(self.root / f"{name}.png"), ground() if image is None else image)
@@ -154,7 +154,7 @@ def test_repeats_keep_the_original_and_lie_far_apart(images: Set, capfd: pytest.
     for i, key in enumerate(keys):
         original = (images.root / key).read_bytes() == source.annotated_datum(i).datum.data
         assert original == (source.key(i) not in pasted)
-    assert "these are written 3 times: 16 records" in capfd.readouterr().err
+    assert "each of these is written 3 times: 16 records" in capfd.readouterr().err
 
 
 def test_repeats_without_pasting(images: Set) -> None:
@@ -175,7 +175,7 @@ def test_order(repeats: int) -> None:
 
 
 def test_what_is_not_copied(images: Set, capfd: pytest.CaptureFixture[str]) -> None:
-    """Difficult, cut by the edge, beyond it, without area, covered by another, and too large."""
+    """None can be copied: difficult, cut by the edge, beyond it, without area, covered by another, and too large."""
     images.add_png(
         "a",
         voc_object("cat", 60, 50, 72, 60, difficult=1),
@@ -213,7 +213,7 @@ def test_no_small_objects(images: Set, capfd: pytest.CaptureFixture[str]) -> Non
 def test_no_room(images: Set, capfd: pytest.CaptureFixture[str]) -> None:
     images.add_png("a", CAT, voc_object("dog", 0, 0, 200, 51), voc_object("dog", 0, 59, 200, 150))
     images.build("-paste_small=3", "-paste_soft_edge=0")
-    assert "0 copies pasted into 0 images; 3 found no free place" in capfd.readouterr().err
+    assert "0 copies pasted into 0 images; no free place for 3" in capfd.readouterr().err
     _, boxes = boxes_of(images.build("-paste_small=3", "-paste_overlap=1", "-redo"), 0)
     assert len(boxes) == 6
 
