@@ -173,9 +173,9 @@ def test_errors_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "Annotations").mkdir()
     arguments = ["--folder", str(tmp_path), "--out", str(tmp_path / "out")]
     assert run.main(["--data", "a/b", *arguments]) == 1
-    assert "a name of letters" in capsys.readouterr().err
+    assert "may contain only letters" in capsys.readouterr().err
     assert run.main(["--data", "a", *arguments, "--weights", "none.caffemodel"]) == 1
-    assert "there is no such file" in capsys.readouterr().err
+    assert "none.caffemodel: no such file" in capsys.readouterr().err
     assert run.main(["--data", "a", "--folder", str(tmp_path / "out"), "--out", str(tmp_path / "out")]) == 1
     assert "it has no Annotations" in capsys.readouterr().err
     assert run.main(["--data", "a", *arguments]) == 1
@@ -355,7 +355,7 @@ def test_another_tree_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     picture(tmp_path, "BCCD/x")
     picture(tmp_path, "LICENSE")
     assert get_data.main(arguments) == 1
-    assert re.search(r"their SHA-256 is [0-9a-f]{64}, it should be b5fa7e32", capsys.readouterr().err)
+    assert re.search(r"their SHA-256 is [0-9a-f]{64}, but should be b5fa7e32", capsys.readouterr().err)
     assert not (tmp_path / "data" / "bccd").exists()
 
 

@@ -256,7 +256,7 @@ def test_a_start_does_not_go_among_the_checked_in_models(tmp_path: Path, monkeyp
             MDSSD300,
             {"width": Width(Fraction(1, 16), 16)},
             "has 8×3×3×3 and 8 in the file and 16×3×3×3 and 16 in this network; "
-            "give the --width and --min_channels with which the SSD was made",
+            "use the --width and --min_channels with which the SSD was made",
         ),
         (MDSSD512, {}, "not the weights of an SSD512: it has no layer 'conv10_1', 'conv10_2'"),
     ],
