@@ -36,6 +36,8 @@ MAX_BOXES = 46_848
 FROZEN = "conv1,conv2"
 #: number of held-out scenes on which detections are drawn
 PICTURES = 24
+#: the lowest score that is drawn; small objects have lower scores than large ones
+DRAWN = "0.4"
 #: SUMMARY is written after all steps; MARKER marks a directory as that of an earlier run
 SUMMARY = "summary.json"
 MARKER = ".demo"
@@ -188,7 +190,7 @@ class Run:
             f"Pictures of the held-out scenes by {model.title}",
             [ROOT / "scripts/detect.sh", folder / "deploy.prototxt",
              folder / f"{model.generator}_iter_{self.options.iterations}.caffemodel", images,
-             "-labelmap_file", self.labels, "-draw", folder.parent / "pictures"],
+             "-labelmap_file", self.labels, "-draw", folder.parent / "pictures", "-draw_threshold", DRAWN],
         )  # fmt: skip
 
     def score(self, model: Model) -> dict[str, object]:
@@ -237,7 +239,7 @@ def main() -> None:
     if options.compare:
         run.steps(
             "The same scenes by SSD300 and by MDSSD300",
-            [sys.executable, DEMO / "side_by_side.py", "--output", folder / "comparison.jpg", "--count", "4",
+            [sys.executable, DEMO / "side_by_side.py", "--output", folder / "comparison.jpg", "--count", "5",
              "--annotations", run.scenes / "Annotations",
              "SSD300", folder / "ssd300" / "pictures", "MDSSD300", folder / "pictures"],
         )  # fmt: skip
