@@ -17,6 +17,10 @@ class DataError(CaffeError):
     """A data source, annotation or image that cannot be used: names the file or record."""
 
 
+class WriteError(CaffeError):
+    """A file that the system would not let us write: a full disk, a directory that is gone. Names the file."""
+
+
 class EndOfData(DataError):
     """A data source that does not start over has no batch left."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, WriteError
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
 
     If the block raises, or there is no space, whatever was at `path` stays and the temporary file is removed. `size`,
     the number of bytes to be written if known, is only for the message. Raises CaffeError for a directory that is
-    missing or not writable, and for a full disk.
+    missing or not writable, and for a full disk (the latter two as WriteError: another time it may work).
     """
     target = Path(path)
     if target.is_dir():
@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise CaffeError(_explain(target, error, size)) from error
+            raise WriteError(_explain(target, error, size)) from error
         raise
 
 

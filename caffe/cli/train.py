@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from caffe import log
 from caffe.cli import devices
-from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.cli.net_flags import (
     accelerate,
     accept_unused,
@@ -30,6 +31,8 @@ examples:
   caffe train -solver solver.prototxt -gpu 0,1                          two GPUs; batch_size is for each of them
 
 Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate. Ctrl-C stops with a snapshot.
+So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
+run, the last iteration is written if its weights are good.
 The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
 """
 
@@ -43,8 +46,22 @@ def parser() -> FlagParser:
     p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
     add_net_state(p)
     add_acceleration(p)
-    p.flag("sigint_effect", default="stop", help="what Ctrl-C does: snapshot, stop (with a snapshot) or none")
-    p.flag("sighup_effect", default="snapshot", help="what SIGHUP does: snapshot, stop or none")
+    p.flag(
+        "sigint_effect",
+        default="",
+        help="what Ctrl-C does: snapshot, stop (with a snapshot) or none (default: stop; none in a background job)",
+    )
+    p.flag(
+        "sighup_effect",
+        default="",
+        help="what SIGHUP does: snapshot, stop or none (default: snapshot; none under nohup)",
+    )
+    p.flag(
+        "stop_seconds",
+        default=25.0,
+        type=number(float, 0, over=True),
+        help="seconds after SIGTERM by which training must have stopped; then the last whole iteration is written",
+    )
     p.flag("cpu_ranks", default=1, type=int, help="train with this many processes on the CPU, as on that many GPUs")
     p.flag(
         "rank_timeout",
@@ -72,12 +89,19 @@ def _command(argv: Sequence[str]) -> int:
     gpus = _gpus(flags, param)
     # The rest needs torch.distributed, which takes a while to import.
     from caffe.solver import launch, ranks
+    from caffe.solver.requests import Action
 
     ranks_wanted = max(len(gpus), flags.cpu_ranks)
     if ranks.started_by_launcher():
         return _one_of_several(flags, param, gpus)
     if ranks_wanted > 1:
-        return launch.launch(launch.caffe_command(["train", *argv]), ranks_wanted)
+        return launch.launch(
+            launch.caffe_command(["train", *argv]),
+            ranks_wanted,
+            sigint=Action.named(flags.sigint_effect, "sigint_effect"),
+            sighup=Action.named(flags.sighup_effect, "sighup_effect"),
+            stop_seconds=flags.stop_seconds,
+        )
     devices.use(gpus[0] if gpus else None)
     return _train(flags, param, gpus, None)
 
@@ -151,7 +175,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.data.feed.memory import keep_freed_memory
     from caffe.engine.weights import copy_trained_from
     from caffe.runtime import runtime
-    from caffe.solver.requests import Action, SignalRequests
+    from caffe.solver.deadline import Deadline
+    from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
     accelerate(flags)
@@ -159,10 +184,12 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     root = runtime.rank == 0
     if root:
         _say_devices(gpus)
-    requests = SignalRequests(
-        Action.named(flags.sigint_effect, "sigint_effect") if root else Action.NONE,
-        Action.named(flags.sighup_effect, "sighup_effect") if root else Action.NONE,
-    )
+    if root:
+        requests = SignalRequests(
+            Action.named(flags.sigint_effect, "sigint_effect"), Action.named(flags.sighup_effect, "sighup_effect")
+        )
+    else:
+        requests = SignalRequests(Action.NONE, Action.NONE, sigusr1=Action.NONE)
     try:
         solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
         if flags.snapshot:
@@ -174,13 +201,19 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
                 copy_trained_from(net, path)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
-            with requests:
+            with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():
                 solver.solve()
         finally:
             for net in (solver.net, *solver.test_nets):
                 net.close()
     except torch.OutOfMemoryError as error:
         raise CaffeError(f"out of GPU memory: {_first_sentence(error)}. {_smaller_batch(param)}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise CaffeError(f"out of memory: {_allocation(error)}. {_smaller_batch(param)}") from error
+    if solver.terminated:
+        return TERMINATED
     _root_info(root, "caffe.cpp:254", "Optimization Done.")
     return 0
 
@@ -203,6 +236,11 @@ def _root_info(root: bool, where: str, message: str) -> None:
 
 def _first_sentence(error: BaseException) -> str:
     return str(error).partition(". ")[0].removeprefix("CUDA out of memory. ")
+
+
+def _allocation(error: BaseException) -> str:
+    """PyTorch's or NumPy's message, without the place in PyTorch's source."""
+    return str(error).rpartition("DefaultCPUAllocator: ")[2].splitlines()[0].rstrip(".") if str(error) else "no reason"
 
 
 def _smaller_batch(param: Any) -> str:

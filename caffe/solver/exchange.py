@@ -31,11 +31,11 @@ class Exchange(ABC):
 
     @abstractmethod
     def agree(self, request: Action, iteration: int) -> Action:
-        """What all ranks do after `iteration` iterations, given what rank 0 was asked for."""
+        """What all ranks do after `iteration` iterations, given what this rank was asked for."""
 
     @abstractmethod
-    def wait_for_root(self, stopped: bool) -> bool:
-        """Waits until rank 0 comes here too, without a limit while rank 0 is alive. Returns rank 0's `stopped`."""
+    def wait_for_root(self, request: Action = Action.NONE) -> Action:
+        """Waits until rank 0 comes here too, without a limit while rank 0 is alive. Returns rank 0's `request`."""
 
     @abstractmethod
     def from_root(self, key: str, value: str) -> str:
@@ -64,8 +64,8 @@ class Alone(Exchange):
     def agree(self, request: Action, iteration: int) -> Action:
         return request
 
-    def wait_for_root(self, stopped: bool) -> bool:
-        return stopped
+    def wait_for_root(self, request: Action = Action.NONE) -> Action:
+        return request
 
     def from_root(self, key: str, value: str) -> str:
         return value

@@ -64,7 +64,11 @@ class GraphedStep:
 
     def __call__(self, rate: float, iteration: int) -> tuple[float, dict[str, Tensor]]:
         """One iteration on the next batches, at learning rate `rate`: their losses' sum, the last batch's outputs."""
-        return self.run([dict(self.net.next_batch()) for _ in range(self.iter_size)], rate, iteration)
+        return self.run(self.next_batches(), rate, iteration)
+
+    def next_batches(self) -> list[dict[str, Tensor]]:
+        """The batches of the next iteration."""
+        return [dict(self.net.next_batch()) for _ in range(self.iter_size)]
 
     def run(
         self, batches: Sequence[Mapping[str, Tensor]], rate: float, iteration: int

@@ -124,6 +124,7 @@ class Ranks(Exchange):
         self._meetings = 0
         self._beat, self._last_beat = 0, 0.0
         self._plan: dict[int, Action] = {}
+        self._heard = False
 
     # ---- gradients
 
@@ -199,18 +200,29 @@ class Ranks(Exchange):
     def agree(self, request: Action, iteration: int) -> Action:
         due = iteration + _NOTICE
         if self._rank == 0:
+            if request is Action.NONE and not self._heard:
+                request = self._asked_elsewhere()
             if request is not Action.NONE:
                 self._plan[due] = request
                 self._store.set(f"request_{due}", request.value)
             return self._plan.pop(iteration, Action.NONE)
+        if request is not Action.NONE:
+            with self._contact():
+                self._store.set("asked", request.value)
         key = f"request_{iteration}"
         with self._contact():
             return Action(self._store.get(key).decode()) if self._store.check([key]) else Action.NONE
 
-    def wait_for_root(self, stopped: bool) -> bool:
+    def _asked_elsewhere(self) -> Action:
+        """What another rank was asked for: the system may end one machine of several."""
+        with self._contact():
+            self._heard = self._store.check(["asked"])
+            return Action(self._store.get("asked").decode()) if self._heard else Action.NONE
+
+    def wait_for_root(self, request: Action = Action.NONE) -> Action:
         self._meetings += 1
         self._note("waiting for rank 0's test or snapshot" if self._rank else "computing")
-        return self.from_root(f"meeting_{self._meetings}", str(int(stopped))) == "1"
+        return Action(self.from_root(f"meeting_{self._meetings}", request.value))
 
     def from_root(self, key: str, value: str) -> str:
         """Rank 0's `value`, on every rank; waits for it as long as rank 0 is alive."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from caffe import log
 from caffe.engine.net import Net
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, WriteError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
 from caffe.runtime import runtime, set_random_seed
@@ -32,12 +34,17 @@ from caffe.solver.testing import Testing
 from caffe.solver.updates import rule_for
 
 
+class LossNotFiniteError(CaffeError):
+    """Training has diverged or met bad data; the weights may be ruined already."""
+
+
 class Solver:
     """Trains the net of a SolverParameter.
 
     `layerwise` runs the net layer by layer, so that every blob's data and diff can be read afterwards, as pycaffe
     promises; otherwise the graph runs as a whole. `exchange` averages the gradients of several ranks. `requests` is
-    asked after each iteration whether to stop or snapshot. A loss that is not finite ends training with a CaffeError
+    asked after each iteration whether to stop or snapshot. `solve` that ends with an error leaves a snapshot of the last
+    iteration if its weights are good. A loss that is not finite ends training with a CaffeError
     unless `stop_on_nonfinite` is false.
     """
 
@@ -70,8 +77,16 @@ class Solver:
         self._rule = rule_for(self.param.type)(self.param, net.learnable_params, net.params_lr, net.params_weight_decay)
         self.iter = 0
         self._smoothed = SmoothedLoss(self.param.average_loss)
-        self._stopped = False
+        self._stop = Action.NONE
         self._last_snapshot: tuple[int, str] | None = None
+        #: why the last snapshot that was due could not be written
+        self._snapshot_error = ""
+        self._first = 0
+        #: held while weights, history and iteration do not belong together, and while they are written
+        self._lock = threading.RLock()
+        self._whole = True
+        self._statistics = [b for step in net.steps if not step.layer.learns for b in step.layer.blobs]
+        self._statistics_before = [b.detach().clone() for b in self._statistics]
         self._graphed: GraphedStep | None = None
         self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
@@ -104,6 +119,11 @@ class Solver:
         """The update rule's history, in the order of a solver state."""
         return self._rule.history
 
+    @property
+    def terminated(self) -> bool:
+        """Whether training stopped early because the system ends the process."""
+        return self._stop is Action.TERMINATE
+
     # ---- training
 
     def solve(self, resume_file: str | None = None) -> None:
@@ -119,48 +139,62 @@ class Solver:
         if self.is_root:
             snapshots.check_writable(self.param, at_end=True)
         self._exchange.share(self.net.learnable_params)
-        self._continue_random_stream()
         self._log_batch()
-        began, first = time.monotonic(), self.iter
+        began = time.monotonic()
+        self._first = first = self.iter
+        try:
+            self._solve()
+        except LossNotFiniteError:
+            raise
+        except Exception:
+            self._rescue()
+            raise
+        self._log_summary(first, time.monotonic() - began)
+
+    def _solve(self) -> None:
+        first = self.iter
         with Progress(self.param.max_iter, first, enabled=None if self.is_root else False) as self._progress:
             self.step(self.param.max_iter - self.iter)
-            written = self._last_snapshot is not None and self._last_snapshot[0] == self.iter
-            due = self._stopped or self.param.snapshot_after_train
-            if due and not written and not (self.param.snapshot and self.iter % self.param.snapshot == 0):
+            scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._snapshot_error
+            due = self._stop.stops or self.param.snapshot_after_train or self._snapshot_error
+            if due and not self._written() and not scheduled:
                 self.snapshot()
-            if self._stopped:
+            if self._stop.stops:
                 self._info("solver.cpp:316", "Optimization stopped early.")
-                self._log_summary(first, time.monotonic() - began)
                 return
             if self.param.display and self.iter % self.param.display == 0:
                 self._final_loss()
             if self._testing.is_due(self.iter):
                 self.test_all()
         self._info("solver.cpp:337", "Optimization Done.")
-        self._log_summary(first, time.monotonic() - began)
 
     def step(self, iterations: int) -> None:
         """Trains for `iterations` more iterations, with the tests, snapshots and log lines that are due."""
         self._policy.check()
-        self._stopped = False
+        self._stop = Action.NONE
         self._smoothed.clear()
         stop = self.iter + iterations
         while self.iter < stop:
             if self._testing.is_due(self.iter) and (self.iter > 0 or self.param.test_initialization):
                 self.test_all()
-                if self._stopped:
+                if self._stop.stops:
                     break
-            self._one_iteration()
-            request = self._exchange.agree(self.requests() if self.is_root else Action.NONE, self.iter)
+            with ExitStack() as changing:
+                self._one_iteration(changing)
+            request = self._exchange.agree(self.requests(), self.iter)
             due = self.param.snapshot and self.iter % self.param.snapshot == 0
             if due or request is Action.SNAPSHOT:
-                self.snapshot()
-                self._exchange.wait_for_root(False)
-            if request is Action.STOP:
-                self._stopped = True
+                self._try_snapshot()
+                self._exchange.wait_for_root()
+            if request.stops:
+                self._stop = request
                 break
 
-    def _one_iteration(self) -> None:
+    def _one_iteration(self, changing: ExitStack) -> None:
+        """Makes one update; enters `_changing` in the given stack while weights and iteration do not agree."""
+        self._seed_iteration()
+        if self._statistics:
+            torch._foreach_copy_(self._statistics_before, self._statistics)
         display = bool(self.param.display) and self.iter % self.param.display == 0
         for on_start, _ in self._callbacks:
             on_start()
@@ -168,8 +202,10 @@ class Solver:
         debug = display and self.param.debug_info
         graphed = None if debug or self._callbacks else self._graphed_step()
         if graphed is not None:
+            batches = graphed.next_batches()
+            changing.enter_context(self._changing())
             rate = self._policy.rate(self.iter, self._smoothed.value)
-            loss, outputs = graphed(rate, self.iter)
+            loss, outputs = graphed.run(batches, rate, self.iter)
             self._check_loss(loss, batches=self.param.iter_size, updated=True)
         else:
             loss, outputs = self._gradients(debug)
@@ -184,9 +220,18 @@ class Solver:
         if graphed is not None:
             self._log_rate(rate)
         else:
+            changing.enter_context(self._changing())
             self.apply_update()
         self.iter += 1
         self._progress.advance(loss=self._smoothed.value)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Around an update and the count of it: in between no snapshot can be taken, nor after a failure."""
+        with self._lock:
+            self._whole = False
+            yield
+            self._whole = True
 
     def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
         """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""
@@ -280,7 +325,7 @@ class Solver:
         whose = "the batch" if batches == 1 else f"its {batches} batches"
         seen = f"; records of {whose}: {', '.join(records)}" if records else ""
         weights = "weights were updated with it" if updated else "weights were not updated with it"
-        raise CaffeError(
+        raise LossNotFiniteError(
             f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
             f"{ostream_number(rate)}{seen}. The {weights}; {kept}. Usual causes: a base_lr that is "
             "too high (try a tenth of it, or clip_gradients: 10), weights that were not loaded, boxes outside the image"
@@ -291,10 +336,11 @@ class Solver:
     def test_all(self) -> None:
         """Tests every test net with the current weights, and logs the scores."""
         if self.is_root:
+            self._say_how_far_behind()
             for i in range(len(self.test_nets)):
-                if not self._stopped:
+                if not self._stop.stops:
                     self.test(i)
-        self._stopped = self._exchange.wait_for_root(self._stopped)
+        self._stop = self._exchange.wait_for_root(self._stop)
 
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
@@ -303,19 +349,77 @@ class Solver:
     def _interrupted(self) -> bool:
         while (request := self.requests()) is not Action.NONE:
             if request is Action.SNAPSHOT:
-                self.snapshot()
+                self._try_snapshot()
             else:
-                self._stopped = True
-        return self._stopped
+                self._stop = request
+        return self._stop.stops
 
     # ---- snapshots
 
     def snapshot(self) -> None:
         """Writes weights and solver state of the current iteration under snapshot_prefix."""
-        if self.is_root:
+        if not self.is_root:
+            return
+        with self._lock:
             weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
             self._last_snapshot = (self.iter, weights)
-        self._continue_random_stream()
+            self._snapshot_error = ""
+
+    def _try_snapshot(self) -> None:
+        """Writes a snapshot; if the disk does not take it, training goes on without."""
+        try:
+            self.snapshot()
+        except WriteError as error:
+            self._snapshot_error = str(error)
+            next_one = f"after iteration {self._next_snapshot()}" if self.param.snapshot else "at the end"
+            log.warning(log.here(), f"No snapshot of iteration {self.iter}: {error}. The next attempt is {next_one}.")
+
+    def _next_snapshot(self) -> int:
+        return min((self.iter // self.param.snapshot + 1) * self.param.snapshot, self.param.max_iter)
+
+    def _say_how_far_behind(self) -> None:
+        if not self._snapshot_error:
+            return
+        if self._last_snapshot:
+            at, weights = self._last_snapshot
+            newest = f"The newest snapshot, {weights}, is {self.iter - at} iterations behind"
+        else:
+            newest = f"There is no snapshot of the {self.iter - self._first} iterations of this run"
+        log.warning(log.here(), f"{newest}: {self._snapshot_error}")
+
+    def _written(self) -> bool:
+        return self._last_snapshot is not None and self._last_snapshot[0] == self.iter
+
+    def _rescue(self) -> None:
+        """Writes a snapshot of the last whole iteration if there is none and its weights are good, and never raises."""
+        if not self.is_root or not self._whole or self.iter == self._first or self._written():
+            return
+        self._graphed = None
+        for parameter in self.net.learnable_params:  # memory may be what is missing
+            parameter.grad = None
+        try:
+            if self._statistics:
+                torch._foreach_copy_(self._statistics, self._statistics_before)
+            self.snapshot()
+        except Exception as error:
+            log.warning(log.here(), f"No snapshot of iteration {self.iter}: {error}")
+        else:
+            state = snapshots.snapshot_name(self.param, self.iter, ".solverstate")
+            log.warning(
+                log.here(),
+                f"Training ends with an error after {self.iter} iterations. Their weights are good: "
+                f"to resume, give -snapshot {state}",
+            )
+
+    def last_resort(self) -> None:
+        """Writes a snapshot while another thread is stuck in an iteration, of which nothing is kept.
+
+        The lock stays with this thread, so that the other one does not go on. Statistics that layers keep in forward
+        (BatchNorm's) may include a batch of that iteration if it is still running.
+        """
+        self._lock.acquire()
+        log.warning(log.here(), f"Iteration {self.iter} does not end in time: writing the weights before it.")
+        self._rescue()
 
     def restore(self, path: str) -> None:
         """Continues from a solver state: weights, history, iteration, learning rate, position in the data.
@@ -330,10 +434,9 @@ class Solver:
         for layer in self.net.source_layers:
             layer.start_at(self.iter * self.param.iter_size)
         self._testing.start_at(self.iter)
-        self._continue_random_stream()
 
-    def _continue_random_stream(self) -> None:
-        """Seeds dropout's generator from the iteration at each snapshot, so a resumed run draws the same numbers."""
+    def _seed_iteration(self) -> None:
+        """Seeds dropout's generator from the iteration, so that a run resumed at any of them draws the same numbers."""
         torch.manual_seed(hash((runtime.data_seed(), self.iter, runtime.rank)) & 0x7FFFFFFFFFFFFFFF)
 
     # ---- log

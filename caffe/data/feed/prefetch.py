@@ -10,6 +10,7 @@ one.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import mmap
 import multiprocessing
@@ -46,6 +47,17 @@ _MAX_DEFAULT_WORKERS = 8
 _PATIENCE = 2.0
 #: this process's ends of all workers' pipes; a later worker must not keep them open
 _own_ends: weakref.WeakSet[Connection[Any, Any]] = weakref.WeakSet()
+
+
+#: what ends the workers of each prefetcher that has some
+_running: set[Callable[[], object]] = set()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Ends all workers before multiprocessing, whose exit comes later, sends them SIGTERM and waits."""
+    for stop in list(_running):
+        stop()
 
 
 def default_workers() -> int:
@@ -151,6 +163,7 @@ class Prefetcher:
         count, size = self._workers, int(np.prod(self._shape)) * 4
         # Not __del__: when objects are collected together, a pipe may go before its prefetcher, and be closed twice.
         self._stop = weakref.finalize(self, _stop, self._pipes, self._processes, os.getpid())
+        _running.add(self._stop)
         self._slots = max(2 * self._batch_size, 2 * count)
         self._memory = mmap.mmap(-1, max(1, self._slots * size))
         context = multiprocessing.get_context("fork")
@@ -209,9 +222,10 @@ class Prefetcher:
 
     def _work(self, pipe: Connection[Any, Any]) -> None:
         """A worker's loop: runs until it receives None, or the other end is gone."""
-        # The main process decides what Ctrl-C and a hang-up mean, and ends its workers itself.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # The main process decides what signals to the whole group mean, and ends its workers itself.
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
         gc.freeze()
         keep_freed_memory()
         for end in list(_own_ends):
@@ -245,6 +259,7 @@ class Prefetcher:
     def _end_workers(self) -> None:
         self._next = self._given
         self._stop()
+        _running.discard(self._stop)
         self._pipes, self._processes = [], []
 
 
