@@ -17,12 +17,12 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
     """Yields the temporary path to write; the file replaces `path` when the block ends.
 
     If the block raises, or there is no space, whatever was at `path` stays and the temporary file is removed. `size`,
-    the number of bytes to be written if known, is only for the message. Raises CaffeError for a directory that is
-    missing or not writable, and for a full disk (the latter two as WriteError: another time it may work).
+    the number of bytes to be written if known, is only for the message. Raises WriteError for a directory that is
+    missing or not writable, and for a full disk.
     """
     target = Path(path)
     if target.is_dir():
-        raise CaffeError(f"{target}: cannot be written, it is a directory; give the name of a file in it")
+        raise WriteError(f"{target}: cannot be written, it is a directory; give the name of a file in it")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary

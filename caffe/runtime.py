@@ -23,6 +23,9 @@ class Runtime:
     compile: bool = False
     #: whether a GPU's work is recorded as CUDA graphs: see caffe.engine.cuda_graph
     graph: bool = False
+    #: results of a test that cannot be written are warned of; otherwise they are an error. True while training, which
+    #: is worth more than they are
+    results_are_secondary: bool = False
 
     @property
     def device(self) -> torch.device:

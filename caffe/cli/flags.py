@@ -9,8 +9,10 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
+from caffe.cli import startup
 from caffe.errors import CaffeError
 
 _TRUE = {"1", "true", "t", "yes", "y"}
@@ -105,15 +107,24 @@ class FlagParser(argparse.ArgumentParser):
 
 def run(program: str, command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command's body and returns its exit status: 1, with a message, for the user's errors; 130 for Ctrl-C."""
+    startup.loaded()
     try:
         return command(sys.argv[1:] if argv is None else argv) or 0
     except CaffeError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _say(f"{program}: {error}")
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)
+        _say(f"{program}: {error.strerror or error}{where}")
         return 1
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        _say(f"{program}: interrupted")
+        return startup.INTERRUPTED
+    finally:
+        startup.release_stderr()
+
+
+def _say(message: str) -> None:
+    """Prints a last message, if standard error is still there."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr)

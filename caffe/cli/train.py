@@ -21,6 +21,7 @@ from caffe.cli.net_flags import (
     stages,
     weight_files,
 )
+from caffe.cli.startup import loading
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -82,14 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    flags = parser().parse_args(argv)
-    set_up_log(flags)
-    _check(flags)
-    param = _solver_parameter(flags)
-    gpus = _gpus(flags, param)
-    # The rest needs torch.distributed, which takes a while to import.
-    from caffe.solver import launch, ranks
-    from caffe.solver.requests import Action
+    with loading():
+        flags = parser().parse_args(argv)
+        set_up_log(flags)
+        _check(flags)
+        param = _solver_parameter(flags)
+        gpus = _gpus(flags, param)
+        # The rest needs torch.distributed, which takes a while to import.
+        from caffe.solver import launch, ranks
+        from caffe.solver.requests import Action
 
     ranks_wanted = max(len(gpus), flags.cpu_ranks)
     if ranks.started_by_launcher():
@@ -184,21 +186,21 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     root = runtime.rank == 0
     if root:
         _say_devices(gpus)
-    if root:
         requests = SignalRequests(
             Action.named(flags.sigint_effect, "sigint_effect"), Action.named(flags.sighup_effect, "sighup_effect")
         )
     else:
         requests = SignalRequests(Action.NONE, Action.NONE, sigusr1=Action.NONE)
     try:
-        solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
-        if flags.snapshot:
-            _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
-            solver.restore(flags.snapshot)
-        for path in weight_files(flags.weights) if root else ():
-            log.info("caffe.cpp:155", f"Finetuning from {path}")
-            for net in (solver.net, *solver.test_nets):
-                copy_trained_from(net, path)
+        with loading():
+            solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
+            if flags.snapshot:
+                _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
+                solver.restore(flags.snapshot)
+            for path in weight_files(flags.weights) if root else ():
+                log.info("caffe.cpp:155", f"Finetuning from {path}")
+                for net in (solver.net, *solver.test_nets):
+                    copy_trained_from(net, path)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():

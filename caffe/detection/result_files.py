@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ from caffe import log
 from caffe.data.label_map import LabelMap
 from caffe.data.name_size import read_name_sizes
 from caffe.detection.image_boxes import in_image
-from caffe.errors import CaffeError, NetError
+from caffe.errors import CaffeError, NetError, WriteError
 from caffe.files import replacing
+from caffe.runtime import runtime
 
 FORMATS = ("VOC", "COCO", "ILSVRC")
 
@@ -66,9 +68,9 @@ class _Progress:
 class ResultFiles:
     """Collects the detections of a test set, image by image, and writes its files when the last image has passed.
 
-    Images are assumed to come in the order of the name size file, repeatedly. Files of an earlier run are removed when
-    the first image comes, and new ones are written under another name and renamed. So every file in the directory is
-    complete and from this run.
+    Images are assumed to come in the order of the name size file, repeatedly. All files are written under other names
+    and then renamed, so every file in the directory is complete, and those of an earlier round stay until then. While
+    training (`runtime.results_are_secondary`), files that cannot be written cause a warning.
     """
 
     def __init__(self, param: Any, num_classes: int, background_label_id: int) -> None:
@@ -100,6 +102,7 @@ class ResultFiles:
         self._list, self._whole_list = param.name_size_file, total == len(images)
         self._progress = _Progress(total)
         self._detections: list[ResultRow] = []
+        self._failing = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -138,16 +141,22 @@ class ResultFiles:
     def add(self, rows: NDArray[np.float32], num: int) -> None:
         """Takes the detections of the next `num` images, K×7 as DetectionOutput returns them."""
         for image in range(num):
-            if self._progress.images == 0 and self._progress.rounds == 0:
-                for path in self.paths():
-                    path.unlink(missing_ok=True)
             self._add_image(rows[(rows[:, 0] == image) & (rows[:, 1] != -1)])
             self._progress.images += 1
             if self._progress.images == self._progress.total:
-                self._write()
-                self._detections.clear()
                 self._progress.images = 0
                 self._progress.rounds += 1
+                try:
+                    self._write()
+                    self._failing = False
+                except WriteError as error:
+                    if not runtime.results_are_secondary:
+                        raise
+                    if not self._failing:
+                        log.warning(log.here(), f"{error}. Training goes on without these results")
+                    self._failing = True
+                finally:
+                    self._detections.clear()
 
     def _add_image(self, rows: NDArray[np.float32]) -> None:
         entry = self.images[self._progress.images]
@@ -165,16 +174,10 @@ class ResultFiles:
             lines: dict[int, list[str]] = {c: [] for c in self.labels}
             for d in self._detections:
                 lines[d.label].append(" ".join([d.image, f"{d.score:g}", *map(str, d.corners)]) + "\n")
-            for label, text in lines.items():
-                _write_text(self._class_path(label), "".join(text))
+            _write_texts({self._class_path(label): "".join(text) for label, text in lines.items()})
         elif self.format == "ILSVRC":
-            _write_text(
-                self.paths()[0],
-                "".join(
-                    " ".join([d.image, str(d.label), f"{d.score:g}", *map(str, d.corners)]) + "\n"
-                    for d in self._detections
-                ),
-            )
+            rows = (" ".join([d.image, str(d.label), f"{d.score:g}", *map(str, d.corners)]) for d in self._detections)
+            _write_texts({self.paths()[0]: "".join(row + "\n" for row in rows)})
         else:
             entries = [
                 {
@@ -185,7 +188,7 @@ class ResultFiles:
                 }
                 for d in self._detections
             ]
-            _write_text(self.paths()[0], "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
+            _write_texts({self.paths()[0]: "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n"})
         log.info(
             log.here(),
             f"Wrote {len(self._detections)} detections in {self._progress.total} images to "
@@ -204,6 +207,8 @@ def _number_if_any(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _write_texts(texts: Mapping[Path, str]) -> None:
+    """Writes all files, then renames them; if one cannot be written, all stay as they were."""
+    with ExitStack() as files:
+        for path, text in texts.items():
+            files.enter_context(replacing(path)).write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -43,11 +44,13 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             log.write_lines_with(None)
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
             self._bar = None
 
     def advance(self, **figures: float) -> None:
         """Advances by one step; `figures` are shown beside the bar (loss=4.2)."""
         if self._bar is not None:
-            self._bar.set_postfix({k: ostream_number(v) for k, v in figures.items()}, refresh=False)
-            self._bar.update()
+            with suppress(OSError, ValueError):  # the terminal is gone; the log says so
+                self._bar.set_postfix({k: ostream_number(v) for k, v in figures.items()}, refresh=False)
+                self._bar.update()

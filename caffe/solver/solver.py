@@ -142,6 +142,7 @@ class Solver:
         self._log_batch()
         began = time.monotonic()
         self._first = first = self.iter
+        runtime.results_are_secondary = True
         try:
             self._solve()
         except LossNotFiniteError:
@@ -149,6 +150,8 @@ class Solver:
         except Exception:
             self._rescue()
             raise
+        finally:
+            runtime.results_are_secondary = False
         self._log_summary(first, time.monotonic() - began)
 
     def _solve(self) -> None:

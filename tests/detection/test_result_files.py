@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caffe.detection.result_files import ResultFiles, wanted
-from caffe.errors import CaffeError, DataError, NetError
+from caffe.detection.result_files import FORMATS, ResultFiles, wanted
+from caffe.errors import CaffeError, DataError, NetError, WriteError
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 
 
 @pytest.fixture
@@ -58,13 +59,13 @@ def test_coco(param: Any) -> None:
     assert found[2]["image_id"] == "second"
 
 
-def test_nothing_stands_before_the_last_image_has_passed(param: Any) -> None:
-    """Files of an earlier run are removed when the first image comes; a later round replaces files atomically."""
+def test_files_are_replaced_when_the_last_image_has_passed(param: Any) -> None:
+    """Those of an earlier run, and those of an earlier round."""
     files = ResultFiles(param, 3, 0)
     stale = files.paths()[0]
     stale.write_text("old\n")
     files.add(ROWS, 2)
-    assert not stale.exists()
+    assert stale.read_text() == "old\n"
     files.add(ROWS[:0], 1)
     first = stale.read_text()
     assert first.count("\n") == 2
@@ -73,6 +74,48 @@ def test_nothing_stands_before_the_last_image_has_passed(param: Any) -> None:
     files.add(ROWS[:0], 1)
     assert stale.read_text() == "second 0.5 25 25 35 40\n"
     assert sorted(p.name for p in files.folder.iterdir()) == ["det_1.txt", "det_17.txt"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_that_takes_nothing(
+    param: Any, form: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Earlier results stay; while training it is a warning, once, until it works again."""
+    param.output_format = form
+    files = ResultFiles(param, 3, 0)
+    files.add(ROWS, 3)
+    before = {path: path.read_text() for path in files.paths()}
+    hidden = files.folder.with_name("hidden")
+    files.folder.rename(hidden)
+    with pytest.raises(WriteError, match="does not exist"):
+        files.add(ROWS[:0], 3)
+    monkeypatch.setattr(runtime, "results_are_secondary", True)
+    capfd.readouterr()
+    files.add(ROWS[:0], 3)
+    files.add(ROWS[:0], 3)
+    hidden.rename(files.folder)
+    assert {path: path.read_text() for path in files.paths()} == before
+    files.add(ROWS[:0], 3)
+    assert {path: path.read_text() for path in files.paths()} != before
+    del files
+    gc.collect()
+    err = capfd.readouterr().err
+    assert err.count("Training goes on without these results") == 1
+    assert str(next(iter(before))) in err or str(list(before)[-1]) in err
+    assert "images passed" not in err
+
+
+def test_one_file_of_several_cannot_be_written(param: Any) -> None:
+    files = ResultFiles(param, 3, 0)
+    files.add(ROWS, 3)
+    before = [path.read_text() for path in files.paths()]
+    first, second = files.paths()
+    second.unlink()
+    second.mkdir()
+    with pytest.raises(WriteError, match="it is a directory"):
+        files.add(ROWS[:0], 3)
+    assert first.read_text() == before[0]
+    assert sorted(path.name for path in files.folder.iterdir()) == sorted([first.name, second.name])
 
 
 def test_a_batch_may_straddle_the_end(param: Any) -> None:

@@ -2,7 +2,8 @@
 request.
 
 CAFFE_TEST_FAULT="die 1 3" makes rank 1 exit silently in its third batch; "raise 1 3" raises there, "hang 1 3" sleeps,
-"nan 1 3" yields a record that makes the loss nan. "slow_test 0.2" makes every test batch take that many seconds.
+"nan 1 3" yields a record that makes the loss nan, "oom 1 3" asks for more memory than there is. "slow_test 0.2" makes
+every test batch take that many seconds, "slow_train 0.02" every training batch.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class CountingRecords(SourceLayer):
         what, _, place = os.environ.get("CAFFE_TEST_FAULT", "").partition(" ")
         if what == "slow_test" and self.phase == TEST:
             time.sleep(float(place))
+        if what == "slow_train" and self.phase != TEST:
+            time.sleep(float(place))
         if not what or place != f"{runtime.rank} {self.batch}":
             return
         if what == "die":
@@ -65,5 +68,7 @@ class CountingRecords(SourceLayer):
             raise DataError("record 00000042 is no JPEG image")
         if what == "hang":
             time.sleep(600)
+        if what == "oom":
+            torch.empty(1 << 50)
         if what == "nan":
             x[1, 1] = float("nan")

@@ -1,0 +1,111 @@
+"""Training goes on without its side outputs: a log folder that is full or gone, a standard error that nobody reads."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT, running
+
+pytestmark = pytest.mark.usefixtures("tiny_run")
+
+
+def train(*flags: str, max_iter: int = 4, **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+    """`caffe train` of the tiny net, for so many iterations."""
+    solver = Path("solver.prototxt")
+    solver.write_text(solver.read_text().replace("max_iter: 4", f"max_iter: {max_iter}"))
+    return running(
+        [sys.executable, "-m", "caffe.cli.caffe", "train", "-solver", "solver.prototxt", *flags],
+        env=dict(PYTHONPATH=f"{ROOT}:{Path.cwd()}", OMP_NUM_THREADS="1"),
+        **options,
+    )
+
+
+def the_log() -> str:
+    (path,) = Path("log").glob("caffe.2*.log")
+    return path.read_text()
+
+
+def snapshots() -> list[str]:
+    return sorted(path.name for path in Path().glob("*.solverstate"))
+
+
+def test_log_files_that_may_not_grow() -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+
+    with train("-log_dir", "log", stderr=subprocess.PIPE, before=limit) as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    (warning,) = [line for line in err.splitlines() if line.startswith("W")]
+    assert "log/caffe.2" in warning
+    assert "not written: File too large. The run goes on without this log file" in warning
+    assert "Optimization Done." in err
+    assert snapshots() == ["two_iter_2.solverstate", "two_iter_4.solverstate"]
+
+
+def test_a_log_folder_that_is_removed() -> None:
+    with train("-log_dir", "log", max_iter=1000000, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Iteration 2, loss" in line:
+                break
+        for path in Path("log").iterdir():
+            path.unlink()
+        Path("log").rmdir()
+        for line in process.stderr:
+            if line.startswith("W"):
+                break
+        assert "not written: it was removed. The run goes on without this log file" in line
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "Optimization stopped early." in err
+    assert "\nW" not in err
+
+
+def test_a_reader_of_standard_error_that_leaves() -> None:
+    """As in `caffe train 2>&1 | head`, or when a terminal is closed."""
+    with train("-log_dir", "log", max_iter=200, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Iteration 2, loss" in line:
+                break
+        process.stderr.close()
+        assert process.wait() == 0
+    log = the_log()
+    assert log.count("standard error: not written: [Errno 32] Broken pipe. The run goes on without it") == 1
+    assert "Iteration 198, loss" in log
+    assert "two_iter_200.solverstate" in snapshots()
+
+
+def test_a_full_standard_error() -> None:
+    with open("/dev/full", "w") as full, train("-log_dir", "log", stderr=full) as process:
+        assert process.wait() == 0
+    assert the_log().count("standard error: not written: [Errno 28] No space left on device") == 1
+    assert "Optimization Done." in the_log()
+
+
+def test_a_closed_standard_error() -> None:
+    """The next file to be opened must not take its place: an interrupt's message would go there."""
+    with train("-log_dir", "log", max_iter=1000000, before=lambda: os.close(2)) as process:
+        while not Path("two_iter_2.solverstate").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+    assert "Optimization stopped early." in the_log()
+    assert not [path for path in Path().rglob("*") if path.is_file() and b"press Ctrl-C" in path.read_bytes()]
+
+
+def test_an_error_that_nobody_reads() -> None:
+    with open("/dev/full", "w") as full, train("-weights", "none.caffemodel", stderr=full) as process:
+        assert process.wait() == 1
