@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,17 +45,15 @@ def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
 
 @contextmanager
 def new_hdf5(path: Path, size: int) -> Iterator[h5py.File]:
-    """An HDF5 file to be filled, which appears only when it is complete; see `replacing`."""
-    with replacing(path, size) as temporary:
-        try:
-            with h5py.File(temporary, "w", libver="earliest") as file:
-                yield file
-        except (OSError, RuntimeError) as error:
-            # HDF5 has the system's reason in the text, and fails again when it closes the file.
-            reason = re.search(r"errno = (\d+)", str(error))
-            if reason is None:
-                raise
-            raise OSError(int(reason[1]), os.strerror(int(reason[1]))) from error
+    """An HDF5 file of about `size` bytes to be filled, which appears only when it is complete; see `replacing`."""
+    # In memory first: after an error of the disk the library could not even close the file without printing more.
+    block = max(1 << 16, size)
+    with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False, block_size=block) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path, len(image)) as temporary:
+        temporary.write_bytes(image)
 
 
 _HEAP = b"HEAP\0\0\0\0"

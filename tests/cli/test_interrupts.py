@@ -30,7 +30,7 @@ except KeyboardInterrupt:
 def test_interrupted_while_it_imports(command: str, tmp_path: Path) -> None:
     (tmp_path / "argparse.py").write_text(SLOW)
     with running(
-        [sys.executable, "-m", f"caffe.cli.{command}"],
+        [sys.executable, "-m", f"caffe.cli.{command}", *(["version"] if command == "caffe" else [])],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None

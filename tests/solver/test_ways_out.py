@@ -258,7 +258,7 @@ def test_snapshots_larger_than_the_system_allows(solver_param: Make, form: str) 
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
 
     with Run(solver_param(f"snapshot: 2 snapshot_format: {form} test_iter: 1 test_interval: 3"), before=limit) as run:
         assert run.end() == 1
