@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe import log
 from caffe.data.feed.memory import keep_freed_memory
 from caffe.errors import DataError
 from caffe.runtime import runtime
@@ -45,6 +46,8 @@ Load = Callable[[int, Array], tuple[Array, Array]]
 _MAX_DEFAULT_WORKERS = 8
 #: seconds that a worker has to end before it is killed
 _PATIENCE = 2.0
+#: seconds without a record after which it is said that a worker does not answer, and again after as many
+_SILENCE = 60.0
 #: this process's ends of all workers' pipes; a later worker must not keep them open
 _own_ends: weakref.WeakSet[Connection[Any, Any]] = weakref.WeakSet()
 
@@ -206,7 +209,12 @@ class Prefetcher:
         worker = place % self._workers
         pipe, process = self._pipes[worker], self._processes[worker]
         try:
-            wait([pipe, process.sentinel])
+            while not wait([pipe, process.sentinel], timeout=_SILENCE):
+                log.warning(
+                    log.here(),
+                    f"{self._where(place)}: waiting for {_SILENCE:g} s for data worker {worker} (process {process.pid}), "
+                    "which may be stopped, or waits for a disk",
+                )
             record, rows, error = pipe.recv()
         except (EOFError, OSError):
             process.join(1)

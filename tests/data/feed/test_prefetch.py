@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe.data.feed import prefetch
 from caffe.data.feed.prefetch import Array, Prefetcher
 from caffe.errors import DataError
 from tests.processes import python
@@ -131,3 +134,22 @@ def test_no_process_outlives_its_prefetcher() -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.02)
+
+
+def test_a_worker_that_stands_still_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prefetch, "_SILENCE", 0.1)
+    made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", 2, False)
+    try:
+        read(made, 1)
+        (stopped,) = [process.pid for process in made._processes if process.name == "data 1"]
+        assert stopped is not None
+        os.kill(stopped, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (stopped, signal.SIGCONT)).start()
+        read(made, 3)
+    finally:
+        made.close()
+    err = capfd.readouterr().err
+    assert re.search(rf"record \d*[13579]: waiting for 0\.1 s for data worker 1 \(process {stopped}\)", err)
+    assert "data worker 0" not in err
