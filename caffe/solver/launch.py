@@ -72,7 +72,10 @@ def launch(
         if any(process.poll() for process in ranks) and not signals.overdue():
             _wait(ranks, seconds=_GRACE_SECONDS)
         statuses = [process.poll() for process in ranks]
-        if signals.overdue() or _all_terminated(statuses, signals.terminated):
+        if signals.overdue():
+            _end(ranks, 0)
+            return TERMINATED
+        if _all_terminated(statuses, signals.terminated):
             return TERMINATED
         if signals.interrupts and statuses[0] in (-signal.SIGINT, _INTERRUPTED):
             raise KeyboardInterrupt

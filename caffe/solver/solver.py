@@ -175,6 +175,7 @@ class Solver:
         """Trains for `iterations` more iterations, with the tests, snapshots and log lines that are due."""
         self._policy.check()
         self._stop = Action.NONE
+        self._keep_statistics()
         self._smoothed.clear()
         stop = self.iter + iterations
         while self.iter < stop:
@@ -196,8 +197,6 @@ class Solver:
     def _one_iteration(self, changing: ExitStack) -> None:
         """Makes one update; enters `_changing` in the given stack while weights and iteration do not agree."""
         self._seed_iteration()
-        if self._statistics:
-            torch._foreach_copy_(self._statistics_before, self._statistics)
         display = bool(self.param.display) and self.iter % self.param.display == 0
         for on_start, _ in self._callbacks:
             on_start()
@@ -234,7 +233,13 @@ class Solver:
         with self._lock:
             self._whole = False
             yield
+            self._keep_statistics()
             self._whole = True
+
+    def _keep_statistics(self) -> None:
+        """Keeps a copy of what the next iteration's forward changes before the update."""
+        if self._statistics:
+            torch._foreach_copy_(self._statistics_before, self._statistics)
 
     def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
         """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""

@@ -109,3 +109,64 @@ def test_a_closed_standard_error() -> None:
 def test_an_error_that_nobody_reads() -> None:
     with open("/dev/full", "w") as full, train("-weights", "none.caffemodel", stderr=full) as process:
         assert process.wait() == 1
+
+
+RESULTS_NET = """
+name: "found"
+layer { name: "image" type: "DummyData" top: "image" dummy_data_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "t" type: "DummyData" top: "t" dummy_data_param { shape { dim: 1 dim: 4 } } }
+layer { name: "loc" type: "DummyData" top: "loc" dummy_data_param { shape { dim: 1 dim: 4 } } }
+layer { name: "conf" type: "DummyData" top: "conf"
+  dummy_data_param { shape { dim: 1 dim: 2 } data_filler { type: "constant" value: 0.5 } } }
+layer { name: "y" type: "InnerProduct" bottom: "image" top: "y"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+layer { name: "prior" type: "PriorBox" bottom: "image" bottom: "image" top: "prior" include { phase: TEST }
+  prior_box_param { min_size: 4 step: 8 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 } }
+layer { name: "cell" type: "Slice" bottom: "prior" top: "one" top: "others" include { phase: TEST }
+  slice_param { axis: 2 slice_point: 4 } }
+layer { name: "others" type: "Silence" bottom: "others" include { phase: TEST } }
+layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "one" top: "found"
+  include { phase: TEST }
+  detection_output_param { num_classes: 2 keep_top_k: 5 confidence_threshold: 0.1 nms_param { nms_threshold: 0.45 }
+    save_output_param { output_directory: "results" output_name_prefix: "det_" output_format: "VOC"
+      label_map_file: "labelmap.prototxt" name_size_file: "sizes.txt" } } }
+layer { name: "silence" type: "Silence" bottom: "found" include { phase: TEST } }
+"""
+RESULTS_SOLVER = """
+net: "net.prototxt" base_lr: 0.01 lr_policy: "fixed" max_iter: 6 snapshot_prefix: "found" solver_mode: CPU
+test_iter: 2 test_interval: 2
+"""
+
+
+def test_a_results_folder_that_takes_nothing() -> None:
+    """One warning that names the file, the earlier results whole, no false hint, and all iterations."""
+    Path("net.prototxt").write_text(RESULTS_NET)
+    Path("solver.prototxt").write_text(RESULTS_SOLVER)
+    Path("labelmap.prototxt").write_text(
+        'item { name: "background" label: 0 } item { name: "cell" label: 1 display_name: "cell" }'
+    )
+    Path("sizes.txt").write_text("first 80 80\nsecond 80 80\n")
+    Path("results").mkdir()
+    Path("results/det_cell.txt").write_text("earlier\n")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+
+    with train(stderr=subprocess.PIPE, before=limit) as process:
+        _, err = process.communicate()
+    # the last snapshot does not fit either, and that is an error
+    assert err.splitlines()[-1].startswith("caffe train: found_iter_6.caffemodel: not written: File too large")
+    assert process.returncode == 1
+    assert "Iteration 6, Testing net" not in err
+    assert err.count("Training goes on without these results") == 1
+    assert "results/det_cell.txt: not written: File too large" in err
+    assert "images passed" not in err
+    assert Path("results/det_cell.txt").read_text() == "earlier\n"
+    assert "Traceback" not in err
+
+    with train(stderr=subprocess.PIPE) as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert Path("results/det_cell.txt").read_text().startswith("first 0.5 ")

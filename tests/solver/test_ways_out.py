@@ -221,6 +221,14 @@ def test_an_error_leaves_a_snapshot(solver_param: Make, fault: str, message: str
         assert check_resumes_as_if_never_stopped(solver_param, LONG + "iter_size: 2") == 5
 
 
+def test_an_error_in_a_test(solver_param: Make) -> None:
+    """Between two iterations the statistics are those of the last one."""
+    tests = "test_iter: 5 test_interval: 2 test_initialization: false"
+    with Run(solver_param(LONG + tests), fault="raise 0 4") as run:
+        assert run.end() == 1
+    assert check_resumes_as_if_never_stopped(solver_param, LONG) == 2
+
+
 def test_another_rank_that_fails(solver_param: Make) -> None:
     for fault in ("raise 1 5", "die 1 5"):
         for path in Path().glob("*.solverstate"):
