@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from caffe import log
 from caffe.engine.net import Net
-from caffe.errors import CaffeError, WriteError
+from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
 from caffe.runtime import runtime, set_random_seed
@@ -28,6 +27,7 @@ from caffe.solver.number_format import loss_suffix, ostream_number
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
+from caffe.solver.run_snapshots import RunSnapshots
 from caffe.solver.scalar import ScalarOnItsWay
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.testing import Testing
@@ -78,15 +78,7 @@ class Solver:
         self.iter = 0
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stop = Action.NONE
-        self._last_snapshot: tuple[int, str] | None = None
-        #: why the last snapshot that was due could not be written
-        self._snapshot_error = ""
-        self._first = 0
-        #: held while weights, history and iteration do not belong together, and while they are written
-        self._lock = threading.RLock()
-        self._whole = True
-        self._statistics = [b for step in net.steps if not step.layer.learns for b in step.layer.blobs]
-        self._statistics_before = [b.detach().clone() for b in self._statistics]
+        self._kept = RunSnapshots(self.param, net, self._write_snapshot, lambda: self.iter)
         self._graphed: GraphedStep | None = None
         self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
@@ -141,14 +133,17 @@ class Solver:
         self._exchange.share(self.net.learnable_params)
         self._log_batch()
         began = time.monotonic()
-        self._first = first = self.iter
+        first = self.iter
+        self._kept.begin()
         runtime.results_are_secondary = True
         try:
             self._solve()
         except LossNotFiniteError:
             raise
         except Exception:
-            self._rescue()
+            self._graphed = None  # its memory may be what is missing
+            if self.is_root:
+                self._kept.rescue()
             raise
         finally:
             runtime.results_are_secondary = False
@@ -158,9 +153,9 @@ class Solver:
         first = self.iter
         with Progress(self.param.max_iter, first, enabled=None if self.is_root else False) as self._progress:
             self.step(self.param.max_iter - self.iter)
-            scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._snapshot_error
-            due = self._stop.stops or self.param.snapshot_after_train or self._snapshot_error
-            if due and not self._written() and not scheduled:
+            scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._kept.error
+            due = self._stop.stops or self.param.snapshot_after_train or self._kept.error
+            if due and not self._kept.written() and not scheduled:
                 self.snapshot()
             if self._stop.stops:
                 self._info("solver.cpp:316", "Optimization stopped early.")
@@ -175,7 +170,7 @@ class Solver:
         """Trains for `iterations` more iterations, with the tests, snapshots and log lines that are due."""
         self._policy.check()
         self._stop = Action.NONE
-        self._keep_statistics()
+        self._kept.keep_statistics()
         self._smoothed.clear()
         stop = self.iter + iterations
         while self.iter < stop:
@@ -188,14 +183,15 @@ class Solver:
             request = self._exchange.agree(self.requests(), self.iter)
             due = self.param.snapshot and self.iter % self.param.snapshot == 0
             if due or request is Action.SNAPSHOT:
-                self._try_snapshot()
+                if self.is_root:
+                    self._kept.try_to_write()
                 self._exchange.wait_for_root()
             if request.stops:
                 self._stop = request
                 break
 
     def _one_iteration(self, changing: ExitStack) -> None:
-        """Makes one update; enters `_changing` in the given stack while weights and iteration do not agree."""
+        """Makes one update; enters `changing` in the given stack while weights and iteration do not agree."""
         self._seed_iteration()
         display = bool(self.param.display) and self.iter % self.param.display == 0
         for on_start, _ in self._callbacks:
@@ -205,7 +201,7 @@ class Solver:
         graphed = None if debug or self._callbacks else self._graphed_step()
         if graphed is not None:
             batches = graphed.next_batches()
-            changing.enter_context(self._changing())
+            changing.enter_context(self._kept.changing())
             rate = self._policy.rate(self.iter, self._smoothed.value)
             loss, outputs = graphed.run(batches, rate, self.iter)
             self._check_loss(loss, batches=self.param.iter_size, updated=True)
@@ -222,24 +218,10 @@ class Solver:
         if graphed is not None:
             self._log_rate(rate)
         else:
-            changing.enter_context(self._changing())
+            changing.enter_context(self._kept.changing())
             self.apply_update()
         self.iter += 1
         self._progress.advance(loss=self._smoothed.value)
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Around an update and the count of it: in between no snapshot can be taken, nor after a failure."""
-        with self._lock:
-            self._whole = False
-            yield
-            self._keep_statistics()
-            self._whole = True
-
-    def _keep_statistics(self) -> None:
-        """Keeps a copy of what the next iteration's forward changes before the update."""
-        if self._statistics:
-            torch._foreach_copy_(self._statistics_before, self._statistics)
 
     def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
         """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""
@@ -325,9 +307,7 @@ class Solver:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
         kept = (
-            f"the last snapshot is {self._last_snapshot[1]}"
-            if self._last_snapshot
-            else "no snapshot has been written yet"
+            f"the last snapshot is {self._kept.newest[1]}" if self._kept.newest else "no snapshot has been written yet"
         )
         records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
         whose = "the batch" if batches == 1 else f"its {batches} batches"
@@ -344,7 +324,7 @@ class Solver:
     def test_all(self) -> None:
         """Tests every test net with the current weights, and logs the scores."""
         if self.is_root:
-            self._say_how_far_behind()
+            self._kept.say_how_far_behind()
             for i in range(len(self.test_nets)):
                 if not self._stop.stops:
                     self.test(i)
@@ -357,7 +337,7 @@ class Solver:
     def _interrupted(self) -> bool:
         while (request := self.requests()) is not Action.NONE:
             if request is Action.SNAPSHOT:
-                self._try_snapshot()
+                self._kept.try_to_write()
             else:
                 self._stop = request
         return self._stop.stops
@@ -366,68 +346,16 @@ class Solver:
 
     def snapshot(self) -> None:
         """Writes weights and solver state of the current iteration under snapshot_prefix."""
-        if not self.is_root:
-            return
-        with self._lock:
-            weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
-            self._last_snapshot = (self.iter, weights)
-            self._snapshot_error = ""
+        if self.is_root:
+            self._kept.write()
 
-    def _try_snapshot(self) -> None:
-        """Writes a snapshot; if the disk does not take it, training goes on without."""
-        try:
-            self.snapshot()
-        except WriteError as error:
-            self._snapshot_error = str(error)
-            next_one = f"after iteration {self._next_snapshot()}" if self.param.snapshot else "at the end"
-            log.warning(log.here(), f"No snapshot of iteration {self.iter}: {error}. The next attempt is {next_one}.")
-
-    def _next_snapshot(self) -> int:
-        return min((self.iter // self.param.snapshot + 1) * self.param.snapshot, self.param.max_iter)
-
-    def _say_how_far_behind(self) -> None:
-        if not self._snapshot_error:
-            return
-        if self._last_snapshot:
-            at, weights = self._last_snapshot
-            newest = f"The newest snapshot, {weights}, is {self.iter - at} iterations behind"
-        else:
-            newest = f"There is no snapshot of the {self.iter - self._first} iterations of this run"
-        log.warning(log.here(), f"{newest}: {self._snapshot_error}")
-
-    def _written(self) -> bool:
-        return self._last_snapshot is not None and self._last_snapshot[0] == self.iter
-
-    def _rescue(self) -> None:
-        """Writes a snapshot of the last whole iteration if there is none and its weights are good, and never raises."""
-        if not self.is_root or not self._whole or self.iter == self._first or self._written():
-            return
-        self._graphed = None
-        for parameter in self.net.learnable_params:  # memory may be what is missing
-            parameter.grad = None
-        try:
-            if self._statistics:
-                torch._foreach_copy_(self._statistics, self._statistics_before)
-            self.snapshot()
-        except Exception as error:
-            log.warning(log.here(), f"No snapshot of iteration {self.iter}: {error}")
-        else:
-            state = snapshots.snapshot_name(self.param, self.iter, ".solverstate")
-            log.warning(
-                log.here(),
-                f"Training ends with an error after {self.iter} iterations. Their weights are good: "
-                f"to resume, give -snapshot {state}",
-            )
+    def _write_snapshot(self) -> str:
+        weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
+        return weights
 
     def last_resort(self) -> None:
-        """Writes a snapshot while another thread is stuck in an iteration, of which nothing is kept.
-
-        The lock stays with this thread, so that the other one does not go on. Statistics that layers keep in forward
-        (BatchNorm's) may include a batch of that iteration if it is still running.
-        """
-        self._lock.acquire()
-        log.warning(log.here(), f"Iteration {self.iter} does not end in time: writing the weights before it.")
-        self._rescue()
+        """Writes the last whole iteration from another thread, while this one's is stuck; it must not go on."""
+        self._kept.last_resort()
 
     def restore(self, path: str) -> None:
         """Continues from a solver state: weights, history, iteration, learning rate, position in the data.
@@ -481,8 +409,8 @@ class Solver:
         self._info(log.here(), f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
         if self.is_root:
             self._testing.log_best()
-        if self._last_snapshot:
-            self._info(log.here(), f"Weights: {self._last_snapshot[1]}")
+        if self._kept.newest:
+            self._info(log.here(), f"Weights: {self._kept.newest[1]}")
 
     # ---- checks
 

@@ -176,16 +176,17 @@ def test_sigterm_under_torchrun(solver_param: Make) -> None:
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
 def test_sigusr1_asks_for_a_snapshot(solver_param: Make, ranks: str) -> None:
-    with Run(solver_param("max_iter: 200"), "-cpu_ranks", ranks, fault="slow_train 0.01") as run:
+    with Run(solver_param("max_iter: 100"), "-cpu_ranks", ranks, fault="slow_train 0.01") as run:
         run.until("Iteration 7, loss")
         run.process.send_signal(signal.SIGUSR1)
         assert run.end() == 0, run.output
     first, last = sorted(read_solver_state(path).iter for path in Path().glob("*.solverstate"))
-    assert 8 <= first < last == 200
+    assert 8 <= first < last == 100
 
 
-@pytest.mark.parametrize("ranks", ["1", "2"])
-@pytest.mark.parametrize(("number", "flag"), [(signal.SIGINT, "-sigint_effect"), (signal.SIGHUP, "-sighup_effect")])
+@pytest.mark.parametrize(
+    ("number", "flag", "ranks"), [(signal.SIGINT, "-sigint_effect", "1"), (signal.SIGHUP, "-sighup_effect", "2")]
+)
 def test_an_ignored_signal_stays_ignored(solver_param: Make, number: signal.Signals, flag: str, ranks: str) -> None:
     def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)

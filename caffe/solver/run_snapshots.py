@@ -1,0 +1,118 @@
+"""The snapshots of one run: those that are due, those that could not be written, and the last one on the way out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from caffe import log
+from caffe.engine.net import Net
+from caffe.errors import WriteError
+from caffe.solver import snapshots
+
+
+class RunSnapshots:
+    """Writes a run's snapshots, at moments when weights, history and iteration belong together.
+
+    `write` writes one and returns the name of its weights; `iteration` is the number of iterations done.
+    """
+
+    def __init__(self, param: Any, net: Net, write: Callable[[], str], iteration: Callable[[], int]) -> None:
+        self._param, self._net, self._write, self._iteration = param, net, write, iteration
+        #: iteration and weights of the newest one
+        self.newest: tuple[int, str] | None = None
+        #: why the last one that was due could not be written; empty if it was
+        self.error = ""
+        self._first = 0
+        #: held while weights, history and iteration do not belong together, and while they are written
+        self._lock = threading.RLock()
+        self._whole = True
+        self._statistics = [b for step in net.steps if not step.layer.learns for b in step.layer.blobs]
+        self._before = [b.detach().clone() for b in self._statistics]
+
+    def begin(self) -> None:
+        """A run begins; there is nothing to keep before its first iteration is done."""
+        self._first = self._iteration()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Around an update and the count of it: in between no snapshot can be taken, nor after a failure."""
+        with self._lock:
+            self._whole = False
+            yield
+            self.keep_statistics()
+            self._whole = True
+
+    def keep_statistics(self) -> None:
+        """Copies what the next iteration's forward changes before its update: BatchNorm's statistics."""
+        if self._statistics:
+            torch._foreach_copy_(self._before, self._statistics)
+
+    def written(self) -> bool:
+        """Whether there is one of the current iteration."""
+        return self.newest is not None and self.newest[0] == self._iteration()
+
+    def write(self) -> None:
+        """Writes one. Raises CaffeError if the weights are not finite, WriteError if the system does not take it."""
+        with self._lock:
+            self.newest = (self._iteration(), self._write())
+            self.error = ""
+
+    def try_to_write(self) -> None:
+        """Writes one; if the system does not take it, training goes on without."""
+        try:
+            self.write()
+        except WriteError as error:
+            self.error = str(error)
+            now, every = self._iteration(), self._param.snapshot
+            following = min((now // every + 1) * every, self._param.max_iter) if every else self._param.max_iter
+            log.warning(
+                log.here(),
+                f"No snapshot of iteration {now}: {error}. The next attempt is after iteration {following}.",
+            )
+
+    def say_how_far_behind(self) -> None:
+        """Warns if the newest one is older than it should be."""
+        if not self.error:
+            return
+        if self.newest:
+            at, weights = self.newest
+            behind = f"The newest snapshot, {weights}, is {self._iteration() - at} iterations behind"
+        else:
+            behind = f"There is no snapshot of the {self._iteration() - self._first} iterations of this run"
+        log.warning(log.here(), f"{behind}: {self.error}")
+
+    def rescue(self) -> None:
+        """Writes the last whole iteration if there is no snapshot of it and its weights are good. Never raises."""
+        done = self._iteration()
+        if not self._whole or done == self._first or self.written():
+            return
+        for parameter in self._net.learnable_params:  # memory may be what is missing
+            parameter.grad = None
+        try:
+            if self._statistics:
+                torch._foreach_copy_(self._statistics, self._before)
+            self.write()
+        except Exception as error:
+            log.warning(log.here(), f"No snapshot of iteration {done}: {error}")
+        else:
+            state = snapshots.snapshot_name(self._param, done, ".solverstate")
+            log.warning(
+                log.here(),
+                f"Training ends with an error after {done} iterations. Their weights are good: "
+                f"to resume, give -snapshot {state}",
+            )
+
+    def last_resort(self) -> None:
+        """Writes a snapshot while another thread is stuck in an iteration, of which nothing is kept.
+
+        The lock stays with this thread, so that the other one does not go on. Statistics that layers keep in forward
+        (BatchNorm's) may include a batch of that iteration if it is still running.
+        """
+        self._lock.acquire()
+        log.warning(log.here(), f"Iteration {self._iteration()} does not end in time: writing the weights before it.")
+        self.rescue()
