@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def test_sigterm_in_a_test(solver_param: Make) -> None:
 def test_an_iteration_that_does_not_end(solver_param: Make) -> None:
     with Run(solver_param(LONG), "-stop_seconds", "0.5", fault="hang 0 5") as run:
         run.until("Iteration 4, lr")
+        time.sleep(0.5)  # it has begun the next one by then
         run.process.send_signal(signal.SIGTERM)
         assert run.end() == 143, run.output
     assert "Iteration 5 does not end in time: writing the weights before it." in run.output
@@ -161,6 +163,7 @@ def test_sigterm_with_several_ranks(solver_param: Make, to: str) -> None:
 def test_sigterm_with_a_rank_that_hangs(solver_param: Make) -> None:
     with Run(solver_param(LONG), "-cpu_ranks", "2", "-stop_seconds", "0.5", fault="hang 1 5") as run:
         run.until("Iteration 4, lr")
+        time.sleep(0.5)  # it has begun the next one by then
         run.process.send_signal(signal.SIGTERM)
         assert run.end() == 143, run.output
     assert the_snapshot()[0] == 5
