@@ -27,10 +27,7 @@ class Terminated(Exception):
 
 
 def end_on_signals() -> None:
-    """Makes SIGTERM raise Terminated and SIGINT KeyboardInterrupt, so that a training is stopped with a snapshot.
-
-    A script's background jobs ignore SIGINT. Commands would inherit this and could not be stopped.
-    """
+    """Makes SIGTERM raise Terminated and SIGINT KeyboardInterrupt, so that a training is stopped with a snapshot."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -64,7 +61,7 @@ class Commands:
         return self._wait(log, self._start(log, words), float("inf"))
 
     def run_until_stopped(self, log: Path, *words: object) -> float:
-        """Runs a command that SIGINT stops with a snapshot, and stops it when the budget is used up. Returns its time."""
+        """Runs a command that SIGTERM stops with a snapshot, and stops it when the budget is used up. Returns its time."""
         return self._wait(log, self._start(log, words), self.left)
 
     def _start(self, log: Path, words: tuple[object, ...]) -> subprocess.Popen[bytes]:
@@ -97,7 +94,7 @@ class Commands:
     def _stop(self, process: subprocess.Popen[bytes], interrupt: bool = True) -> None:
         if interrupt:
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
         try:
             process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
