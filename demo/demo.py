@@ -32,7 +32,7 @@ PASTED = 3
 #: 1.5 times as many default boxes as MDSSD300 has in the paper; only Module 1 gets new ones, so that the heads from SSD
 #: keep their weights
 MAX_BOXES = 46_848
-#: the first two blocks of VGG are frozen: they would take half of the time, and have already learned from scenes
+#: the first two blocks of VGG are frozen: they would take much of the time, and have already learned from scenes
 FROZEN = "conv1,conv2"
 #: number of held-out scenes on which detections are drawn
 PICTURES = 24
