@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from caffe.default_boxes.layout import Layout
 from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, Reach
 from caffe.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: the maximum number of objects to draw, spread evenly over the data set
 _DRAWN = 8000
@@ -53,24 +57,25 @@ def draw(
     plt.close(figure)
 
 
-def _by_size(axes: object, objects: Objects, reaches: Mapping[str, Reach]) -> None:
+def _by_size(axes: Axes, objects: Objects, reaches: Mapping[str, Reach]) -> None:
     """Plots the share of objects that are reached by size, and their number, in bins of a third of an octave."""
     first, last = np.floor(3 * np.log2(objects.size.min())), np.ceil(3 * np.log2(objects.size.max()) + 1e-9)
     edges = 2 ** (np.arange(first, max(last, first + 1) + 1) / 3)
     counts, _ = np.histogram(objects.size, edges)
     middle = np.sqrt(edges[1:] * edges[:-1])
-    beside = axes.twinx()  # type: ignore[attr-defined]
+    beside = axes.twinx()
     beside.bar(middle, counts, width=np.diff(edges), color="#dddddd", edgecolor="white", zorder=0)
     beside.set_ylabel("objects (bars)")
-    axes.set_zorder(beside.get_zorder() + 1)  # type: ignore[attr-defined]
-    axes.patch.set_visible(False)  # type: ignore[attr-defined]
+    axes.set_zorder(beside.get_zorder() + 1)
+    axes.patch.set_visible(False)
     for name, reach in reaches.items():
         hits, _ = np.histogram(objects.size[reach.matched >= THRESHOLD], edges)
         share = np.divide(100.0 * hits, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-        axes.plot(middle, share, "o-", label=name)  # type: ignore[attr-defined]
-    axes.set(  # type: ignore[attr-defined]
+        axes.plot(middle, share, "o-", label=name)
+    axes.set(
         xscale="log", ylim=(-2, 102), xlabel="size: square root of the area, pixels of the input",
         ylabel=f"objects that overlap their box by {THRESHOLD}, %",
     )  # fmt: skip
-    axes.set_xticks(ticks := [s for s in (4, 8, 16, 32, 64, 128, 256) if edges[0] <= s <= edges[-1]], map(str, ticks))  # type: ignore[attr-defined]
-    axes.legend(loc="lower right")  # type: ignore[attr-defined]
+    ticks = [size for size in (4, 8, 16, 32, 64, 128, 256) if edges[0] <= size <= edges[-1]]
+    axes.set_xticks(ticks, [str(size) for size in ticks])
+    axes.legend(loc="lower right")
