@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from caffe import log
 from caffe.engine import weights as weight_files
-from caffe.engine.blob import Array, Blob, ParameterBlob
+from caffe.engine.blob import Array, Blob, BlobVec
 from caffe.engine.layer import Layer as EngineLayer
 from caffe.engine.layer_types.memory_data import MemoryData
 from caffe.engine.layer_types.python import Python as PythonLayer
@@ -40,7 +40,7 @@ class LayerView:
         return self._layer.name
 
     @property
-    def blobs(self) -> list[ParameterBlob]:
+    def blobs(self) -> BlobVec:
         return self._net.parameter_table.views(self._layer)
 
 
@@ -86,7 +86,7 @@ class Net:
         return OrderedDict(self._net.blobs)
 
     @cached_property
-    def params(self) -> OrderedDict[str, list[ParameterBlob]]:
+    def params(self) -> OrderedDict[str, BlobVec]:
         """The parameters by layer name: weights, then bias, …"""
         return OrderedDict(
             (step.layer.name, self._net.parameter_table.views(step.layer))
@@ -174,7 +174,10 @@ class Net:
 
     @cached_property
     def _places_of_layers(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self._net.layer_names)}
+        places: dict[str, int] = {}
+        for index, name in enumerate(self._net.layer_names):
+            places.setdefault(name, index)  # of several layers of one name, the first
+        return places
 
     # ---- running
 

@@ -79,19 +79,11 @@ def set_up_log(flags: argparse.Namespace) -> None:
 
 
 def build_net(flags: argparse.Namespace, phase: int) -> Net:
-    """The net of -model in a phase, with -level and -stage."""
-    from caffe.engine.net import Net
+    """The net of -model in a phase, with -level and -stage, and with the -weights, if there are any."""
+    from caffe.engine.weights import load_net
     from caffe.proto.text import read_net
 
-    return Net(read_net(flags.model), phase, flags.level, stages(flags))
-
-
-def load_weights(net: Net, weights: str) -> None:
-    """Copies the weights of a comma-separated list of files into a net, in that order."""
-    from caffe.engine.weights import copy_trained_from
-
-    for path in weight_files(weights):
-        copy_trained_from(net, path)
+    return load_net(read_net(flags.model), weight_files(flags.weights), phase, flags.level, stages(flags))
 
 
 def weight_files(weights: str) -> list[str]:

@@ -15,7 +15,6 @@ from caffe.cli.net_flags import (
     add_acceleration,
     add_net_state,
     build_net,
-    load_weights,
     set_up_log,
 )
 from caffe.errors import CaffeError, EndOfData
@@ -66,7 +65,6 @@ def _command(argv: Sequence[str]) -> int:
     devices.use_one(flags.gpu)
     accelerate(flags)
     net = build_net(flags, PHASES["TEST"])
-    load_weights(net, flags.weights)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
     evaluations = {top for step in net.steps if step.layer.evaluates_detections for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)

@@ -48,12 +48,10 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"-phase is '{flags.phase}'; it must be TRAIN or TEST")
     if flags.iterations < 1:
         raise CaffeError(f"-iterations is {flags.iterations}; it must be at least 1")
-    from caffe.cli.net_flags import load_weights
     from caffe.solver.number_format import ostream_number
 
     devices.use_one(flags.gpu)
     net = build_net(flags, PHASES[flags.phase])
-    load_weights(net, flags.weights)
     names, last = net.layer_names, len(net.layers) - 1
     log.info("caffe.cpp:355", "Performing Forward")
     loss = net.forward_layers()

@@ -45,6 +45,12 @@ def parser() -> FlagParser:
     p.flag("gpu", default="", help=devices.GPU_HELP + "; the effective batch is multiplied by their number")
     p.flag("snapshot", default="", help="a .solverstate to resume from")
     p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
+    p.flag(
+        "skip_mismatched",
+        default=False,
+        type=boolean,
+        help="with -weights: layers of another shape than the file's start anew; each is named",
+    )
     add_net_state(p)
     add_acceleration(p)
     p.flag(
@@ -135,6 +141,8 @@ def _check(flags: argparse.Namespace) -> None:
         raise CaffeError("need a solver definition to train: give -solver solver.prototxt")
     if flags.snapshot and flags.weights:
         raise CaffeError("give -snapshot to resume training or -weights to finetune, but not both")
+    if flags.skip_mismatched and not flags.weights:
+        raise CaffeError("-skip_mismatched needs -weights: the file whose layers may not fit")
     if flags.cpu_ranks < 1:
         raise CaffeError(f"-cpu_ranks is {flags.cpu_ranks}; it must be at least 1")
     if flags.cpu_ranks > 1 and flags.gpu:
@@ -175,7 +183,6 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     import torch
 
     from caffe.data.feed.memory import keep_freed_memory
-    from caffe.engine.weights import copy_trained_from
     from caffe.runtime import runtime
     from caffe.solver.deadline import Deadline
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
@@ -197,10 +204,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
             if flags.snapshot:
                 _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
                 solver.restore(flags.snapshot)
-            for path in weight_files(flags.weights) if root else ():
-                log.info("caffe.cpp:155", f"Finetuning from {path}")
-                for net in (solver.net, *solver.test_nets):
-                    copy_trained_from(net, path)
+            if flags.weights and root:
+                _finetune(solver, weight_files(flags.weights), flags.skip_mismatched)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():
@@ -218,6 +223,20 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         return TERMINATED
     _root_info(root, "caffe.cpp:254", "Optimization Done.")
     return 0
+
+
+def _finetune(solver: Any, files: Sequence[str], skip_mismatched: bool) -> None:
+    from caffe.engine.weights import copy_trained_from, describe_unset
+
+    copied = set()
+    for path in files:
+        log.info("caffe.cpp:155", f"Finetuning from {path}")
+        copied |= copy_trained_from(solver.net, path, skip_mismatched=skip_mismatched)
+        for net in solver.test_nets:
+            copy_trained_from(net, path, skip_mismatched=skip_mismatched)
+    unset = describe_unset(solver.net, copied, ", ".join(files))
+    if unset:
+        log.info(log.here(), unset)
 
 
 def _say_devices(gpus: list[int]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -208,6 +209,28 @@ class Blob:
         """Copies what was written on the host to the device, data and diff."""
         self._data.upload()
         self._diff.upload()
+
+
+class BlobVec(list[Blob]):
+    """A layer's parameters, as pycaffe's `net.params[name]`, `net.layers[i].blobs` and a Python layer's `self.blobs`.
+
+    `owner` is the layer. `add_blob(*shape)` adds a parameter of zeros to it.
+    """
+
+    def __init__(self, owner: BlobOwner | None = None) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def add_blob(self, *shape: int) -> None:
+        if self._owner is None:
+            raise CaffeError("add_blob: these blobs belong to no layer")
+        self.append(ParameterBlob(self._owner.add_blob(shape)))
+
+
+class BlobOwner(Protocol):
+    """What BlobVec needs of a layer."""
+
+    def add_blob(self, shape: Sequence[int]) -> nn.Parameter: ...
 
 
 class ParameterBlob(Blob):

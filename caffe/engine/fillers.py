@@ -7,13 +7,17 @@ The random numbers come from PyTorch's generator, so they are not those that the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from caffe.errors import NetError
+
+
+Fill = Callable[[Tensor, Any], None]
 
 
 def _fan(blob: Tensor, filler: Any) -> float:
@@ -69,6 +73,49 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
     "msra": _msra,
     "bilinear": _bilinear,
 }
+
+
+class Deferred:
+    """Parameters that still have to be filled, each with its filler and the function that fills it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[nn.Parameter, Any, Fill]] = []
+
+    def add(self, blob: nn.Parameter, filler: Any, fill: Fill) -> None:
+        self._waiting.append((blob, filler, fill))
+
+    def fill(self, wanted: Iterable[nn.Parameter]) -> None:
+        """Fills the parameters `wanted`, which no file has set."""
+        ids = set(map(id, wanted))
+        for blob, filler, fill in self._waiting:
+            if id(blob) in ids:
+                fill(blob.data, filler)
+        self._waiting.clear()
+
+
+_deferred: Deferred | None = None
+
+
+@contextmanager
+def deferred() -> Iterator[Deferred]:
+    """Inside, new parameters stay zero, and the Deferred holds what would have filled them.
+
+    For a net whose weights follow from a file: most random numbers would be overwritten.
+    """
+    global _deferred
+    before, _deferred = _deferred, Deferred()
+    try:
+        yield _deferred
+    finally:
+        _deferred = before
+
+
+def defer(blob: nn.Parameter, filler: Any, fill: Fill) -> bool:
+    """Whether `fill` is called later, by a surrounding `deferred`."""
+    if _deferred is None:
+        return False
+    _deferred.add(blob, filler, fill)
+    return True
 
 
 def fill(blob: Tensor, filler: Any) -> None:

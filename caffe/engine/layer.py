@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from caffe.engine.fillers import fill
+from caffe.engine.fillers import defer, fill
 from caffe.errors import NetError
 
 Shape = tuple[int, ...]
@@ -142,7 +142,8 @@ class Layer(nn.Module):
         """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
         blob = nn.Parameter(torch.zeros(tuple(shape)))
         if filler is not None:
-            self.fill(blob.data, filler)
+            if not defer(blob, filler, self.fill):
+                self.fill(blob.data, filler)
         self.blobs.append(blob)
         return blob
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from caffe.engine.blob import ParameterBlob
+from caffe.engine.blob import BlobVec, ParameterBlob
 from caffe.engine.layer import Layer
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
@@ -31,11 +31,11 @@ class Parameters:
         self._has_lr: list[bool] = []
         self._has_decay: list[bool] = []
         self._owners: dict[str, _Owner] = {}
-        self._views: dict[str, list[ParameterBlob]] = {}
+        self._views: dict[Layer, BlobVec] = {}
         #: shared with another shape (PERMISSIVE): (the sharing one, the owner's)
         self._reshaped: list[tuple[nn.Parameter, nn.Parameter]] = []
-        #: (layer name, blob index) of those that another layer owns
-        self.borrowed: set[tuple[str, int]] = set()
+        #: (layer, blob index) of those that another layer owns
+        self.borrowed: set[tuple[Layer, int]] = set()
 
     def append(self, layer: Layer, log: Callable[[str, str], None]) -> bool:
         """Adds a layer's blobs; true if one of them learns (lr_mult is not 0)."""
@@ -81,7 +81,7 @@ class Parameters:
             layer.blobs[index] = theirs
         else:
             self._reshaped.append((mine, theirs))
-        self.borrowed.add((layer.name, index))
+        self.borrowed.add((layer, index))
         for what, has, values in (
             ("lr_mult", self._has_lr, self.lr_mult),
             ("decay_mult", self._has_decay, self.decay_mult),
@@ -105,9 +105,11 @@ class Parameters:
         if layer.learns:
             parameter.requires_grad_(value)
 
-    def views(self, layer: Layer) -> list[ParameterBlob]:
+    def views(self, layer: Layer) -> BlobVec:
         """A layer's parameters as pycaffe's blobs, always the same objects."""
-        views = self._views.setdefault(layer.name, [])
-        if len(views) != len(layer.blobs) or any(v.parameter is not p for v, p in zip(views, layer.blobs, strict=True)):
+        views = self._views.setdefault(layer, BlobVec(layer))
+        if len(views) != len(layer.blobs) or any(
+            not isinstance(v, ParameterBlob) or v.parameter is not p for v, p in zip(views, layer.blobs, strict=True)
+        ):
             views[:] = [ParameterBlob(p) for p in layer.blobs]
         return views

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from caffe import log
+from caffe.engine import fillers
 from caffe.engine.layer import Layer
 from caffe.engine.net import Net
 from caffe.errors import NetError
@@ -19,21 +20,77 @@ from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
 from caffe.runtime import runtime
 
+_START_ANEW = (
+    "To start this layer anew instead, rename it, or let `caffe train -skip_mismatched` skip all layers that do not fit"
+)
 
-def copy_trained_from(net: Net, path: str | Path) -> None:
-    """Copies the weights in a .caffemodel or .h5 file into the net's layers of the same names.
 
-    Layers that the net does not have are skipped and logged. Another number of blobs, or another shape, is a NetError.
+def copy_trained_from(net: Net, path: str | Path, *, skip_mismatched: bool = False) -> set[Layer]:
+    """Copies the weights in a .caffemodel or .h5 file into the net's layers of the same names (of several: the first).
+
+    Layers that the net does not have are skipped and logged. Another number of blobs, or another shape, is a NetError;
+    with `skip_mismatched` such a layer keeps its own weights, and is logged. Returns the layers that were set.
     """
-    layers = {step.layer.name: step.layer for step in net.steps}
+    layers: dict[str, Layer] = {}
+    for step in net.steps:
+        layers.setdefault(step.layer.name, step.layer)
+    copied: set[Layer] = set()
     for source in read_weights(path):
         target = layers.get(source.name)
         if target is None:
             if runtime.rank == 0:
                 log.info("net.cpp:752", f"Ignoring source layer {source.name}")
             continue
-        shared = {i for i in range(len(target.blobs)) if (target.name, i) in net.parameter_table.borrowed}
+        shared = {i for i in range(len(target.blobs)) if (target, i) in net.parameter_table.borrowed}
+        if skip_mismatched and not fits(source, target, shared):
+            if runtime.rank == 0:
+                there = ", ".join(_shape(blob.shape) for blob in source.blobs) or "no blobs"
+                here = ", ".join(_shape(tuple(blob.shape)) for blob in target.blobs) or "no blobs"
+                log.warning(
+                    log.here(), f"Layer {source.name} is not taken from {path}: it has {there} there and {here} here"
+                )
+            continue
         copy_layer(source, target, path, shared)
+        copied.add(target)
+    return copied
+
+
+def load_net(
+    param: Any, files: Sequence[str | Path], phase: int, level: int = 0, stages: Sequence[str] = ()
+) -> Net:
+    """A net (as `Net` builds it) with the weights of `files`, copied in that order.
+
+    Fillers are drawn only for the layers that no file has; a warning lists these.
+    """
+    with fillers.deferred() as waiting:
+        net = Net(param, phase, level, stages)
+    copied = {layer for path in files for layer in copy_trained_from(net, path)}
+    # by their memory: a layer may share another's parameters in another shape
+    loaded = {blob.data_ptr() for layer in copied for blob in layer.blobs}
+    waiting.fill(p for p in net.learnable_params if p.data_ptr() not in loaded)
+    unset = describe_unset(net, copied, ", ".join(map(str, files)))
+    if files and unset and runtime.rank == 0:
+        log.warning(log.here(), unset)
+    return net
+
+
+def unset_layers(net: Net, copied: Collection[Layer]) -> list[str]:
+    """The names of the layers with parameters of their own that are not among `copied`, in the net's order."""
+    borrowed = net.parameter_table.borrowed
+    return [
+        step.layer.name
+        for step in net.steps
+        if step.layer not in copied and any((step.layer, i) not in borrowed for i in range(len(step.layer.blobs)))
+    ]
+
+
+def describe_unset(net: Net, copied: Collection[Layer], files: str) -> str | None:
+    """A sentence about the layers that `files` left as they were; None if there are none."""
+    unset = unset_layers(net, copied)
+    if not unset:
+        return None
+    noun = "layer is" if len(unset) == 1 else "layers are"
+    return f"{len(unset)} {noun} not in {files} and keep the fillers' values: {', '.join(unset)}"
 
 
 def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Collection[int] = ()) -> None:
@@ -45,18 +102,23 @@ def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Co
     if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
         raise NetError(
             f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
-            f"the net's {target.type_name} layer has {len(target.blobs)}. Rename the layer to train it from scratch"
+            f"the net's {target.type_name} layer has {len(target.blobs)}. {_START_ANEW}"
         )
-    full = len(source.blobs) == len(target.blobs)
-    owned = [p for i, p in enumerate(target.blobs) if full or i not in shared]
-    for i, (array, parameter) in enumerate(zip(source.blobs, owned, strict=True)):
+    for i, (array, parameter) in enumerate(zip(source.blobs, _targets(source, target, shared), strict=True)):
         _copy(array, parameter, i, target, path)
 
 
-def fits(source: LayerWeights, target: Layer) -> bool:
-    """Whether `copy_layer` can copy: as many blobs, of the same shapes."""
-    pairs = zip(source.blobs, target.blobs, strict=False)
-    return len(source.blobs) == len(target.blobs) and all(_same_shape(a, tuple(p.shape)) for a, p in pairs)
+def fits(source: LayerWeights, target: Layer, shared: Collection[int] = ()) -> bool:
+    """Whether `copy_layer` can copy: as many blobs (or as many that are not `shared`), of the same shapes."""
+    if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
+        return False
+    return all(_same_shape(a, tuple(p.shape)) for a, p in zip(source.blobs, _targets(source, target, shared), strict=True))
+
+
+def _targets(source: LayerWeights, target: Layer, shared: Collection[int]) -> list[nn.Parameter]:
+    """The target's blobs that the source's go to, in order."""
+    full = len(source.blobs) == len(target.blobs)
+    return [p for i, p in enumerate(target.blobs) if full or i not in shared]
 
 
 def _same_shape(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
@@ -70,8 +132,7 @@ def _copy(array: NDArray[Any], parameter: nn.Parameter, index: int, layer: Layer
     if not _same_shape(array, shape):
         raise NetError(
             f"{path}: Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. Source param shape is "
-            f"{_shape(array.shape)}; target param shape is {_shape(shape)}. To learn this layer's parameters from scratch "
-            "rather than copying from a saved net, rename the layer."
+            f"{_shape(array.shape)}; target param shape is {_shape(shape)}. {_START_ANEW}"
         )
     if parameter.device.type == "cpu" and parameter.is_contiguous():
         # directly from the mapped file into the parameter, with any alignment
@@ -110,8 +171,8 @@ def save(net: Net, path: str | Path, write_diff: bool = False, hdf5: bool | None
     diffs = None
     if write_diff:
         diffs = [[_host(torch.zeros_like(p) if p.grad is None else p.grad) for p in layer.blobs] for layer in layers]
-    index = {layer.name: i for i, layer in enumerate(layers)}
-    shared = {(index[name], blob) for name, blob in net.parameter_table.borrowed}
+    index = {layer: i for i, layer in enumerate(layers)}
+    shared = {(index[layer], blob) for layer, blob in net.parameter_table.borrowed}
     write_weights(path, to_proto(net), blobs, diffs, shared, hdf5)
 
 

@@ -58,13 +58,7 @@ class Wiring:
 
     def _add_layers(self) -> None:
         memory = 0
-        names: set[str] = set()
         for param in self.param.layer:
-            if param.name in names:
-                raise NetError(
-                    f"two layers are named '{param.name}'; rename one (a TRAIN and a TEST layer may share a name)"
-                )
-            names.add(param.name)
             if not param.HasField("phase"):
                 param.phase = self.param.state.phase
             log_root("layer_factory.hpp:77", f"Creating layer {param.name}")

@@ -9,19 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe.engine.blob import Blob, ParameterBlob
+from caffe.engine.blob import Blob, BlobVec
 from caffe.engine.layer import Layer, Shape, register
-
-
-class BlobVec(list[Blob]):
-    """A Python layer's `self.blobs`: `add_blob(*shape)` adds a parameter."""
-
-    def __init__(self, owner: Layer) -> None:
-        super().__init__()
-        self._owner = owner
-
-    def add_blob(self, *shape: int) -> None:
-        self.append(ParameterBlob(self._owner.add_blob(shape)))
 
 
 class PythonLayerBase:
@@ -84,11 +73,12 @@ class Python(Layer):
         try:
             module = importlib.import_module(settings.module)
         except ModuleNotFoundError as error:
-            if error.name != settings.module:
+            # a module that the user's own module imports is missing: the user's error
+            if error.name is None or not f"{settings.module}.".startswith(f"{error.name}."):
                 raise
-            self.fail(
-                f"cannot import module '{settings.module}'; put the directory of {settings.module}.py on PYTHONPATH"
-            )
+            package, dot, _ = settings.module.partition(".")
+            what = f"the directory that has the package '{package}'" if dot else f"the directory of {package}.py"
+            self.fail(f"cannot import module '{settings.module}'; put {what} on PYTHONPATH")
         if not hasattr(module, settings.layer):
             self.fail(f"module '{settings.module}' has no class '{settings.layer}'")
         user_class = getattr(module, settings.layer)
