@@ -6,7 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -19,15 +20,16 @@ from torch import Tensor
 from caffe import log
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.label_map import LabelMap
+from caffe.detection.slices import Slices, Window
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
 from caffe.engine.layer_types.detection_output import DetectionOutput
-from caffe.engine.net import Net
 from caffe.engine.prepack import prepack
-from caffe.engine.weights import copy_trained_from
+from caffe.engine.weights import load_net
 from caffe.errors import CaffeError, DataError, NetError
 from caffe.proto.text import read_net
+from caffe.runtime import on_device
 
 #: H×W×3 or H×W×1, uint8, BGR
 Image = NDArray[np.uint8]
@@ -49,11 +51,12 @@ class Detection(NamedTuple):
 
 @dataclass
 class _Read:
-    """A file's image, and that image as the net reads it; or the error."""
+    """A file's image, and its parts as the net reads them (without slices: the image itself); or the error."""
 
     path: Path
     image: Image | None = None
-    small: Image | None = None
+    windows: list[Window] = field(default_factory=list)
+    parts: list[Image] = field(default_factory=list)
     error: DataError | None = None
 
 
@@ -69,28 +72,29 @@ class _Pending:
 class ImageDetector:
     """Runs a deploy net with one input, N×C×H×W, and a DetectionOutput layer.
 
-    Images are resized to the net's input, and its mean is subtracted. The net runs where caffe.set_mode_gpu or
-    set_mode_cpu says, at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is
-    false. Building the net is not logged, unless the environment sets GLOG_minloglevel to 0.
+    Images are resized to the net's input; the mean is subtracted, and the result is multiplied by `scale`. The net runs
+    at the precision of caffe.engine.acceleration; on a GPU as one CUDA graph, unless `graph` is false. Building the net
+    is not logged, unless the environment sets GLOG_minloglevel to 0.
     """
 
     def __init__(
         self, model: str | Path, weights: str | Path, *, mean: Sequence[float] = (104, 117, 123),
-        label_map: LabelMap | str | Path | None = None, size: tuple[int, int] | None = None, graph: bool = True,
+        scale: float = 1, label_map: LabelMap | str | Path | None = None, size: tuple[int, int] | None = None,
+        device: str | None = None, graph: bool = True,
     ) -> None:  # fmt: skip
         """Builds the net of the deploy prototxt `model` and loads the .caffemodel `weights`.
 
         `mean`: one value, or one for each channel (BGR). `label_map`: the class names, or the file that has them.
-        `size`: height and width of the input; None takes them from the model.
+        `size`: height and width of the input; None takes them from the model. `device`: "cpu", "cuda", "cuda:1", or
+        "auto" for a GPU where there is one; None for what caffe.set_mode_gpu or set_mode_cpu has chosen.
 
         Raises NetError if the model is not a detector on images, or if the label map has other classes.
         """
         if isinstance(label_map, str | Path):
             label_map = LabelMap.read(label_map)
         param = read_net(model)
-        with log.quiet():
-            self.net = Net(param, TEST)
-            copy_trained_from(self.net, weights)
+        with log.quiet(), on_device(device):
+            self.net = load_net(param, [weights], TEST)
         self.net.inference_steps = prepack(self.net)
         if len(self.net.inputs) != 1:
             raise NetError(
@@ -111,6 +115,7 @@ class ImageDetector:
         self.height, self.width = size or (int(shape[2]), int(shape[3]))
         if len(mean) not in (1, self.channels):
             raise NetError(f"Specify either 1 mean_value or as many as channels: {self.channels}, not {len(mean)}")
+        self._scale = scale
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.net.device)
         self._names = self._names_of(layer.param, label_map)
         self._graphed = GraphedForward(self.net) if graph and self.net.device.type == "cuda" else None
@@ -129,12 +134,57 @@ class ImageDetector:
 
     # ---- images in memory
 
-    def detect(self, images: Sequence[Image], threshold: float = 0.0) -> list[list[Detection]]:
-        """The detections of each image, best score first: those of DetectionOutput with at least score `threshold`."""
-        if not images:
+    def detect(
+        self, images: Sequence[Image | str | Path], threshold: float = 0.0, *,
+        slices: Slices | str | None = None, batch_size: int = 8,
+    ) -> list[list[Detection]]:  # fmt: skip
+        """The detections of each image, best score first: those of DetectionOutput with at least score `threshold`.
+
+        An image is an array or a path. `slices` ("AUTO", "512x512" or a Slices): images are searched in overlapping
+        slices, `batch_size` of them at once, and as a whole. Without slices all images are one batch.
+        """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise CaffeError("detect takes a list of images: write detect([image])")
+        arrays = [load(Path(image))[1] if isinstance(image, str | Path) else image for image in images]
+        slices = as_slices(slices)
+        if slices is not None:
+            return [self._search(*self._cut(image, slices), slices, threshold, batch_size) for image in arrays]
+        if not arrays:
             return []
-        pending = self._launch([self._resized(image) for image in images], [image.shape[:2] for image in images])
+        pending = self._launch([self._resized(image) for image in arrays], [image.shape[:2] for image in arrays])
         return self._collect(pending, threshold)
+
+    def _cut(self, image: Image, slices: Slices | None) -> tuple[list[Window], list[Image]]:
+        """The image's slices, and each as the net reads it."""
+        height, width = image.shape[:2]
+        windows = [(0, 0, width, height)] if slices is None else slices.windows(height, width, (self.height, self.width))
+        return windows, [self._resized(image[top:bottom, left:right]) for left, top, right, bottom in windows]
+
+    def _search(
+        self, windows: list[Window], parts: list[Image], slices: Slices, threshold: float, batch_size: int
+    ) -> list[Detection]:
+        """The merged detections of an image's slices."""
+        places = np.array(windows, float)
+        flying: deque[tuple[int, _Pending]] = deque()
+        found = []
+        for start in range(0, len(parts), batch_size):
+            batch = parts[start : start + batch_size]
+            sizes = [(bottom - top, right - left) for left, top, right, bottom in windows[start : start + batch_size]]
+            if self._graphed is not None and len(parts) > batch_size:
+                batch = batch + [batch[-1]] * (batch_size - len(batch))
+            flying.append((start, self._launch(batch, sizes)))
+            if len(flying) > 1:
+                found.append(self._placed(*flying.popleft(), places, threshold))
+        found += [self._placed(*each, places, threshold) for each in flying]
+        rows = np.concatenate(found)
+        rows = rows[slices.merged(rows[:, 1].astype(np.int64), rows[:, 2], rows[:, 3:])]
+        return [Detection(int(row[1]), self._names[int(row[1])], *row[2:]) for row in rows.tolist()]
+
+    def _placed(self, start: int, pending: _Pending, places: NDArray[Any], threshold: float) -> NDArray[np.float64]:
+        """Detections of slices, from slice `start` on, in pixels of the image that they were cut from."""
+        rows = self._rows(pending, threshold)
+        rows[:, 3:] += places[start + rows[:, 0].astype(int)][:, [0, 1, 0, 1]]
+        return rows
 
     def _resized(self, image: Image) -> Image:
         """The image at the net's size and with its channels, H×W×C, uint8."""
@@ -157,6 +207,8 @@ class ImageDetector:
         np.stack(small, out=pixels.numpy())
         pixels = pixels.to(device, non_blocking=True)  # uploaded as bytes, converted on the device
         data = (pixels.to(torch.float32) - self._mean).permute(0, 3, 1, 2)
+        if self._scale != 1:
+            data = data * self._scale
         form = acceleration.memory_format() if device.type == "cuda" else torch.contiguous_format
         batch = {self._input: data.contiguous(memory_format=form)}
         run = self.net if self._graphed is None else self._graphed
@@ -169,8 +221,8 @@ class ImageDetector:
             pending.done.record()
         return pending
 
-    def _collect(self, pending: _Pending, threshold: float) -> list[list[Detection]]:
-        """Waits for detections and scales them to pixels."""
+    def _rows(self, pending: _Pending, threshold: float) -> NDArray[np.float64]:
+        """Waits for detections: image, label, score and corners in pixels, [n, 7], best score first."""
         if pending.done is not None:
             pending.done.synchronize()
         rows = pending.rows.numpy()
@@ -178,9 +230,14 @@ class ImageDetector:
         used = (rows[:, 1] >= 0) & (rows[:, 0] < len(pending.sizes)) & (rows[:, 2] >= threshold)
         rows = rows[used].astype(np.float64)
         rows = rows[np.argsort(-rows[:, 2], kind="stable")]
-        images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
         sides = np.array(pending.sizes, float).reshape(-1, 2)[:, [1, 0, 1, 0]]
-        rows[:, 3:] *= sides[images]
+        rows[:, 3:] *= sides[rows[:, 0].astype(int)]
+        return rows
+
+    def _collect(self, pending: _Pending, threshold: float) -> list[list[Detection]]:
+        """Waits for detections, one list for each image."""
+        rows = self._rows(pending, threshold)
+        images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
         result: list[list[Detection]] = [[] for _ in pending.sizes]
         for image, label, (score, *corners) in zip(images.tolist(), labels.tolist(), rows[:, 2:].tolist(), strict=True):
             result[image].append(Detection(label, self._names[label], score, *corners))
@@ -196,25 +253,36 @@ class ImageDetector:
         threshold: float = 0.0,
         workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        slices: Slices | str | None = None,
+        on_skip: Callable[[DataError], None] | None = None,
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
         """Path, image and detections (as `detect` returns them) of each file, in order.
 
         `workers` threads read, decode and resize ahead of the net (None: 2, or on a GPU one per core and at most 8).
 
         On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or not an image raises
-        a DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
+        a DataError that names it; with `on_error="skip"` it is logged as a warning and left out, and `on_skip` is called
+        with the error. With `slices` (see `detect`), `batch_size` counts slices.
         """
+        slices = as_slices(slices)
         flying: deque[tuple[list[_Read], _Pending]] = deque()
         ahead = 2 if self._graphed is not None else 1
         if workers is None:
             workers = min(8, len(os.sched_getaffinity(0))) if self.net.device.type == "cuda" else 2
+        depth = workers if slices is not None else 2 * batch_size + workers
         with ThreadPoolExecutor(max_workers=workers) as pool:
             batch: list[_Read] = []
-            for read in _ahead(pool, self._read, map(Path, paths), 2 * batch_size + workers):
+            for read in _ahead(pool, partial(self._read, slices=slices), map(Path, paths), depth):
                 if read.error is not None:
                     if on_error == "raise":
                         raise read.error
                     log.warning(log.here(), f"left out: {read.error}")
+                    if on_skip is not None:
+                        on_skip(read.error)
+                    continue
+                if slices is not None:
+                    assert read.image is not None
+                    yield read.path, read.image, self._search(read.windows, read.parts, slices, threshold, batch_size)
                     continue
                 batch.append(read)
                 if len(batch) == batch_size:
@@ -227,15 +295,15 @@ class ImageDetector:
             while flying:
                 yield from self._landed(*flying.popleft(), threshold)
 
-    def _read(self, path: Path) -> _Read:
+    def _read(self, path: Path, slices: Slices | None) -> _Read:
         try:
             image = load(path)[1]
         except DataError as error:
             return _Read(path, error=error)
-        return _Read(path, image, self._resized(image))
+        return _Read(path, image, *self._cut(image, slices))
 
     def _launch_read(self, batch: list[_Read], batch_size: int) -> _Pending:
-        small = [read.small for read in batch if read.small is not None]
+        small = [part for read in batch for part in read.parts]
         if self._graphed is not None:  # the last batch is padded, instead of recording a new graph
             small += [small[-1]] * (batch_size - len(small))
         return self._launch(small, [read.image.shape[:2] for read in batch if read.image is not None])
@@ -246,6 +314,11 @@ class ImageDetector:
         for read, detections in zip(batch, self._collect(pending, threshold), strict=True):
             assert read.image is not None
             yield read.path, read.image, detections
+
+
+def as_slices(slices: Slices | str | None) -> Slices | None:
+    """Slices as they are, or from their text (see Slices.parse)."""
+    return Slices.parse(slices) if isinstance(slices, str) else slices
 
 
 def load(path: Path) -> tuple[Path, Image]:
@@ -269,51 +342,3 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T],
     finally:
         for future in waiting:
             future.cancel()
-
-
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The images that paths stand for: an image itself, those in a folder (by name), or those that a text list names.
-
-    The names in a list are relative to the current directory, one per line. Raises DataError if there are none.
-    """
-    images: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS)
-            if not inside:
-                raise DataError(f"no image in directory '{path}' (with extension {' '.join(sorted(_ENDINGS))})")
-            images += inside
-        elif path.suffix.lower() in _ENDINGS:
-            images.append(path)
-        else:
-            images += _listed(path)
-    return images
-
-
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror}") from None
-    if b"\0" in text[:4096]:
-        return [path]  # an image under an unusual name
-    try:
-        names = [line.strip() for line in text.decode("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        return [path]
-    if not names:
-        raise DataError(f"list '{path}' is empty")
-    return [Path(name) for name in names]
-
-
-def channel_means(text: str) -> list[float]:
-    """`mean_value` as ssd_detect takes it: numbers separated by commas. Raises CaffeError for anything else."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise CaffeError(
-            f"mean_value '{text}': give numbers separated by ',', such as 104,117,123 (blue, green, red)"
-        ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -62,3 +64,26 @@ def set_random_seed(seed: int) -> None:
     """Seeds fillers, dropout and data augmentation alike."""
     runtime.seed = seed
     torch.manual_seed(seed)
+
+
+@contextmanager
+def on_device(device: str | None) -> Iterator[None]:
+    """Inside, new nets are made on `device`: "cpu", "cuda", "cuda:1", or "auto"; None: what the process has chosen.
+
+    "auto" is a GPU where there is one. Raises CaffeError for any other text, and for a GPU that is not there.
+    """
+    before = runtime.mode_gpu, runtime.device_id
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device is not None:
+        kind, _, number = device.partition(":")
+        if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+            raise CaffeError(f"device '{device}': give cpu, cuda, cuda:1 (with the GPU's number) or auto")
+        chosen = int(number) if number else runtime.device_id
+        if kind == "cuda":
+            check_gpu(chosen)
+        runtime.mode_gpu, runtime.device_id = kind == "cuda", chosen
+    try:
+        yield
+    finally:
+        runtime.mode_gpu, runtime.device_id = before

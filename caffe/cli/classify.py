@@ -12,7 +12,7 @@ import numpy as np
 
 import caffe
 from caffe import io
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.errors import CaffeError, DataError
 from caffe.files import replacing
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_net_flags(parser: FlagParser) -> None:
     """Adds the flags for the net, the device, and how an image becomes the net's input."""
     parser.flag("model_def", required=True, help="the net's deploy prototxt")
-    parser.flag("pretrained_model", required=True, help="its weights, .caffemodel or .h5")
+    parser.flag("pretrained_model", aliases=WEIGHTS, required=True, help="its weights, .caffemodel or .h5")
     # It takes no value: the next word may be a file name.
     parser.add_argument("-gpu", "--gpu", action="store_true", help="compute on the GPU")
     parser.flag("mean_file", default="", help=".npy of the mean, channels x height x width or one value per channel")

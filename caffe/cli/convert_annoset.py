@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe import log
-from caffe.cli.flags import FlagParser, boolean, number, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, number, run
 from caffe.data.build.annoset import Task, build
 from caffe.data.build.annotations import PARSERS
 from caffe.data.build.small_objects import SmallObjects
@@ -92,7 +92,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("database", metavar="DB_NAME", help="directory to write")
     parser.flag("anno_type", default="classification", help="classification or detection", choices=_ANNO_TYPES)
     parser.flag("label_type", default="xml", help="annotation format: xml, json or txt", choices=sorted(PARSERS))
-    parser.flag("label_map_file", default="", help="LabelMap prototxt that gives names their labels")
+    parser.flag("label_map_file", aliases=LABEL_MAP, default="", help="LabelMap prototxt that gives names their labels")
     parser.flag("check_label", type=boolean, default=False, help="refuse a label map with one name or label twice")
     parser.flag("min_dim", type=int, default=0, help="enlarge images until the smaller side is this")
     parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")

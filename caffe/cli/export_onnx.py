@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_weights, set_up_log
+from caffe.cli.flags import WEIGHTS, FlagParser, run
+from caffe.cli.net_flags import accept_unused, add_net_state, build_net, set_up_log
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="caffe export_onnx", description="Writes a net as an ONNX model.", epilog=EPILOG)
     parser.flag("model", required=True, help="the deploy prototxt, whose first layer is of type Input")
-    parser.flag("weights", required=True, help="its weights, .caffemodel or .h5; several separated by ','")
+    parser.flag("weights", aliases=WEIGHTS, required=True, help="its weights, .caffemodel or .h5; several separated by ','")
     parser.flag("out", required=True, help="the .onnx file to write")
     add_net_state(parser)
     accept_unused(parser)
@@ -40,7 +40,6 @@ def _command(argv: Sequence[str]) -> None:
             raise
         raise CaffeError("this command needs the package onnx (pip install onnx onnxruntime)") from None
     net = build_net(flags, 1)
-    load_weights(net, flags.weights)
     model = export_onnx(net, flags.out)
     shapes = ", ".join(
         f"{value.name} {' x '.join(d.dim_param or str(d.dim_value) for d in value.type.tensor_type.shape.dim)}"

@@ -19,6 +19,11 @@ _TRUE = {"1", "true", "t", "yes", "y"}
 _FALSE = {"0", "false", "f", "no", "n"}
 
 
+#: the names under which commands of the original and of its relatives take a label map, and weights: all take all
+LABEL_MAP = ("label_map_file", "labelmap_file", "label_map", "labelmap", "label-map-file", "label_map_path")
+WEIGHTS = ("weights", "model_weights", "pretrained_model", "model-weights", "pretrained-model")
+
+
 def boolean(text: str) -> bool:
     """A gflags boolean; argparse reports anything else with the flag's name."""
     if text.lower() in _TRUE:
@@ -70,9 +75,16 @@ class FlagParser(argparse.ArgumentParser):
         self.add_argument("-h", "-help", "--help", action="help", help="show this help and exit")
         self.add_argument("-version", "--version", action=_Version, nargs=0, help="show the versions and exit")
         self._booleans: set[str] = set()
+        self._aliases: dict[str, str] = {}
 
-    def flag(self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str, **kw: Any) -> None:
-        """Adds `-name` and `--name`. A `boolean` flag may stand without a value or be negated: `-noname`."""
+    def flag(
+        self, name: str, *, default: Any = None, help: str, type: Callable[[str], Any] = str,
+        aliases: Sequence[str] = (), **kw: Any,
+    ) -> None:  # fmt: skip
+        """Adds `-name` and `--name`. A `boolean` flag may stand without a value or be negated: `-noname`.
+
+        `aliases` are other names of a flag that takes a value, which the help does not show.
+        """
         shown = (
             help
             if default in (None, "")
@@ -90,15 +102,23 @@ class FlagParser(argparse.ArgumentParser):
             )  # fmt: skip
         else:
             self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
+            for alias in aliases:
+                if alias != name:
+                    self._aliases.update({f"-{alias}": f"-{name}", f"--{alias}": f"--{name}"})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Keeps a boolean flag without a value from taking the positional argument after it as its value."""
-        words = list(sys.argv[1:] if args is None else args)
+        words = [self._own_name(word) for word in (sys.argv[1:] if args is None else args)]
         for index, word in enumerate(words):
             value = words[index + 1].lower() if index + 1 < len(words) else ""
             if word in self._booleans and value not in ("true", "false"):
                 words[index] = f"{word}=true"
         return super().parse_known_args(words, namespace)
+
+    def _own_name(self, word: str) -> str:
+        """A word of the command line, with a flag's own name in place of an alias."""
+        flag, equals, value = word.partition("=")
+        return f"{self._aliases[flag]}{equals}{value}" if flag in self._aliases else word
 
     def error(self, message: str) -> NoReturn:
         """Usage errors point to --help instead of printing a page of usage."""

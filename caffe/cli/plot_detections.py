@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.ssd_detect import write_picture
+from caffe.cli.detection_files import write_picture
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.box_drawing import Box, draw_boxes

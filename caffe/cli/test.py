@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from caffe import log
 from caffe.cli import devices
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.cli.net_flags import (
     PHASES,
     accelerate,
@@ -32,7 +32,7 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe test", description="Score a model.", epilog=EXAMPLES)
     p.flag("model", default="", help="the net's prototxt")
-    p.flag("weights", default="", help="trained weights (.caffemodel), separated by ','")
+    p.flag("weights", aliases=WEIGHTS, default="", help="trained weights (.caffemodel), separated by ','")
     p.flag("iterations", default=50, type=int, help="the number of batches to run")
     p.flag("gpu", default="", help="run on this GPU; default: the CPU")
     p.flag("ap_version", default="Integral", help="how average precision is computed: 11point, MaxIntegral or Integral")

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from caffe import log
 from caffe.cli import devices
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, set_up_log
 from caffe.errors import CaffeError
 
@@ -25,7 +25,7 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe time", description="Benchmark model execution time.", epilog=EXAMPLES)
     p.flag("model", default="", help="the net's prototxt")
-    p.flag("weights", default="", help="weights to time with (detection layers depend on them); default: the fillers'")
+    p.flag("weights", aliases=WEIGHTS, default="", help="weights to time with (detection layers depend on them); default: the fillers'")
     p.flag("phase", default="TRAIN", help="TRAIN or TEST")
     p.flag("iterations", default=50, type=int, help="the number of iterations to run")
     p.flag("gpu", default="", help="run on this GPU; default: the CPU")

@@ -11,7 +11,7 @@ from typing import Any
 
 from caffe import log
 from caffe.cli import devices
-from caffe.cli.flags import FlagParser, boolean, number, run
+from caffe.cli.flags import WEIGHTS, FlagParser, boolean, number, run
 from caffe.cli.net_flags import (
     accelerate,
     accept_unused,
@@ -44,7 +44,7 @@ def parser() -> FlagParser:
     p.flag("solver", default="", help="the solver prototxt: which net, how long, which learning rate")
     p.flag("gpu", default="", help=devices.GPU_HELP + "; the effective batch is multiplied by their number")
     p.flag("snapshot", default="", help="a .solverstate to resume from")
-    p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
+    p.flag("weights", aliases=WEIGHTS, default="", help="pretrained .caffemodel files to start from, separated by ','")
     p.flag(
         "skip_mismatched",
         default=False,

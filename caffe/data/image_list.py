@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -61,6 +62,16 @@ def read_labels(path: str | Path) -> list[tuple[str, int]]:
             faults.append(f"{path}:{number}: expected 'image label', found '{shown(line, 80)}'")
     raise_faults(faults, f"list '{path}'")
     return pairs
+
+
+def below(root: str, path: str) -> str:
+    """The file that a list names `path`, in the directory `root`.
+
+    The original puts the root before every path, also before one that begins with `/`. If there is no such file, that
+    path stands for itself.
+    """
+    joined = f"{root.rstrip('/')}/{path.lstrip('/')}" if root else path
+    return path if path.startswith("/") and not os.path.exists(joined) else joined
 
 
 def shuffled(items: Sequence[T], seed: int) -> list[T]:

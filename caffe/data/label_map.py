@@ -42,7 +42,7 @@ class LabelMap:
         label.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise DataError(
                 f"cannot read label map '{path}': {error.strerror}. It is a prototxt of items, as "

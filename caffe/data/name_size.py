@@ -5,13 +5,12 @@ get_image_size writes the list. Result files are scaled with it, and its names a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from caffe.data.build.spread import spread
-from caffe.data.image_list import raise_faults, read_lines
+from caffe.data.image_list import below, raise_faults, read_lines
 from caffe.data.images import ImageFormat, read_image
 from caffe.errors import DataError
 from caffe.files import write_text
@@ -29,7 +28,7 @@ class NameSize:
 def read_name_sizes(path: str | Path) -> list[NameSize]:
     """Reads such a list. Raises DataError, with the line's number, for anything else."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot open name size file '{path}': {error.strerror}; get_image_size writes it") from None
     except UnicodeDecodeError:
@@ -70,7 +69,7 @@ def write_name_sizes(
 
     `ids` maps names to the numbers to write instead (COCO, ILSVRC).
     """
-    found = list(spread(image_size, [(os.path.join(root, image),) for image in images], "measuring"))
+    found = list(spread(image_size, [(below(root, image),) for image in images], "measuring"))
     faults = [size for size in found if isinstance(size, str)]
     lines = []
     for image, size in zip(images, found, strict=True):

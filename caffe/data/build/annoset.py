@@ -7,7 +7,6 @@ the database byte by byte in the second pass.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from caffe.data.build.annotations import describe, read_annotations
 from caffe.data.build.pasted_list import PastedList
 from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
 from caffe.data.build.spread import spread
-from caffe.data.image_list import raise_faults
+from caffe.data.image_list import below, raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
@@ -63,7 +62,7 @@ def check_line(task: Task, line: tuple[str, str | int]) -> Found:
     image_path, target = line
     found = Found()
     size = (0, 0)
-    path = os.path.join(task.root, image_path)
+    path = below(task.root, image_path)
     try:
         data, image = read_image(path, task.image_format)
         height, width, channels = image.shape
@@ -77,7 +76,7 @@ def check_line(task: Task, line: tuple[str, str | int]) -> Found:
     except DataError as error:
         found.faults.append(f"{path}: {error}")
     if isinstance(target, str):
-        _check_annotation(task, os.path.join(task.root, target), size, found)
+        _check_annotation(task, below(task.root, target), size, found)
     return found
 
 
@@ -102,7 +101,7 @@ def make_record(
 ) -> tuple[bytes, Pasting]:
     """The record of line `number`, and what was pasted; `repeat` counts the records of one image, from 0."""
     image_path, target = line
-    path = os.path.join(task.root, image_path)
+    path = below(task.root, image_path)
     pastes = _pastes(task, found, repeat)
     if copies_file(path, task.image_format) and not pastes:
         data, image = read_bytes(path), None
