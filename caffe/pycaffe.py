@@ -290,6 +290,8 @@ class Net:
             raise CaffeError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
         layer.reset(np.asarray(data, np.float32), np.asarray(labels, np.float32).reshape(len(labels), 1, 1, 1))
 
+    _set_input_arrays = set_input_arrays
+
     def reshape(self) -> None:
         """Gives every blob the shape that follows from the inputs' shapes."""
         self._net.reshape()

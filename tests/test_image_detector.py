@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,8 @@ import torch
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.net import Net
 from caffe.engine.weights import save
-from caffe.errors import DataError
+from caffe.detection.slices import Slices
+from caffe.errors import CaffeError, DataError
 from caffe.image_detector import Detection, ImageDetector
 from caffe.proto.text import to_text
 from tests.narrow import narrow_deploy
@@ -118,3 +120,54 @@ def test_graph_on_a_gpu(model: tuple[Path, Path], files: list[Path]) -> None:
             flat([d for *_, d in graphed.detect_files(files, batch)]),
             flat([d for *_, d in plain.detect_files(files, batch)]),
         )
+
+
+def test_slices_find_what_their_pixels_give(model: tuple[Path, Path]) -> None:
+    """Without merging the detections are those of the cut images, moved to their places."""
+    image = np.random.default_rng(1).integers(0, 256, (300, 500, 3), np.uint8)
+    detector = ImageDetector(*model)
+    slices = Slices(300, 300, 0.2, whole=False, merge="iou", merge_threshold=1)
+    (found,) = detector.detect([image], 0.05, slices=slices, batch_size=2)
+    expected = []
+    for left in (0, 200):
+        (part,) = detector.detect([image[:, left : left + 300]], 0.05)
+        expected += [d._replace(xmin=d.xmin + left, xmax=d.xmax + left) for d in part]
+    same(found, sorted(expected, key=lambda d: -d.score))
+
+
+def test_slices_of_files_are_those_of_arrays(model: tuple[Path, Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    paths = [tmp_path / f"{width}.png" for width in (250, 400)]
+    for path in paths:
+        cv2.imwrite(str(path), rng.integers(0, 256, (200, int(path.stem), 3), np.uint8))
+    detector = ImageDetector(*model)
+    found = [each for *_, each in detector.detect_files(paths, 3, threshold=0.2, slices="150x150")]
+    same(flat(found), flat(detector.detect(paths, 0.2, slices="150x150")))
+
+
+def test_scale_and_device(model: tuple[Path, Path], files: list[Path]) -> None:
+    with pytest.raises(CaffeError, match=r"device 'gpu': give cpu, cuda"):
+        ImageDetector(*model, device="gpu")
+    image = np.full((50, 50, 3), 90, np.uint8)
+    one = ImageDetector(*model, mean=[0], scale=0.5, device="cpu").detect([image])
+    other = ImageDetector(*model, mean=[0], device="cpu").detect([image // 2])
+    same(flat(one), flat(other))
+    with pytest.raises(CaffeError, match="detect takes a list"):
+        ImageDetector(*model).detect(str(files[0]))  # type: ignore[arg-type]
+
+
+def test_layers_without_weights_are_named_and_filled(
+    model: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deploy = narrow_deploy()
+    for layer in deploy.layer:
+        if layer.name == "conv1_1":
+            layer.name = "another"
+    (tmp_path / "deploy.prototxt").write_text(to_text(deploy))
+    torch.manual_seed(0)
+    detector = ImageDetector(tmp_path / "deploy.prototxt", model[1])
+    assert re.search(r"1 layer is not in .*net\.caffemodel and keep.*: another\n", capfd.readouterr().err)
+    layers = {layer.name: layer for layer in detector.net.layers}
+    assert layers["another"].blobs[0].std() > 0
+    whole = ImageDetector(*model)
+    torch.testing.assert_close(layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers))["conv1_2"].blobs[0])

@@ -8,10 +8,12 @@ from caffe import log
 from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, number, run
 from caffe.data.build.annoset import Task, build
 from caffe.data.build.annotations import PARSERS
+from caffe.data.build.sliced_records import Slicing
 from caffe.data.build.small_objects import SmallObjects
 from caffe.data.image_list import read_labels, read_pairs, shuffled
 from caffe.data.images import ImageFormat
 from caffe.data.label_map import LabelMap
+from caffe.detection.slices import Slices
 from caffe.errors import DataError
 
 _EPILOG = """\
@@ -81,6 +83,16 @@ def add_small_flags(parser: FlagParser) -> None:
     )
 
 
+def add_slice_flags(parser: FlagParser) -> None:
+    """Adds the flags that cut large photographs."""
+    parser.flag("slices", default="", help="cut images into overlapping slices of HxW pixels, as ssd_detect -slices does")
+    parser.flag("slice_overlap", type=number(float, 0, 0.95), default=0.2, help="share of a slice that the next one repeats")
+    parser.flag("slice_visible", type=number(float, 0, 1, over=True), default=0.5,
+                help="keep an object in a slice that shows at least this share of it")  # fmt: skip
+    parser.flag("slice_whole", type=boolean, default=True, help="write the whole image too")
+    parser.flag("slice_empty", type=boolean, default=False, help="write slices without objects too")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     return run("convert_annoset", _main, argv)
 
@@ -98,6 +110,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")
     add_image_flags(parser)
     add_small_flags(parser)
+    add_slice_flags(parser)
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
 
@@ -110,6 +123,16 @@ def _main(argv: Sequence[str]) -> None:
         flags.paste_small, flags.oversample_small, flags.small_side, flags.small_at, flags.paste_overlap,
         flags.paste_soft_edge, flags.seed,
     )  # fmt: skip
+    slicing = None
+    if flags.slices:
+        if flags.anno_type != "detection" or small.copies or small.repeats > 1 or flags.check_size:
+            raise DataError(
+                "-slices needs -anno_type=detection, and goes without -paste_small, -oversample_small and -check_size"
+            )
+        slices = Slices.parse(flags.slices, flags.slice_overlap, whole=flags.slice_whole)
+        if not slices.height:
+            raise DataError("-slices AUTO is for ssd_detect, which knows the net's input; give HxW here, such as 300x300")
+        slicing = Slicing(slices, flags.slice_visible, flags.slice_empty)
     if flags.anno_type != "detection" and (small.copies or small.repeats > 1):
         raise DataError("-paste_small and -oversample_small need boxes: -anno_type=detection")
     lines: list[tuple[str, str | int]]
@@ -117,7 +140,7 @@ def _main(argv: Sequence[str]) -> None:
         if not flags.label_map_file:
             raise DataError("detection needs -label_map_file: the classes and their labels")
         label_map = LabelMap.read(flags.label_map_file, strict=flags.check_label)
-        task = Task(flags.root, image_format, flags.label_type, label_map, small=small)
+        task = Task(flags.root, image_format, flags.label_type, label_map, slicing=slicing, small=small)
         lines = [*read_pairs(flags.list)]
     else:
         task = Task(flags.root, image_format)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from caffe import log
 from caffe.errors import CaffeError
-from caffe.runtime import check_gpu, runtime, why_no_gpu
 
 GPU_HELP = "run on these GPUs: ids separated by ',' or 'all'; default: the CPU"
 
@@ -15,6 +12,10 @@ def parse_gpus(text: str) -> list[int]:
     """The device ids of a -gpu flag, all present on this machine; empty for an empty flag."""
     if not text:
         return []
+    import torch
+
+    from caffe.runtime import check_gpu, why_no_gpu
+
     if text == "all":
         have = torch.cuda.device_count()
         if not have:
@@ -33,8 +34,12 @@ def parse_gpus(text: str) -> list[int]:
 
 def use(gpu: int | None) -> None:
     """Makes this process run on a GPU, or on the CPU."""
+    from caffe.runtime import runtime
+
     runtime.mode_gpu = gpu is not None
     if gpu is not None:
+        import torch
+
         runtime.device_id = gpu
         torch.cuda.set_device(gpu)
 
@@ -46,6 +51,8 @@ def use_one(text: str) -> None:
         log.info("caffe.cpp:279", "Use CPU.")
         use(None)
         return
+    import torch
+
     log.info("caffe.cpp:270", f"Use GPU with device ID {gpus[0]}")
     log.info("caffe.cpp:274", f"GPU device name: {torch.cuda.get_device_name(gpus[0])}")
     use(gpus[0])
@@ -53,5 +60,9 @@ def use_one(text: str) -> None:
 
 def synchronize() -> None:
     """Waits until the device has finished its work; for timing."""
+    from caffe.runtime import runtime
+
     if runtime.mode_gpu:
+        import torch
+
         torch.cuda.synchronize()

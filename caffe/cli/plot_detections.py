@@ -8,12 +8,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.detection_files import write_picture
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.box_drawing import Box, draw_boxes
 from caffe.errors import DataError
-from caffe.image_detector import load
 
 _EPILOG = """\
 RESULTFILE is the output of ssd_detect, one detection per line: `image label score xmin ymin xmax ymax`. It may also be
@@ -37,6 +35,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
     flags = parser.parse_args(argv)
+    from caffe.cli.detection_files import write_picture
+    from caffe.image_detector import load
+
     if not Path(flags.imgdir).is_dir():
         raise DataError(f"'{flags.imgdir}' is not a directory")
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None

@@ -89,8 +89,8 @@ def describe_unset(net: Net, copied: Collection[Layer], files: str) -> str | Non
     unset = unset_layers(net, copied)
     if not unset:
         return None
-    noun = "layer is" if len(unset) == 1 else "layers are"
-    return f"{len(unset)} {noun} not in {files} and keep the fillers' values: {', '.join(unset)}"
+    noun, keep = ("layer is", "keeps") if len(unset) == 1 else ("layers are", "keep")
+    return f"{len(unset)} {noun} not in {files} and {keep} the fillers' values: {', '.join(unset)}"
 
 
 def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Collection[int] = ()) -> None:

@@ -58,6 +58,20 @@ def test_commands(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name: str) -> None:
+    """Help must not wait for PyTorch, nor for what reads images and draws plots."""
+    program = (
+        "import importlib, sys\n"
+        f"try: importlib.import_module({COMMANDS[name]!r}).main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', *sorted({'torch', 'cv2', 'matplotlib', 'onnx', 'h5py', 'pycocotools', 'lmdb'} & set(sys.modules)))"
+    )
+    done = run([sys.executable, "-c", program], seconds=60)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "loaded:"
+
+
 @pytest.mark.parametrize(
     "program", [path for path in PROGRAMS if is_program(path)], ids=lambda path: str(path.relative_to(ROOT))
 )

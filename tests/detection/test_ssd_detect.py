@@ -127,6 +127,92 @@ def test_errors(
     assert not (folder / "out.txt").exists()
 
 
+def test_a_damaged_file_does_not_end_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images").mkdir()
+    for name in ("a.png", "c.webp", "d.bmp", "e.tif"):
+        cv2.imwrite(str(folder / "images" / name), np.full((10, 20, 3), 200, np.uint8))
+    (folder / "images/b.jpg").write_bytes(b"no image")
+    found = folder / "found.txt"
+    assert ssd_detect.main(command(folder, "-out_file", str(found), images="images")) == 2
+    captured = capsys.readouterr()
+    assert "4 images" in captured.out
+    assert "1 of 5 files could not be read and were left out" in captured.err
+    assert {Path(line.split()[0]).name for line in found.read_text().splitlines()} == {"a.png", "c.webp", "d.bmp", "e.tif"}
+    assert ssd_detect.main(command(folder, "-skip_broken", images="images")) == 0
+
+
+def test_scale_and_class_thresholds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ssd_detect.main(command(folder, "-scale", "0.5")) == 0
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["0.4", "0.1"]
+    labels = ["-labelmap_file", str(folder / "map")]
+    for text in ("light=0.5", "a light=0.5", "1=0.5"):
+        assert ssd_detect.main(command(folder, "-class_thresholds", text, *labels)) == 0
+        assert capsys.readouterr().out.count("\n") == 1
+    assert ssd_detect.main(command(folder, "-class_thresholds", "dark=0.5", *labels)) == 1
+    assert "'dark' is not a class; label map" in capsys.readouterr().err
+
+
+def test_slices_see_what_the_whole_image_hides(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A spot of 4 × 4 pixels fills a quarter of a slice of 8 × 8, but little of an image of 64 × 64."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[40:44, 16:20] = 255
+    cv2.imwrite(str(folder / "spot.png"), image)
+    strong = ["-confidence_threshold", "0.9"]
+    assert ssd_detect.main(command(folder, *strong, images="spot.png")) == 0
+    assert capsys.readouterr().out == ""
+    for size in ("8x8", "AUTO"):
+        assert ssd_detect.main(command(folder, *strong, "-slices", size, "-slice_overlap", "0.5", images="spot.png")) == 0
+        assert capsys.readouterr().out == f"{folder / 'spot.png'} 1 1 16 40 20 44\n"
+
+
+def test_a_folder_is_scored_in_slices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images").mkdir()
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[40:44, 16:20] = 255
+    cv2.imwrite(str(folder / "images/spot.png"), image)
+    flags = ["-slices", "AUTO", "-slice_overlap", "0.5", "-labelmap_file", str(folder / "map")]
+    assert ssd_detect.main(command(folder, *flags, "-result_dir", str(folder / "results"), images="images")) == 0
+    best = (folder / "results/comp4_det_test_light.txt").read_text().splitlines()[0]
+    assert best == "spot 1 16.00 40.00 20.00 44.00"
+
+
+def test_video_frames_and_a_drawn_video(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = str(folder / "film.avi")
+    writer = cv2.VideoWriter(film, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for level in (40, 120, 240):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    (folder / "list.txt").write_text(f"{film}\n")
+    flags = ["-file_type", "video", "-confidence_threshold", "0.3"]
+    assert ssd_detect.main(command(folder, *flags, images="list.txt")) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [f"{film}_000001"] * 4 + [f"{film}_000002"] * 4
+    assert ssd_detect.main(command(folder, *flags, "-draw", str(folder / "drawn"), "-max_frames", "2", images="film.avi")) == 0
+    capture = cv2.VideoCapture(str(folder / "drawn/film.mp4"))
+    assert [capture.read()[0] for _ in range(3)] == [True, True, False]
+    assert ssd_detect.main(command(folder, "-file_type", "video", images="light.png.avi")) == 1
+    assert "cannot be opened" in capsys.readouterr().err
+    assert ssd_detect.main(command(folder, "-file_type", "webcam", images="film.avi")) == 1
+    assert "film.avi' is not the number of a camera" in capsys.readouterr().err
+
+
+def test_list_and_jpeg_pictures_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["-draw", str(folder / "drawn"), "-draw_format", "jpg", "-print_list"]
+    assert ssd_detect.main(command(folder, *flags)) == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    assert (folder / "drawn/light.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("name", ["label_map_file", "labelmap", "label_map", "-label-map-file"])
+def test_other_spellings_of_flags(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = ["-model", str(folder / "deploy.prototxt"), "-weights", str(folder / "weights.caffemodel")]
+    marked = folder / "marked"
+    marked.write_bytes(b"\xef\xbb\xbf" + (folder / "map").read_bytes())  # with a byte-order mark
+    words = [*paths, "-mean_value=0", f"-{name}={marked}", "-json", str(folder / "o.json"), str(folder / "light.png")]
+    assert ssd_detect.main(words) == 0
+    assert json.loads((folder / "o.json").read_text())[0]["detections"][0]["name"] == "a light"
+
+
 def test_plot_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listing = folder / "found.txt"
     listing.write_text("gone.png 1 0.9 0 0 5 5\n")

@@ -19,6 +19,7 @@ from caffe.data.augment.boxes import Boxes
 from caffe.data.build.annotations import describe, read_annotations
 from caffe.data.build.pasted_list import PastedList
 from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
+from caffe.data.build.sliced_records import Slicing, pieces
 from caffe.data.build.spread import spread
 from caffe.data.image_list import below, raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
@@ -38,6 +39,8 @@ class Task:
     label_map: LabelMap | None = None
     #: whether a record is an AnnotatedDatum (convert_annoset) or a bare Datum (convert_imageset)
     annotated: bool = True
+    #: detection: how large images are cut; None: not at all
+    slicing: Slicing | None = None
     #: detection: what is done for images with small objects
     small: SmallObjects = field(default_factory=SmallObjects)
 
@@ -125,6 +128,37 @@ def make_record(
     return bytes(record.SerializeToString()), pasting
 
 
+def make_slices(task: Task, line: tuple[str, str | int], found: Found) -> list[tuple[str, bytes]]:
+    """The records of a line's slices, each with the name that its key has."""
+    assert task.slicing is not None
+    path = below(task.root, line[0])
+    data, image = read_image(path, task.image_format)
+    whole = caffe_pb2.AnnotatedDatum()
+    whole.MergeFromString(found.annotation)
+    made = []
+    for (left, top, *_), part, record in pieces(image, whole, task.slicing):
+        height, width, channels = part.shape
+        kept = part is image and copies_file(path, task.image_format)
+        datum = to_datum(path, data, None if kept else part, (height, width, channels), task.image_format, -1)
+        record.datum.CopyFrom(datum)
+        name = line[0] if part is image else f"{line[0]}_{left}_{top}"
+        made.append((name, bytes(record.SerializeToString())))
+    return made
+
+
+def _build_sliced(
+    lines: Sequence[tuple[str, str | int]], found: Sequence[Found], task: Task, writer: LmdbWriter
+) -> None:
+    jobs = [(task, line, each) for line, each in zip(lines, found, strict=True)]
+    number = 0
+    with writer:
+        for records in spread(make_slices, jobs, "writing"):
+            for name, record in records:
+                writer.put(key_of(number, name), record)
+                number += 1
+    log.info(log.here(), f"{len(lines)} images were cut into {number} records.")
+
+
 def _pastes(task: Task, found: Found, repeat: int) -> bool:
     """Whether copies go into a record. Of several of an image, the first stays as it is."""
     return found.small and task.small.copies > 0 and (repeat > 0 or task.small.repeats == 1)
@@ -147,6 +181,10 @@ def build(
     log.info(f"{program}.cpp:128", f"A total of {len(lines)} images.")
     found = _check(lines, task, check_size)
     _report(found, lines, task)
+    if task.slicing is not None:
+        _build_sliced(lines, found, task, writer)
+        log.info(f"{program}.cpp:203", f"Processed {len(lines)} files.")
+        return
     order = arrange([each.small for each in found], task.small.repeats)
     pasted = PastedList(task.small, database)
     with writer:
@@ -174,7 +212,9 @@ def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool)
     found = list(spread(check_line, [(task, line) for line in lines], "checking"))
     faults = [fault for each in found for fault in each.faults]
     for number, (image_path, _) in enumerate(lines):
-        if len(key_of(number, image_path)) > MAX_KEY_BYTES:
+        # the name of a slice ends in its place in the image
+        name = image_path if task.slicing is None else f"{image_path}_999999_999999"
+        if len(key_of(number, name)) > MAX_KEY_BYTES:
             faults.append(f"{image_path}: the path is too long for a key of {MAX_KEY_BYTES} bytes")
         encoding = encoding_of(image_path, task.image_format)
         if (task.image_format.encoded or task.image_format.encode_type) and not encoding:

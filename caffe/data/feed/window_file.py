@@ -37,7 +37,7 @@ def read_windows(path: str, foreground_threshold: float, background_threshold: f
     Windows at or over the first threshold are foreground, those below the second are background; the rest is left out.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read window file '{path}': {error.strerror}") from None
     except UnicodeDecodeError:

@@ -164,3 +164,49 @@ def test_no_space_left(folder: Folder) -> None:
     assert "no space left for" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in folder.root.iterdir() if path.is_dir()] == []
+
+
+def test_slices_hold_the_objects_that_they_show(folder: Folder) -> None:
+    """An image of 60 × 80 in slices of 40 × 40: `cat` is whole in one, `dog` is half in two, and the corner is empty."""
+    folder.add("a", voc_xml(CAT, voc_object("dog", 30, 30, 50, 40)))
+    folder.list()
+    assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.5"]) == 0
+    source = LmdbSource(folder.root / "db")
+    keys = [source.key(i) for i in range(len(source))]
+    assert keys == ["00000000_a.jpg_0_0", "00000001_a.jpg_40_0", "00000002_a.jpg_0_20", "00000003_a.jpg_40_20", "00000004_a.jpg"]
+    whole = decode_datum(source.annotated_datum(4).datum, "whole").astype(int)
+    for index, (left, top) in enumerate(((0, 0), (40, 0), (0, 20), (40, 20))):
+        record = source.annotated_datum(index)
+        part = decode_datum(record.datum, "part").astype(int)
+        assert part.shape == (40, 40, 3)
+        assert np.abs(part - whole[top : top + 40, left : left + 40]).mean() < 12  # JPEG, twice
+        boxes = [
+            [a.bbox.xmin * 40 + left, a.bbox.ymin * 40 + top, a.bbox.xmax * 40 + left, a.bbox.ymax * 40 + top]
+            for group in record.annotation_group
+            for a in group.annotation
+        ]
+        dog = [max(30, left), 30, min(50, left + 40), 40]
+        expected = [[8, 6, 40, 30], dog] if (left, top) == (0, 0) else [dog]
+        np.testing.assert_allclose(boxes, expected, atol=1e-4)
+
+
+def test_slices_that_show_too_little_of_an_object(folder: Folder) -> None:
+    folder.add("a", voc_xml(voc_object("dog", 30, 30, 50, 40)))
+    folder.list()
+    assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.6", "-noslice_whole"]) == 0
+    assert len(LmdbSource(folder.root / "db")) == 0
+
+
+def test_slices_without_a_size_are_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.add("a", voc_xml(CAT))
+    folder.list()
+    assert main([*folder.arguments(), "-slices=AUTO"]) == 1
+    assert "give HxW here" in capsys.readouterr().err
+
+
+def test_paths_that_begin_with_a_slash_are_below_the_root(folder: Folder) -> None:
+    folder.add("a", voc_xml(CAT))
+    folder.lines = ["/a.jpg /a.xml"]
+    folder.list()
+    assert main(folder.arguments()) == 0
+    assert LmdbSource(folder.root / "db").annotated_datum(0).datum.data == (folder.root / "a.jpg").read_bytes()
