@@ -25,8 +25,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "demo"), str(ROOT)]
 
-from caffe.image_detector import Detection, ImageDetector  # noqa: E402
 from scenes import PAINTERS, scene  # noqa: E402
+
+from caffe.image_detector import Detection, ImageDetector  # noqa: E402
 
 SLICE, OVERLAP, THRESHOLD, BATCH, TILE = 300, 0.2, 0.3, 8, 300
 CLASSES = list(PAINTERS)
@@ -164,8 +165,14 @@ def main() -> None:
         "processor seconds": {name: statistics.median(each) for name, each in seconds.items()},
         "boxes": {name: len(each) for name, each in found.items()},
         "same boxes": matching,
-        "recall under 20 pixels": {"slices": recall(found["slices"], objects, True), "whole image": recall(whole, objects, True)},
-        "recall of all": {"slices": recall(found["slices"], objects, False), "whole image": recall(whole, objects, False)},
+        "recall under 20 pixels": {
+            "slices": recall(found["slices"], objects, True),
+            "whole image": recall(whole, objects, True),
+        },
+        "recall of all": {
+            "slices": recall(found["slices"], objects, False),
+            "whole image": recall(whole, objects, False),
+        },
     }
     print(json.dumps(result, indent=1))
     if flags.json:

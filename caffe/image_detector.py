@@ -157,7 +157,9 @@ class ImageDetector:
     def _cut(self, image: Image, slices: Slices | None) -> tuple[list[Window], list[Image]]:
         """The image's slices, and each as the net reads it."""
         height, width = image.shape[:2]
-        windows = [(0, 0, width, height)] if slices is None else slices.windows(height, width, (self.height, self.width))
+        windows = (
+            [(0, 0, width, height)] if slices is None else slices.windows(height, width, (self.height, self.width))
+        )
         return windows, [self._resized(image[top:bottom, left:right]) for left, top, right, bottom in windows]
 
     def _search(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from caffe.detection.slices import Slices
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.net import Net
 from caffe.engine.weights import save
-from caffe.detection.slices import Slices
 from caffe.errors import CaffeError, DataError
 from caffe.image_detector import Detection, ImageDetector
 from caffe.proto.text import to_text
@@ -170,4 +170,6 @@ def test_layers_without_weights_are_named_and_filled(
     layers = {layer.name: layer for layer in detector.net.layers}
     assert layers["another"].blobs[0].std() > 0
     whole = ImageDetector(*model)
-    torch.testing.assert_close(layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers))["conv1_2"].blobs[0])
+    torch.testing.assert_close(
+        layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers, strict=True))["conv1_2"].blobs[0]
+    )

@@ -85,8 +85,12 @@ def add_small_flags(parser: FlagParser) -> None:
 
 def add_slice_flags(parser: FlagParser) -> None:
     """Adds the flags that cut large photographs."""
-    parser.flag("slices", default="", help="cut images into overlapping slices of HxW pixels, as ssd_detect -slices does")
-    parser.flag("slice_overlap", type=number(float, 0, 0.95), default=0.2, help="share of a slice that the next one repeats")
+    parser.flag(
+        "slices", default="", help="cut images into overlapping slices of HxW pixels, as ssd_detect -slices does"
+    )
+    parser.flag(
+        "slice_overlap", type=number(float, 0, 0.95), default=0.2, help="share of a slice that the next one repeats"
+    )
     parser.flag("slice_visible", type=number(float, 0, 1, over=True), default=0.5,
                 help="keep an object in a slice that shows at least this share of it")  # fmt: skip
     parser.flag("slice_whole", type=boolean, default=True, help="write the whole image too")
@@ -131,7 +135,9 @@ def _main(argv: Sequence[str]) -> None:
             )
         slices = Slices.parse(flags.slices, flags.slice_overlap, whole=flags.slice_whole)
         if not slices.height:
-            raise DataError("-slices AUTO is for ssd_detect, which knows the net's input; give HxW here, such as 300x300")
+            raise DataError(
+                "-slices AUTO is for ssd_detect, which knows the net's input; give HxW here, such as 300x300"
+            )
         slicing = Slicing(slices, flags.slice_visible, flags.slice_empty)
     if flags.anno_type != "detection" and (small.copies or small.repeats > 1):
         raise DataError("-paste_small and -oversample_small need boxes: -anno_type=detection")

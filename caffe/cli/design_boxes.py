@@ -45,7 +45,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("net", help="prototxt with PriorBox layers: train, test or deploy")
     parser.flag("list", help="file with an image and its annotation per line, instead of an LMDB")
     parser.flag("label_type", default="xml", help="annotation format, with -list", choices=sorted(PARSERS))
-    parser.flag("label_map_file", aliases=LABEL_MAP, help="LabelMap prototxt with the names of the classes; required with -list")
+    parser.flag(
+        "label_map_file", aliases=LABEL_MAP, help="LabelMap prototxt with the names of the classes; required with -list"
+    )
     parser.flag("boxes", help="measure the boxes in this file instead of the net's, and propose none")
     parser.flag("propose", type=boolean, default=True, help="also search for better boxes")
     parser.flag(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 import caffe
@@ -113,6 +112,8 @@ def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
 
 
 def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:
+    import h5py
+
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file["filename"] = [row["filename"] for row in found]
         file["window"] = np.array([row["window"] for row in found]).reshape(-1, 4)

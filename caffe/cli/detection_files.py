@@ -43,7 +43,9 @@ def write_results(folder: str, label_map: LabelMap, found: Sequence[tuple[str, S
     for name, _ in found:
         stem = Path(name).stem
         if stem in ids:
-            raise DataError(f"result files name images without folder and extension; '{ids[stem]}' and '{name}' are both '{stem}'")
+            raise DataError(
+                f"result files name images without folder and extension; '{ids[stem]}' and '{name}' are both '{stem}'"
+            )
         ids[stem] = name
     lines: dict[int, list[str]] = {item.label: [] for item in label_map.items if item.label != 0}
     for name, each in found:

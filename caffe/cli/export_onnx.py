@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(argv: Sequence[str]) -> None:
     parser = FlagParser(prog="caffe export_onnx", description="Writes a net as an ONNX model.", epilog=EPILOG)
     parser.flag("model", required=True, help="the deploy prototxt, whose first layer is of type Input")
-    parser.flag("weights", aliases=WEIGHTS, required=True, help="its weights, .caffemodel or .h5; several separated by ','")
+    parser.flag(
+        "weights", aliases=WEIGHTS, required=True, help="its weights, .caffemodel or .h5; several separated by ','"
+    )
     parser.flag("out", required=True, help="the .onnx file to write")
     add_net_state(parser)
     accept_unused(parser)

@@ -43,7 +43,11 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("annotations", help="directory of the XML annotations, instead of --voc")
     parser.flag("list", help="file of image names, one per line, with --annotations")
     parser.flag("prefix", default="comp4_det_test_", help="prefix of the result files' names")
-    parser.flag("label_map_file", aliases=LABEL_MAP, help="score the classes of this LabelMap (default: those with a result file)")
+    parser.flag(
+        "label_map_file",
+        aliases=LABEL_MAP,
+        help="score the classes of this LabelMap (default: those with a result file)",
+    )
     parser.flag("overlap", type=float, default=0.5, help="overlap at which an object is found")
     parser.flag("area", type=boolean, default=False, help="AP as the area under the curve (VOC 2010 on), not 11 points")
     parser.flag("sizes", type=boolean, default=False, help="also AP_N by object size, XS to XL (MDSSD, Table IV)")

@@ -56,16 +56,26 @@ def _parser() -> FlagParser:
     parser.flag("mean_value", help="mean to subtract: one value, or one per channel (BGR) (default: 104,117,123)")
     parser.flag("scale", type=number(float, 0, over=True), default=1.0,
                 help="factor after the mean is subtracted; MobileNet-SSD needs 0.007843 with -mean_value 127.5")  # fmt: skip
-    parser.flag("image_resize", type=number(int, 0), default=0, help="height and width of the net's input (0: the model's)")
-    parser.flag("file_type", default="image", choices=("image", "video", "webcam"), help="what IMAGE is or its list contains")
+    parser.flag(
+        "image_resize", type=number(int, 0), default=0, help="height and width of the net's input (0: the model's)"
+    )
+    parser.flag(
+        "file_type", default="image", choices=("image", "video", "webcam"), help="what IMAGE is or its list contains"
+    )
     parser.flag("max_frames", type=number(int, 0), default=0, help="frames to read of each video or camera (0: all)")
     parser.flag("confidence_threshold", type=float, default=0.01, help="list detections of at least this score")
-    parser.flag("class_thresholds", help="other thresholds for some classes, such as person=0.5,car=0.3; also for drawing")
+    parser.flag(
+        "class_thresholds", help="other thresholds for some classes, such as person=0.5,car=0.3; also for drawing"
+    )
     parser.flag("slices", help="search overlapping slices too: HxW in pixels, or AUTO for the size of the net's input")
-    parser.flag("slice_overlap", type=number(float, 0, 0.95), default=0.2, help="share of a slice that the next one repeats")
+    parser.flag(
+        "slice_overlap", type=number(float, 0, 0.95), default=0.2, help="share of a slice that the next one repeats"
+    )
     parser.flag("slice_merge", default="ios", choices=("ios", "iou"),
                 help="overlap by which detections of one class are merged: over the smaller box, or over the union")  # fmt: skip
-    parser.flag("slice_merge_threshold", type=number(float, 0, 1, over=True), default=0.5, help="merge from this overlap on")
+    parser.flag(
+        "slice_merge_threshold", type=number(float, 0, 1, over=True), default=0.5, help="merge from this overlap on"
+    )
     parser.flag("slice_whole", type=boolean, default=True, help="search the whole image too, for large objects")
     parser.flag("out_file", help="write the list to this file")
     parser.flag("json", help="write the detections, with names, to this JSON file")
@@ -74,7 +84,11 @@ def _parser() -> FlagParser:
     parser.flag("draw_format", default="png", choices=("png", "jpg"), help="format of the pictures")
     parser.flag("draw_threshold", type=float, default=0.6, help="draw boxes with a score over this")
     parser.flag("print_list", type=boolean, default=False, help="print the list even if something else is written")
-    parser.flag("batch_size", type=number(int, 1), help="images or slices to pass through the net at once (default: 1; slices: 8)")
+    parser.flag(
+        "batch_size",
+        type=number(int, 1),
+        help="images or slices to pass through the net at once (default: 1; slices: 8)",
+    )
     parser.flag("gpu", default="", help="run on this GPU: its id; default: the CPU")
     parser.flag("skip_broken", type=boolean, default=False, help="exit with status 0 although files were left out")
     parser.flag("precision", default="fp32", choices=("fp32", "tf32", "bf16"),

@@ -25,7 +25,12 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe time", description="Benchmark model execution time.", epilog=EXAMPLES)
     p.flag("model", default="", help="the net's prototxt")
-    p.flag("weights", aliases=WEIGHTS, default="", help="weights to time with (detection layers depend on them); default: the fillers'")
+    p.flag(
+        "weights",
+        aliases=WEIGHTS,
+        default="",
+        help="weights to time with (detection layers depend on them); default: the fillers'",
+    )
     p.flag("phase", default="TRAIN", help="TRAIN or TEST")
     p.flag("iterations", default=50, type=int, help="the number of iterations to run")
     p.flag("gpu", default="", help="run on this GPU; default: the CPU")

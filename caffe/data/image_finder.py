@@ -8,18 +8,19 @@ from pathlib import Path
 from caffe.data.label_map import LabelMap
 from caffe.errors import CaffeError, DataError
 
-
 #: what OpenCV decodes
 IMAGE_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .gif .avif .sr .ras".split()
+    [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"]
+    + [".jp2", ".gif", ".avif", ".sr", ".ras"]
 )
-VIDEO_ENDINGS = frozenset(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .ts .mjpeg".split())
+VIDEO_ENDINGS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mjpeg"])
 
 
 def find_images(paths: Sequence[str | Path], endings: Collection[str] = IMAGE_ENDINGS) -> list[Path]:
     """The images that paths stand for: an image itself, those in a folder (by name), or those that a text list names.
 
-    An image is a file with one of `endings`; a list may have others. The names in a list are relative to the current directory, one per line. Raises DataError if there are none.
+    An image is a file with one of `endings`; a list may have others. The names in a list are
+    relative to the current directory, one per line. Raises DataError if there are none.
     """
     images: list[Path] = []
     for path in map(Path, paths):
@@ -79,7 +80,9 @@ def class_thresholds(text: str, label_map: LabelMap | None) -> dict[int, float]:
         try:
             thresholds[label] = float(value)
         except ValueError:
-            raise CaffeError(f"class_thresholds '{part}': '{value}' is not a number; give CLASS=SCORE, as in cat=0.5") from None
+            raise CaffeError(
+                f"class_thresholds '{part}': '{value}' is not a number; give CLASS=SCORE, as in cat=0.5"
+            ) from None
     return thresholds
 
 

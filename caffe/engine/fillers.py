@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from caffe.errors import NetError
 
-
 Fill = Callable[[Tensor, Any], None]
 
 

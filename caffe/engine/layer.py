@@ -141,9 +141,8 @@ class Layer(nn.Module):
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:
         """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
         blob = nn.Parameter(torch.zeros(tuple(shape)))
-        if filler is not None:
-            if not defer(blob, filler, self.fill):
-                self.fill(blob.data, filler)
+        if filler is not None and not defer(blob, filler, self.fill):
+            self.fill(blob.data, filler)
         self.blobs.append(blob)
         return blob
 

@@ -55,9 +55,7 @@ def copy_trained_from(net: Net, path: str | Path, *, skip_mismatched: bool = Fal
     return copied
 
 
-def load_net(
-    param: Any, files: Sequence[str | Path], phase: int, level: int = 0, stages: Sequence[str] = ()
-) -> Net:
+def load_net(param: Any, files: Sequence[str | Path], phase: int, level: int = 0, stages: Sequence[str] = ()) -> Net:
     """A net (as `Net` builds it) with the weights of `files`, copied in that order.
 
     Fillers are drawn only for the layers that no file has; a warning lists these.
@@ -112,7 +110,9 @@ def fits(source: LayerWeights, target: Layer, shared: Collection[int] = ()) -> b
     """Whether `copy_layer` can copy: as many blobs (or as many that are not `shared`), of the same shapes."""
     if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
         return False
-    return all(_same_shape(a, tuple(p.shape)) for a, p in zip(source.blobs, _targets(source, target, shared), strict=True))
+    return all(
+        _same_shape(a, tuple(p.shape)) for a, p in zip(source.blobs, _targets(source, target, shared), strict=True)
+    )
 
 
 def _targets(source: LayerWeights, target: Layer, shared: Collection[int]) -> list[nn.Parameter]:

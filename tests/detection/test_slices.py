@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_slices_cover_the_image_with_their_own_size_and_overlap(height: int, wid
     assert len(set(windows)) == len(windows)
     assert all((right - left, bottom - top) == (300, 300) for left, top, right, bottom in windows)
     starts = sorted({left for left, *_ in windows})
-    assert all(b - a <= 300 - int(overlap * 300) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= 300 - int(overlap * 300) for a, b in itertools.pairwise(starts))
 
 
 def test_small_images_auto_and_the_whole_image() -> None:
@@ -60,6 +62,7 @@ def slowly(labels: np.ndarray, scores: np.ndarray, corners: np.ndarray, slices: 
     """Non-maximum suppression, pair by pair."""
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
+
         def overlap(j: int, i: int = i) -> float:
             a, b = corners[i], corners[j]
             shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)

@@ -137,7 +137,12 @@ def test_a_damaged_file_does_not_end_a_run(folder: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert "4 images" in captured.out
     assert "1 of 5 files could not be read and were left out" in captured.err
-    assert {Path(line.split()[0]).name for line in found.read_text().splitlines()} == {"a.png", "c.webp", "d.bmp", "e.tif"}
+    assert {Path(line.split()[0]).name for line in found.read_text().splitlines()} == {
+        "a.png",
+        "c.webp",
+        "d.bmp",
+        "e.tif",
+    }
     assert ssd_detect.main(command(folder, "-skip_broken", images="images")) == 0
 
 
@@ -161,7 +166,9 @@ def test_slices_see_what_the_whole_image_hides(folder: Path, capsys: pytest.Capt
     assert ssd_detect.main(command(folder, *strong, images="spot.png")) == 0
     assert capsys.readouterr().out == ""
     for size in ("8x8", "AUTO"):
-        assert ssd_detect.main(command(folder, *strong, "-slices", size, "-slice_overlap", "0.5", images="spot.png")) == 0
+        assert (
+            ssd_detect.main(command(folder, *strong, "-slices", size, "-slice_overlap", "0.5", images="spot.png")) == 0
+        )
         assert capsys.readouterr().out == f"{folder / 'spot.png'} 1 1 16 40 20 44\n"
 
 
@@ -187,7 +194,10 @@ def test_video_frames_and_a_drawn_video(folder: Path, capsys: pytest.CaptureFixt
     assert ssd_detect.main(command(folder, *flags, images="list.txt")) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == [f"{film}_000001"] * 4 + [f"{film}_000002"] * 4
-    assert ssd_detect.main(command(folder, *flags, "-draw", str(folder / "drawn"), "-max_frames", "2", images="film.avi")) == 0
+    assert (
+        ssd_detect.main(command(folder, *flags, "-draw", str(folder / "drawn"), "-max_frames", "2", images="film.avi"))
+        == 0
+    )
     capture = cv2.VideoCapture(str(folder / "drawn/film.mp4"))
     assert [capture.read()[0] for _ in range(3)] == [True, True, False]
     assert ssd_detect.main(command(folder, "-file_type", "video", images="light.png.avi")) == 1

@@ -73,8 +73,8 @@ def test_parameters_are_a_blob_vec(tmp_path: Path) -> None:
 
 def test_two_layers_of_one_name(tmp_path: Path) -> None:
     """Both run; by name, the first layer is meant, and the parameters of each stay its own."""
-    text = NET.replace('name: "sig" type: "Sigmoid" bottom: "ip" top: "sig"', 'name: "ip" type: "InnerProduct" '
-                       'bottom: "ip" top: "sig" inner_product_param { num_output: 4 weight_filler { type: "xavier" } }')  # fmt: skip
+    ip = 'bottom: "ip" top: "sig" inner_product_param { num_output: 4 weight_filler { type: "xavier" } }'
+    text = NET.replace('name: "sig" type: "Sigmoid" bottom: "ip" top: "sig"', f'name: "ip" type: "InnerProduct" {ip}')
     (tmp_path / "net.prototxt").write_text(text)
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
     net.blobs["d"].data[...] = 0.5

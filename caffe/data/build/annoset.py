@@ -18,8 +18,8 @@ from caffe import log
 from caffe.data.augment.boxes import Boxes
 from caffe.data.build.annotations import describe, read_annotations
 from caffe.data.build.pasted_list import PastedList
-from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
 from caffe.data.build.sliced_records import Slicing, pieces
+from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
 from caffe.data.build.spread import spread
 from caffe.data.image_list import below, raise_faults
 from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
@@ -156,6 +156,10 @@ def _build_sliced(
             for name, record in records:
                 writer.put(key_of(number, name), record)
                 number += 1
+        if not number:
+            raise DataError(
+                "no slice shows enough of an object: lower -slice_visible, raise -slice_overlap, or keep the whole images"
+            )
     log.info(log.here(), f"{len(lines)} images were cut into {number} records.")
 
 

@@ -173,7 +173,13 @@ def test_slices_hold_the_objects_that_they_show(folder: Folder) -> None:
     assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.5"]) == 0
     source = LmdbSource(folder.root / "db")
     keys = [source.key(i) for i in range(len(source))]
-    assert keys == ["00000000_a.jpg_0_0", "00000001_a.jpg_40_0", "00000002_a.jpg_0_20", "00000003_a.jpg_40_20", "00000004_a.jpg"]
+    assert keys == [
+        "00000000_a.jpg_0_0",
+        "00000001_a.jpg_40_0",
+        "00000002_a.jpg_0_20",
+        "00000003_a.jpg_40_20",
+        "00000004_a.jpg",
+    ]
     whole = decode_datum(source.annotated_datum(4).datum, "whole").astype(int)
     for index, (left, top) in enumerate(((0, 0), (40, 0), (0, 20), (40, 20))):
         record = source.annotated_datum(index)
@@ -190,11 +196,12 @@ def test_slices_hold_the_objects_that_they_show(folder: Folder) -> None:
         np.testing.assert_allclose(boxes, expected, atol=1e-4)
 
 
-def test_slices_that_show_too_little_of_an_object(folder: Folder) -> None:
+def test_slices_that_show_too_little_of_an_object(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.add("a", voc_xml(voc_object("dog", 30, 30, 50, 40)))
     folder.list()
-    assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.6", "-noslice_whole"]) == 0
-    assert len(LmdbSource(folder.root / "db")) == 0
+    assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.6", "-noslice_whole"]) == 1
+    assert "no slice shows enough of an object" in capsys.readouterr().err
+    assert not (folder.root / "db").exists()
 
 
 def test_slices_without_a_size_are_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
