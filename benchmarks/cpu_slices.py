@@ -5,8 +5,8 @@ demo has trained:
 
     python benchmarks/cpu_slices.py demo_run/model/deploy.prototxt demo_run/model/mdssd300_iter_1400.caffemodel
 
-Needs the package sahi (pip install sahi). Both get the same slices, net, batch size and NMS. SAHI returns whole pixels,
-so boxes are compared to the pixel.
+Needs the package sahi (pip install sahi). Both get the same slices, net, batch size and NMS. Boxes are compared to the
+pixel, where SAHI differs in one way: it cuts a box that reaches beyond the upper or left edge of its slice.
 """
 
 from __future__ import annotations

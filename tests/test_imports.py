@@ -18,7 +18,7 @@ LAYERS: list[tuple[str, ...]] = [
     # pycaffe's modules, which scripts import
     (
         "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.draw", "caffe.io", "caffe.model_libs",
-        "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
+        "caffe._caffe", "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
     ("caffe.solver", "caffe.image_detector", "caffe.export"),
     ("caffe.engine", "caffe.default_boxes"),

@@ -19,6 +19,8 @@ _TRUE = {"1", "true", "t", "yes", "y"}
 _FALSE = {"0", "false", "f", "no", "n"}
 
 
+#: those of caffe.engine.acceleration, which takes seconds to import: --help should not wait for it
+PRECISIONS = ("fp32", "tf32", "bf16")
 #: the names under which commands of the original and of its relatives take a label map, and weights: all take all
 LABEL_MAP = ("label_map_file", "labelmap_file", "label_map", "labelmap", "label-map-file", "label_map_path")
 WEIGHTS = ("weights", "model_weights", "pretrained_model", "model-weights", "pretrained-model")

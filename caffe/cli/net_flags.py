@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from caffe import log
-from caffe.cli.flags import FlagParser, boolean
+from caffe.cli.flags import PRECISIONS, FlagParser, boolean
 from caffe.errors import CaffeError
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ def add_net_state(parser: FlagParser) -> None:
 
 def add_acceleration(parser: FlagParser) -> None:
     """The flags -precision, -compile and -graph, which change a net's speed, and the last digits of its numbers."""
-    from caffe.engine.acceleration import PRECISIONS
-
     parser.flag(
         "precision", default="fp32", choices=PRECISIONS,
         help="fp32: the original's numbers; tf32 (GPU): convolutions of rounded inputs; bf16: convolutions in bfloat16",

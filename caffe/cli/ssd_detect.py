@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffe.cli.flags import LABEL_MAP, WEIGHTS, FlagParser, boolean, number, run
+from caffe.cli.flags import LABEL_MAP, PRECISIONS, WEIGHTS, FlagParser, boolean, number, run
 from caffe.errors import CaffeError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _parser() -> FlagParser:
     )
     parser.flag("gpu", default="", help="run on this GPU: its id; default: the CPU")
     parser.flag("skip_broken", type=boolean, default=False, help="exit with status 0 although files were left out")
-    parser.flag("precision", default="fp32", choices=("fp32", "tf32", "bf16"),
+    parser.flag("precision", default="fp32", choices=PRECISIONS,
                 help="tf32 (GPU) or bf16 convolutions; fp32: exact")  # fmt: skip
     return parser
 

@@ -10,8 +10,26 @@ from caffe.errors import CaffeError, DataError
 
 #: what OpenCV decodes
 IMAGE_ENDINGS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"]
-    + [".jp2", ".gif", ".avif", ".sr", ".ras"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".gif",
+        ".avif",
+        ".sr",
+        ".ras",
+    ]  # fmt: skip
 )
 VIDEO_ENDINGS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mjpeg"])
 

@@ -58,6 +58,13 @@ def test_commands(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_precisions_are_the_engines() -> None:
+    from caffe.cli.flags import PRECISIONS
+    from caffe.engine import acceleration
+
+    assert acceleration.PRECISIONS == PRECISIONS
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_loads_nothing_heavy(name: str) -> None:
     """Help must not wait for PyTorch, nor for what draws plots and writes other formats."""
