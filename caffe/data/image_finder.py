@@ -29,7 +29,7 @@ IMAGE_ENDINGS = frozenset(
         ".avif",
         ".sr",
         ".ras",
-    ]  # fmt: skip
+    ]
 )
 VIDEO_ENDINGS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mjpeg"])
 
