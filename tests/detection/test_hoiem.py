@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from caffe.cli.score_voc import main
-from caffe.detection import hoiem, voc
-from caffe.detection.hoiem import matching
+from caffe.detection import hoiem, pairs, voc
 from caffe.detection.hoiem.groups import areas, aspect_ratios, group_of
 from caffe.detection.hoiem.precision import interpolated_precision, score
 from caffe.errors import DataError
@@ -178,7 +177,7 @@ def test_chunks_of_crowded_images_change_nothing(monkeypatch: pytest.MonkeyPatch
     rows.append(("empty", 0.5, square(1)))
     whole = hoiem.as_json(diagnose(truth, *rows))
     assert 0 < whole["AP"] < 1
-    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 5)
     assert hoiem.as_json(diagnose(truth, *rows)) == whole
 
 
