@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,7 @@ def _entries_after(file: Any, text: str, what: str) -> Iterator[Any]:
         raise DataError(f"{what} is not JSON: " + ("text follows the list" if rest else "the list does not end"))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

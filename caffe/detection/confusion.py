@@ -60,10 +60,10 @@ def confusion_matrix(
         normal = on_object.copy()
         normal[on_object] = ~hard[taken[on_object]]
         np.add.at(counts, (true_class[taken[normal]], found_class[normal]), 1)
-        np.add.at(counts, (size, found_class[~on_object]), 1)
+        np.add.at(counts[size], found_class[~on_object], 1)
         missed = ~hard
         missed[taken[on_object]] = False
-        np.add.at(counts, (true_class[missed], size), 1)
+        np.add.at(counts[:, size], true_class[missed], 1)
     return ConfusionMatrix(table.names, counts, score, overlap)
 
 

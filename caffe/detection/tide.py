@@ -195,7 +195,7 @@ def _share_inside(boxes: Doubles, region: Doubles) -> Doubles:
     sides = np.minimum(boxes[:, 2:], region[2:]) - np.maximum(boxes[:, :2], region[:2]) + 1
     shared = np.where((sides > 0).all(axis=1), sides.prod(axis=1), 0.0)
     areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
-    return np.divide(shared, areas, out=np.zeros(len(boxes)), where=areas > 0)
+    return np.asarray(np.divide(shared, areas, out=np.zeros(len(boxes)), where=areas > 0))
 
 
 def _mean_ap(
