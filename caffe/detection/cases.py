@@ -71,6 +71,16 @@ class MissedObject:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A detection in a picture. state: "true", "false", or "difficult" if it finds a difficult object."""
+
+    name: str
+    score: float
+    box: Corners
+    state: str
+
+
+@dataclass(frozen=True)
 class ImageScore:
     """The score of one image with `objects` objects that are not difficult.
 
@@ -148,7 +158,7 @@ def missed_objects(
             name,
             _corners(objects.boxes[i]),
             chance,
-            _nearest_detection(objects.boxes[i], int(images[i]), name, labels),
+            _nearest_detection(i, int(images[i]), name, objects, labels),
         )
         for chance, name, i in rows[:limit]
     ]
@@ -218,6 +228,30 @@ def differing_images(
     return [s.image for _, s in mixed[:limit]]
 
 
+def shown_detections(
+    truth: GroundTruth, found: Mapping[str, Detections], images: Sequence[str], score: float = SHOWN, *,
+    threshold: float = 0.5,
+) -> dict[str, list[Shown]]:  # fmt: skip
+    """Returns the detections with a score of `score` or more in some images, best first, by image."""
+    chosen = set(images)
+    result: dict[str, list[Shown]] = {image: [] for image in images}
+    parts = {}
+    for name, d in found.items():
+        rows = [i for i, image in enumerate(d.images) if image in chosen]
+        parts[name] = Detections(tuple(d.images[i] for i in rows), d.scores[rows], d.boxes[rows])
+    names = tuple(result)
+    objects = {c: {i: v for i, v in by_image.items() if i in chosen} for c, by_image in truth.objects.items()}
+    for name, labeled in _label_all(GroundTruth(names, objects), parts, None, threshold)[1].items():
+        ranked = labeled.ranked
+        for i in np.flatnonzero(ranked.scores >= score).tolist():
+            state = "true" if labeled.true[i] else "false" if labeled.false[i] else "difficult"
+            shown = Shown(name, float(ranked.scores[i]), _corners(ranked.boxes[i]), state)
+            result[names[ranked.images[i]]].append(shown)
+    for detections in result.values():
+        detections.sort(key=lambda d: -d.score)
+    return result
+
+
 def _label_all(
     truth: GroundTruth, found: Mapping[str, Detections], similar: SimilarClasses | None, threshold: float
 ) -> tuple[ObjectTable, dict[str, Labeled]]:
@@ -260,21 +294,20 @@ def _gaps(box: Doubles, others: Doubles) -> Doubles:
     return np.asarray(np.hypot(between[:, 0], between[:, 1]))
 
 
-def _nearest_detection(box: Doubles, image: int, name: str, labels: Mapping[str, Labeled]) -> Near | None:
+def _nearest_detection(
+    number: int, image: int, name: str, objects: ObjectTable, labels: Mapping[str, Labeled]
+) -> Near | None:
+    """Returns the detection that overlaps an object most, among those that find no other object."""
     candidates: list[Near] = []
     for other, labeled in labels.items():
-        rows = np.flatnonzero(labeled.ranked.images == image)
-        overlaps = overlaps_of_pairs(box, labeled.ranked.boxes[rows])
+        ranked, finds = labeled.ranked, labeled.matching.found
+        rows = np.flatnonzero((ranked.images == image) & ((finds < 0) | (finds == number)))
+        overlaps = overlaps_of_pairs(objects.boxes[number], ranked.boxes[rows])
         if len(rows) and overlaps.max() > 0:
             row = rows[overlaps.argmax()]
             candidates.append(
-                Near(
-                    other,
-                    _corners(labeled.ranked.boxes[row]),
-                    float(overlaps.max()),
-                    float(labeled.ranked.scores[row]),
-                )
-            )
+                Near(other, _corners(ranked.boxes[row]), float(overlaps.max()), float(ranked.scores[row]))
+            )  # fmt: skip
     return max(candidates, key=lambda near: (near.name == name, near.overlap), default=None)
 
 

@@ -63,7 +63,8 @@ def svg(figure: Figure) -> str:
 
 
 def _metadata(kind: str) -> dict[str, Any]:
-    return {"Date": None} if kind == "svg" else {}
+    """No date, so that the same values give the same file; and no addresses of vocabularies."""
+    return dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {}
 
 
 @contextmanager
@@ -216,7 +217,7 @@ def _draw_kinds(axes: Axes, diagnoses: Sequence[ClassDiagnosis]) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         return
-    at = np.unique(np.geomspace(1, longest, 200).round().astype(np.int64))
+    at = np.unique(np.geomspace(1, longest, 80).round().astype(np.int64))
     counts = np.zeros((len(KINDS), len(at)))
     for kinds in ranks.values():
         if len(kinds):
@@ -303,7 +304,7 @@ def confusion_figure(matrix: ConfusionMatrix, title: str = "") -> Figure:
 
 def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
     """Returns a figure with a grid of panels of a size in inches, with space for titles and for a legend below."""
-    left, right, top, bottom, gap_x, gap_y = 0.55, 0.1, 0.4, 0.85, 0.45, 0.65
+    left, right, top, bottom, gap_x, gap_y = 0.7, 0.1, 0.4, 0.85, 0.45, 0.65
     wide = left + right + columns * width + (columns - 1) * gap_x
     high = top + bottom + rows * height + (rows - 1) * gap_y
     figure = Figure(figsize=(wide, high))
