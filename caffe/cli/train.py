@@ -21,6 +21,7 @@ from caffe.cli.net_flags import (
     stages,
     weight_files,
 )
+from caffe.cli.side_outputs import add_side_outputs, watchers
 from caffe.cli.startup import loading
 from caffe.errors import CaffeError
 
@@ -34,7 +35,8 @@ examples:
 Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate. Ctrl-C stops with a snapshot.
 So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
 run, the last iteration is written if its weights are good.
-The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
+The log goes to standard error; 'parse_log' and 'plot_training_log' read it. With -log_dir a copy of it, metrics.csv (one
+row per display and test) and sheets of test images with boxes go to that directory.
 """
 
 
@@ -74,6 +76,7 @@ def parser() -> FlagParser:
         "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
     )
     accept_unused(p)
+    add_side_outputs(p)
     return p
 
 
@@ -193,7 +196,10 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         requests = SignalRequests(Action.NONE, Action.NONE, sigusr1=Action.NONE)
     try:
         with loading():
-            solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
+            solver = Solver(
+                param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite,
+                watchers=watchers(flags) if root else (),
+            )  # fmt: skip
             if flags.snapshot:
                 _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
                 solver.restore(flags.snapshot)

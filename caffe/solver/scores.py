@@ -78,6 +78,8 @@ class DetectionScores:
         self._per_class = per_class
         self._objects: dict[str, dict[int, int]] = {name: defaultdict(int) for name in outputs}
         self._found: dict[str, list[Array]] = {name: [] for name in outputs}
+        #: AP by label in the first output, after `report`
+        self.last: dict[int, float] = {}
 
     def add(self, blobs: Mapping[str, Tensor]) -> None:
         """Takes one batch's output blobs, each 1 x 1 x rows x 5."""
@@ -117,6 +119,8 @@ class DetectionScores:
         means = {}
         for index, name in enumerate(self.outputs):
             precisions = self.average_precisions(name)
+            if not index:
+                self.last = precisions
             if self._per_class:
                 for label, value in precisions.items():
                     log.info("solver.cpp:540", f"class{label}: {ostream_number(value)}")
