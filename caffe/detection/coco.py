@@ -7,12 +7,13 @@ import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from caffe.detection.coco_files import FoundInCoco, read_json, read_results
+from caffe.detection.coco_files import FoundInCoco, is_number, read_json, read_results
 from caffe.errors import CaffeError, DataError
 
 #: a side in pixels that no object reaches; pycocotools' own
@@ -121,7 +122,33 @@ def read_instances(path: str | Path) -> dict[str, Any]:
     missing = [k for k in ("images", "annotations", "categories") if not isinstance(dataset, dict) or k not in dataset]
     if missing:
         raise DataError(f"annotation file '{path}' is not a COCO instances file: it has no '{missing[0]}'")
-    return dict(dataset)
+    images = _ids(dataset["images"], "images", path)
+    categories = _ids(dataset["categories"], "categories", path)
+    if not all("name" in category for category in dataset["categories"]):
+        raise DataError(f"annotation file '{path}': a category has no name")
+    annotations = []
+    for number, entry in enumerate(dataset["annotations"], 1):
+        where = f"annotation file '{path}', annotation {number - 1}"
+        if not isinstance(entry, dict) or entry.get("image_id") not in images:
+            raise DataError(f"{where} has no image_id of one of its images")
+        if entry.get("category_id") not in categories:
+            raise DataError(f"{where} has no category_id of one of its categories")
+        box = entry.get("bbox")
+        if not (isinstance(box, list) and len(box) == 4 and all(is_number(v) and isfinite(v) for v in box)):
+            raise DataError(f"{where} has no bbox of four finite numbers")
+        # what some tools leave out; pycocotools takes 0 for the id of no object
+        annotations.append({"area": box[2] * box[3], "iscrowd": 0, **entry, "id": number})
+    return {**dataset, "annotations": annotations}
+
+
+def _ids(values: Any, what: str, path: str | Path) -> set[int]:
+    """Returns the ids of images or categories."""
+    found = [v.get("id") for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+    if not found or len(found) < len(values) or not all(isinstance(v, int) for v in found):
+        raise DataError(
+            f"annotation file '{path}': '{what}' is not a list of entries that each have a whole number as id"
+        )
+    return {v for v in found if v is not None}
 
 
 def score(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from caffe.errors import DataError, shown
 
 _BLOCK = 1 << 20
-#: a detection is some hundred characters; one that does not end within this is not JSON
-_LONGEST_ENTRY = 1 << 16
+#: a detection is some hundred characters, or thousands with a mask; a longer one than this is another kind of file
+_LONGEST_ENTRY = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def read_results(path: str | Path, dataset: dict[str, Any]) -> FoundInCoco:
                 f"{where}: category_id {shown(repr(entry.get('category_id')))} is not in the annotations"
             )  # fmt: skip
         box, score = entry.get("bbox"), entry.get("score")
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
             raise DataError(f"{where}: bbox is not [x, y, width, height]")
-        if not _is_number(score):
+        if not is_number(score):
             raise DataError(f"{where} has no score")
         if not (isfinite(score) and all(map(isfinite, box))):
             raise DataError(f"{where} has a number that is not finite. Did the training diverge?")
@@ -121,21 +121,18 @@ def _entries_after(file: Any, text: str, what: str) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
     place, count, ended = 0, 0, False
     while True:
-        # what is left may be a part of an entry: one that reaches the end of the text is decoded after reading on
+        # what is left may be a part of an entry, so there is always more text than an entry is long
         if not ended and len(text) - place < _LONGEST_ENTRY:
             block = file.read(_BLOCK)
             ended = not block
             text, place = text[place:] + block, 0
-        while place < len(text) and text[place] in " \t\r\n":
-            place += 1
+        place = _skip_space(text, place)
         if text.startswith("]", place) or place == len(text):
             break
         if count:
             if text[place] != ",":
                 raise DataError(f"{what} is not JSON: no comma after detection {count - 1}")
-            place += 1
-            while place < len(text) and text[place] in " \t\r\n":
-                place += 1
+            place = _skip_space(text, place + 1)
         try:
             entry, place = decode(text, place)
         except (ValueError, RecursionError) as error:
@@ -143,12 +140,20 @@ def _entries_after(file: Any, text: str, what: str) -> Iterator[Any]:
             raise DataError(f"{what} is not JSON: detection {count}: {reason}. Is the file complete?") from None
         yield entry
         count += 1
-    rest = text[place + 1 :].strip() + file.read().strip()
-    if place == len(text) or rest:
-        raise DataError(f"{what} is not JSON: " + ("text follows the list" if rest else "the list does not end"))
+    if place == len(text):
+        raise DataError(f"{what} is not JSON: the list does not end. Is the file complete?")
+    if text[place + 1 :].strip() or file.read().strip():
+        raise DataError(f"{what} is not JSON: text follows the list")
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
+def _skip_space(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a JSON value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

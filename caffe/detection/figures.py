@@ -23,6 +23,7 @@ from caffe.detection import tide
 from caffe.detection.confusion import MISSED, NO_OBJECT, ConfusionMatrix
 from caffe.detection.hoiem import ASPECTS, SIZES, ClassDiagnosis, impact
 from caffe.detection.hoiem.false_positives import KINDS
+from caffe.detection.voc import ClassScore
 from caffe.errors import shown
 from caffe.files import replacing
 
@@ -34,6 +35,8 @@ _KIND_NAMES = {"loc": "localization", "sim": "similar class", "oth": "other clas
 _MODEL_COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
 #: classes in one row of Figure 6, as many as the paper shows
 _CLASSES_PER_ROW = 7
+#: points of a curve; more cannot be told apart
+_MOST_POINTS = 4000
 #: matrices with more classes get no numbers in their cells
 _MOST_NUMBERS = 25
 
@@ -43,10 +46,12 @@ Models = Mapping[str, Sequence[ClassDiagnosis]]
 # ---- output
 
 
-def save(figure: Figure, folder: str | Path, stem: str) -> list[str]:
+def save(
+    figure: Figure, folder: str | Path, stem: str, kinds: Sequence[str] = ("svg", "png")
+) -> list[str]:  # fmt: skip
     """Writes `stem`.svg and `stem`.png to a directory, complete or not at all. Returns the names."""
     names = []
-    for kind in ("svg", "png"):
+    for kind in kinds:
         with replacing(Path(folder) / f"{stem}.{kind}") as temporary, _style():
             figure.savefig(temporary, format=kind, dpi=130, facecolor="white", metadata=_metadata(kind))
         names.append(f"{stem}.{kind}")
@@ -94,6 +99,27 @@ def plain(name: str, limit: int = 24) -> str:
     """A name as text for matplotlib, which leaves labels that begin with `_` out of legends."""
     text = shown(name, limit)
     return f" {text}" if text.startswith("_") else text
+
+
+# ---- precision and recall
+
+
+def curve_figure(scores: Sequence[ClassScore]) -> Figure:
+    """Precision over recall, one line per class."""
+    with _style():
+        figure = Figure(figsize=(6, 5))
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.1, top=0.98)
+        lines = []
+        for score in scores:
+            count = len(score.recall)
+            at = np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.int64))
+            lines += axes.plot(score.recall[at], score.precision[at])
+        labels = [f"{plain(s.name)} (AP {100 * s.average_precision:.1f} %)" for s in scores]
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
+        axes.grid(alpha=0.3)
+        axes.legend(lines, labels, fontsize="small", ncols=1 + len(scores) // 11)
+        return figure
 
 
 # ---- Hoiem's analysis

@@ -244,7 +244,7 @@ def _draw(tile: _Tile, width: int) -> Image:
     inset = (width - size[0]) // 2
     picture[:, inset : inset + size[0]] = cv2.resize(np.ascontiguousarray(crop), size, interpolation=method)
     canvas = picture[:, inset : inset + size[0]].copy()
-    texts: list[tuple[tuple[int, int], str, Color]] = []
+    texts: list[tuple[tuple[int, int, int, int], str, Color]] = []
     for mark in tile.marks:
         corners = [(value - (x0, y0)[i % 2]) * scale for i, value in enumerate(mark.box)]
         # the border of the box is drawn inside the picture, even if the box reaches beyond it
@@ -252,7 +252,7 @@ def _draw(tile: _Tile, width: int) -> Image:
         xmin, ymin, xmax, ymax = (round(min(max(v, 0), limits[i % 2])) for i, v in enumerate(corners))
         _rectangle(canvas, (xmin, ymin, xmax, ymax), mark.color, mark.dashed)
         if mark.text:
-            texts.append(((xmin, ymin), _fitted(mark.text, size[0]), mark.color))
+            texts.append(((xmin, ymin, xmax, ymax), _fitted(mark.text, size[0]), mark.color))
     canvas = _tags(canvas, texts)
     picture[:, inset : inset + size[0]] = canvas
     below = np.full((_TEXT_LINE * len(tile.captions) + 4, width, 3), _PAPER, np.uint8)
@@ -274,22 +274,30 @@ def _rectangle(canvas: Image, corners: tuple[int, int, int, int], color: Color, 
             cv2.line(canvas, (x, y), (x, min(y + step, ymax)), color, _LINE)
 
 
-def _tags(canvas: Image, texts: Sequence[tuple[tuple[int, int], str, Color]]) -> Image:
-    """Writes the boxes' texts on patches of their colors, above the boxes if there is space, moved apart if they meet."""
+def _tags(canvas: Image, texts: Sequence[tuple[tuple[int, int, int, int], str, Color]]) -> Image:
+    """Writes the text of each box, given by its corners, on a patch of its color.
+
+    It is above the box, below it, or farther away, at the first place that no other text occupies.
+    """
     height, width = canvas.shape[:2]
     size, line = _TEXT - 4, _TEXT - 1
-    taken: list[tuple[int, int, int, int]] = []
+    taken: list[tuple[int, int]] = []
+    ends: list[int] = []
     inks = []
-    for (xmin, ymin), text, color in texts:
+    for (xmin, ymin, _, ymax), text, color in texts:
         wide = int(_font(size).getlength(text)) + 6
         left = max(0, min(xmin, width - wide))
-        top = max(0, ymin - line)
-        for _ in range(6):
-            if not any(left < x1 and x0 < left + wide and top < y1 and y0 < top + line for x0, y0, x1, y1 in taken):
-                break
-            top += line
-        top = min(top, max(height - line, 0))
-        taken.append((left, top, left + wide, top + line))
+        places = [y for step in range(4) for y in (ymin - line * (step + 1), ymax + 2 + line * step)]
+        inside = [y for y in places if 0 <= y <= height - line] or [max(min(ymin, height - line), 0)]
+
+        def free(y: int, left: int = left, right: int = left + wide) -> bool:
+            return not any(
+                left < end and x < right and abs(y - top) < line for (x, top), end in zip(taken, ends, strict=True)
+            )
+
+        top = next(filter(free, inside), inside[0])
+        taken.append((left, top))
+        ends.append(left + wide)
         cv2.rectangle(canvas, (left, top), (left + wide, top + line), color, cv2.FILLED)
         dark = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] < 140
         inks.append(((left + 3, top), text, (255, 255, 255) if dark else (0, 0, 0)))

@@ -16,42 +16,11 @@ from caffe.detection import hoiem, pairs, voc
 from caffe.detection.hoiem.groups import areas, aspect_ratios, group_of
 from caffe.detection.hoiem.precision import interpolated_precision, score
 from caffe.errors import DataError
-
-Box = tuple[float, float, float, float]
-
-
-def truth_of(*objects: tuple[str, str, Box, bool], images: tuple[str, ...] = ()) -> voc.GroundTruth:
-    """Ground truth from (image, class, box, difficult). images: additional images, without objects."""
-    table: dict[str, dict[str, list[tuple[Box, bool]]]] = {}
-    for image, name, box, difficult in objects:
-        table.setdefault(name, {}).setdefault(image, []).append((box, difficult))
-    names = dict.fromkeys([*images, *(image for image, *_ in objects)])
-    return voc.GroundTruth(
-        tuple(names),
-        {
-            name: {
-                image: voc.Objects(np.array([b for b, _ in found], np.float64), np.array([d for _, d in found]))
-                for image, found in by_image.items()
-            }
-            for name, by_image in table.items()
-        },
-    )
-
-
-def detections_of(*rows: tuple[str, float, Box]) -> voc.Detections:
-    return voc.Detections(
-        tuple(image for image, _, _ in rows),
-        np.array([s for _, s, _ in rows], np.float64),
-        np.array([box for _, _, box in rows], np.float64).reshape(-1, 4),
-    )
+from tests.detection.made import Box, detections_of, square, truth_of
 
 
 def diagnose(truth: voc.GroundTruth, *rows: tuple[str, float, Box], name: str = "cat", **options: Any) -> Any:
     return hoiem.diagnose(truth, {name: detections_of(*rows)}, least_objects=1, **options)[name]
-
-
-def square(x: float, y: float = 1, side: float = 10) -> Box:
-    return (x, y, x + side - 1, y + side - 1)
 
 
 # ---- the authors' program
