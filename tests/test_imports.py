@@ -15,6 +15,7 @@ PACKAGE = Path(caffe.__file__).parent
 #: from the top down; what stands in one line may import each other, short of circles
 LAYERS: list[tuple[str, ...]] = [
     ("caffe.cli",),
+    ("caffe.report",),
     # pycaffe's modules, which scripts import
     (
         "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.draw", "caffe.io", "caffe.model_libs",
