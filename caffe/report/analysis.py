@@ -102,7 +102,12 @@ class Analysis:
 
 
 def analyze(
-    run: Run, truth: voc.GroundTruth, *, eleven_points: bool, threshold: float, similar: hoiem.SimilarClasses | None = None
+    run: Run,
+    truth: voc.GroundTruth,
+    *,
+    eleven_points: bool,
+    threshold: float,
+    similar: hoiem.SimilarClasses | None = None,
 ) -> Analysis:
     """Reads a run's result files and scores them. Raises DataError for results of another data set."""
     found = {name: voc.read_detections(path) for name, path in run.results.items()}

@@ -201,7 +201,9 @@ def _thresholds(analysis: Analysis) -> dict[str, Any]:
     """The best operating point by class, and the same as JSON to be copied."""
     points = analysis.operating
     # Rounded down, for a score that is equal to the threshold counts.
-    text = json.dumps({name: math.floor(p.score * 1e4) / 1e4 for name, p in points.items()}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {name: math.floor(p.score * 1e4) / 1e4 for name, p in points.items()}, indent=1, ensure_ascii=False
+    )
     return {"points": points, "json": text}
 
 

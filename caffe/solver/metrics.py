@@ -104,7 +104,9 @@ def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     except csv.Error as error:
         raise CaffeError(f"{path}: not a CSV file: {error}") from None
     if columns[: len(COLUMNS)] != list(COLUMNS):
-        raise CaffeError(f"{path}: its first columns are not {', '.join(COLUMNS)}, as `caffe train -log_dir` writes them")
+        raise CaffeError(
+            f"{path}: its first columns are not {', '.join(COLUMNS)}, as `caffe train -log_dir` writes them"
+        )
     for number, row in enumerate(rows, 2):
         if not (row["iteration"] or "").isdigit() or None in row or None in row.values():
             raise CaffeError(f"{path}, line {number}: is not a complete row")

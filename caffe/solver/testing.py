@@ -24,7 +24,8 @@ _EVAL_TYPES = ("classification", "detection")
 class Testing:
     """The test nets of a SolverParameter, and their best scores so far.
 
-    `layerwise` as in Solver; `watchers` are told of each test. Raises CaffeError for an unknown eval_type, or a net that cannot be built.
+    `layerwise` as in Solver; `watchers` are told of each test. Raises CaffeError for an unknown eval_type, or a net that
+    cannot be built.
     """
 
     def __init__(self, param: Any, *, layerwise: bool, watchers: Watchers | None = None) -> None:
