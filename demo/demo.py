@@ -261,7 +261,9 @@ def main() -> None:
     summary = {"seconds": run.steps.seconds, "score": scores[MDSSD.name], "scores": scores}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2))
     minutes = (time.monotonic() - begun) / 60
-    print(f"\nDone in {minutes:.1f} minutes. The report is\n{folder / 'report.html'}\nWeights, log and pictures are beside it.")
+    print(
+        f"\nDone in {minutes:.1f} minutes. The report is\n{folder / 'report.html'}\nWeights, log and pictures are beside it."
+    )
 
 
 if __name__ == "__main__":

@@ -67,6 +67,9 @@ def _command(argv: Sequence[str]) -> None:
     from caffe.report.analysis import analyze
 
     found = [runs.find_run(name, folder, flags.prefix) for name, folder in map(_name_and_folder, flags.runs)]
+    for place, each in enumerate(found):
+        if any(each.folder.resolve() == other.folder.resolve() for other in found[:place]):
+            raise CaffeError(f"'{each.folder}' is given twice; give each run once")
     speed = _speed(flags.speed) if flags.speed else None
     home = Path(flags.voc) if flags.voc else None
     truth = voc.read_ground_truth(

@@ -128,6 +128,9 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
         for run in model.runs:
             if run.unfinished:
                 found.append((model.name, f"The training in {run.folder} is unfinished: {run.unfinished}."))
+        seeds = [run.seed for run in model.runs if run.seed is not None]
+        if len(set(seeds)) < len(seeds):
+            found.append((model.name, "Several runs have the same seed, so the interval may be too narrow."))
         analysis = model.shown
         if analysis is None:
             found.append((model.name, "There are no result files yet, so nothing is scored."))
@@ -167,7 +170,7 @@ def _inlined(figure: Figure) -> Markup:
     """A figure as SVG, not wider than its text stays in proportion to the page's."""
     # Safe: matplotlib escapes the text of a figure, and draws it as paths.
     points = figure.get_size_inches()[0] * 72
-    style = f"min-width: {min(600, 1.15 * points):.0f}px; max-width: {1.6 * points:.0f}px"
+    style = f"min-width: {min(600, 0.8 * points):.0f}px; max-width: {1.6 * points:.0f}px"
     return Markup('<div style="{}">{}</div>').format(style, Markup(figures.svg(figure)))
 
 

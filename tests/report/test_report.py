@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(folder: Path, shift: int = 0, score: float = 0.9) -> Path:
     """A run's directory with a detection for each object, moved by `shift` pixels in every third image."""
     (folder / "results").mkdir(parents=True)
-    for label, name in enumerate(CLASSES):
+    for label in range(len(CLASSES)):
         lines = []
         for number in range(label, 24, 2):
             x1, y1, x2, y2 = box_of(number)
@@ -209,7 +209,9 @@ def test_best_score_of_a_class(data: Path, tmp_path: Path) -> None:
             for i, score, right in ((0, 0.9, True), (2, 0.8, True), (4, 0.7, False), (6, 0.7, True), (8, 0.2, False))
         )
     )
-    analysis = analyze(Run("m", tmp_path, results={"cat": tmp_path / "cat.txt"}), truth, eleven_points=True, threshold=0.5)
+    analysis = analyze(
+        Run("m", tmp_path, results={"cat": tmp_path / "cat.txt"}), truth, eleven_points=True, threshold=0.5
+    )
     best = analysis.operating["cat"]
     # 3 of 4 right at 0.7, of 12 objects: F1 6/16; equal scores are taken together.
     assert best.score == pytest.approx(0.7)
@@ -226,7 +228,9 @@ def test_interval_over_seeds() -> None:
 
 def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run" / "log").mkdir(parents=True)
-    (tmp_path / "run" / "solver.prototxt").write_text('test_net: "gone.prototxt" max_iter: 500 display: 10 random_seed: 3')
+    (tmp_path / "run" / "solver.prototxt").write_text(
+        'test_net: "gone.prototxt" max_iter: 500 display: 10 random_seed: 3'
+    )
     (tmp_path / "run" / "log" / "metrics.csv").write_text(
         "iteration,seconds,phase,loss,learning_rate,images_per_second,detection_eval\n"
         "0,1,train,9.5,0.1,4,\n10,2,train,8.5,0.1,4,\n20,3,test,,,,0.25\n"
@@ -256,7 +260,7 @@ def test_bad_input(
     path.parent.mkdir(parents=True)
     path.write_text(line)
     assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), f"m={tmp_path / 'run'}"]) == 1
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
