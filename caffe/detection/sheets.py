@@ -6,7 +6,7 @@ A sheet is one image, H×1600×3, uint8, BGR. Its text stays readable when a pag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from caffe.data.images import ImageFormat, read_image
 from caffe.detection.box_drawing import Color, Image, class_color
 from caffe.detection.cases import SHOWN, Corners, FalseDetection, ImageScore, MissedObject, Shown, shown_detections
+from caffe.detection.image_folder import Images
 from caffe.detection.voc import Detections, GroundTruth
-from caffe.errors import DataError, shown
+from caffe.errors import shown
 
 WIDTH = 1600
 _COLUMNS = 3
@@ -39,33 +39,6 @@ BLUE: Color = (200, 110, 30)
 RED: Color = (50, 40, 215)
 ORANGE: Color = (0, 130, 240)
 _STATE_COLORS = {"true": BLUE, "false": RED, "difficult": (140, 140, 140)}
-_ENDINGS = ("", ".jpg", ".JPEG", ".jpeg", ".JPG", ".png", ".PNG", ".bmp")
-
-
-class Images:
-    """The images of a data set: files in a directory, named with or without their endings."""
-
-    def __init__(self, folder: str | Path) -> None:
-        """Raises DataError if `folder` is not a directory."""
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise DataError(f"'{folder}' is not a directory")
-
-    def find(self, name: str) -> Path:
-        """Returns the path of an image. Raises DataError if there is none."""
-        for ending in _ENDINGS:
-            if (self.folder / (name + ending)).is_file():
-                return self.folder / (name + ending)
-        raise DataError(f"image '{shown(name)}' is not in '{self.folder}'")
-
-    def read(self, name: str) -> Image:
-        """Reads an image, H×W×3, BGR. Raises DataError if it is missing or not an image."""
-        path = self.find(name)
-        try:
-            image: Image = read_image(path, ImageFormat())[1].astype(np.uint8)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        return image
 
 
 @dataclass(frozen=True)
@@ -86,7 +59,6 @@ class _Tile:
     marks: Sequence[_Mark]
     captions: Sequence[str] = ()
     part: Corners | None = None
-    text_color: Color = field(default=_INK)
 
 
 # ---- the sheets
@@ -256,7 +228,7 @@ def _draw(tile: _Tile, width: int) -> Image:
     canvas = _tags(canvas, texts)
     picture[:, inset : inset + size[0]] = canvas
     below = np.full((_TEXT_LINE * len(tile.captions) + 4, width, 3), _PAPER, np.uint8)
-    lines = [((0, 4 + i * _TEXT_LINE), _fitted(text, width), tile.text_color) for i, text in enumerate(tile.captions)]
+    lines = [((0, 4 + i * _TEXT_LINE), _fitted(text, width), _INK) for i, text in enumerate(tile.captions)]
     return np.concatenate([picture, _write(below, lines)])
 
 
