@@ -121,9 +121,13 @@ def measure_lines(lines: int, folder: Path) -> dict[str, Any]:
     from caffe.detection import voc
 
     path = folder / "comp4_det_test_cat.txt"
+    block = 100_000
+    rows = "".join(
+        f"{i % IMAGES:06} 0.{i:05} {i % 300 + 1} {i % 200 + 1} {i % 300 + 60} {i % 200 + 50}\n" for i in range(block)
+    )  # fmt: skip
     with open(path, "w", encoding="utf-8") as file:
-        for i in range(lines):
-            file.write(f"{i % IMAGES:06} 0.{i % 9973:04} {i % 300 + 1} {i % 200 + 1} {i % 300 + 60} {i % 200 + 50}\n")
+        for _ in range(-(-lines // block)):
+            file.write(rows)
     truth = voc.read_ground_truth(folder / "Annotations", folder / "ImageSets/Main/test.txt")
     start = time.process_time()
     score = voc.score_class("cat", voc.read_detections(path), truth, eleven_points=True)
