@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 
@@ -15,11 +14,9 @@ from caffe.data.image_list import read_lines
 from caffe.detection import cases
 from caffe.detection.box_drawing import Image
 from caffe.detection.hoiem import SimilarClasses
+from caffe.detection.image_folder import Images
 from caffe.errors import CaffeError, DataError, shown
 from caffe.files import replacing
-
-if TYPE_CHECKING:
-    from caffe.detection.sheets import Images
 
 _EPILOG = f"""\
 {voc_flags.EPILOG}
@@ -49,9 +46,6 @@ def _main(argv: Sequence[str]) -> None:
     voc_flags.check(parser, flags)
     if not flags.images and not flags.voc:
         parser.error("--annotations needs --images, the directory of the images")
-
-    from caffe.detection.sheets import Images
-
     images = Images(flags.images or Path(flags.voc) / "JPEGImages")
     compared = voc_flags.read(flags)
     similar = voc_flags.similar(flags, compared)

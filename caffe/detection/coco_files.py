@@ -122,7 +122,7 @@ def _entries_after(file: Any, text: str, what: str) -> Iterator[Any]:
     place, count, ended = 0, 0, False
     while True:
         # what is left may be a part of an entry, so there is always more text than an entry is long
-        if not ended and len(text) - place < _LONGEST_ENTRY:
+        while not ended and len(text) - place < _LONGEST_ENTRY:
             block = file.read(_BLOCK)
             ended = not block
             text, place = text[place:] + block, 0

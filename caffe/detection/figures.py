@@ -145,9 +145,8 @@ def _group_figure(models: Models, groups: str, labels: Sequence[str]) -> Figure:
             by_name = {d.name: d for d in diagnoses}
             for row, classes in enumerate(rows):
                 axes = panels[row][column]
-                for place, name in enumerate(classes):
-                    if name in by_name:
-                        _draw_groups(axes, place, by_name[name], groups, colors)
+                known = [(place, by_name[name]) for place, name in enumerate(classes) if name in by_name]
+                _draw_groups(axes, known, groups, colors)
                 axes.set(xlim=(-0.6, max(len(classes), 1) - 0.4), ylim=(0, 1.04))
                 axes.set_xticks(range(len(classes)), [plain(name, 16) for name in classes], fontsize=8, rotation=15)
                 axes.grid(axis="y", alpha=0.25)
@@ -160,16 +159,21 @@ def _group_figure(models: Models, groups: str, labels: Sequence[str]) -> Figure:
         return figure
 
 
-def _draw_groups(axes: Axes, place: int, diagnosis: ClassDiagnosis, groups: str, colors: NDArray[Any]) -> None:
-    """Draws the groups of one class around a place on the axis."""
-    scores = getattr(diagnosis, groups)
-    at = place + np.linspace(-0.3, 0.3, len(scores))
-    values = np.array([s.average_precision for s in scores])
-    axes.plot(at, values, color=_MUTED, linewidth=0.8, zorder=1)
-    axes.hlines(diagnosis.normalized.average_precision, place - 0.38, place + 0.38, _MUTED, "--", linewidth=0.8)
-    for x, score, color in zip(at, scores, colors, strict=True):
-        if score.objects:
-            axes.errorbar(x, score.average_precision, score.error, color=color, marker="o", markersize=4, capsize=2)
+def _draw_groups(axes: Axes, classes: Sequence[tuple[int, ClassDiagnosis]], groups: str, colors: NDArray[Any]) -> None:
+    """Draws the groups of some classes around their places on the axis."""
+    shifts = np.linspace(-0.3, 0.3, len(colors))
+    for place, diagnosis in classes:
+        values = [score.average_precision for score in getattr(diagnosis, groups)]
+        axes.plot(place + shifts, values, color=_MUTED, linewidth=0.8, zorder=1)
+    overall = [diagnosis.normalized.average_precision for _, diagnosis in classes]
+    places = np.array([place for place, _ in classes], np.float64)
+    axes.hlines(overall, places - 0.38, places + 0.38, _MUTED, "--", linewidth=0.8)
+    for number, (shift, color) in enumerate(zip(shifts, colors, strict=True)):
+        scores = [(place + shift, getattr(diagnosis, groups)[number]) for place, diagnosis in classes]
+        drawn = [(x, s.average_precision, s.error) for x, s in scores if s.objects]
+        if drawn:
+            x, heights, errors = zip(*drawn, strict=True)
+            axes.errorbar(x, heights, errors, color=color, marker="o", markersize=4, capsize=2, linestyle="")
 
 
 def sensitivity_figure(models: Models) -> Figure:

@@ -6,7 +6,7 @@ A sheet is one image, H×1600×3, uint8, BGR. Its text stays readable when a pag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from caffe.data.images import ImageFormat, read_image
 from caffe.detection.box_drawing import Color, Image, class_color
 from caffe.detection.cases import SHOWN, Corners, FalseDetection, ImageScore, MissedObject, Shown, shown_detections
+from caffe.detection.image_folder import Images
 from caffe.detection.voc import Detections, GroundTruth
-from caffe.errors import DataError, shown
+from caffe.errors import shown
 
 WIDTH = 1600
 _COLUMNS = 3
@@ -39,33 +39,6 @@ BLUE: Color = (200, 110, 30)
 RED: Color = (50, 40, 215)
 ORANGE: Color = (0, 130, 240)
 _STATE_COLORS = {"true": BLUE, "false": RED, "difficult": (140, 140, 140)}
-_ENDINGS = ("", ".jpg", ".JPEG", ".jpeg", ".JPG", ".png", ".PNG", ".bmp")
-
-
-class Images:
-    """The images of a data set: files in a directory, named with or without their endings."""
-
-    def __init__(self, folder: str | Path) -> None:
-        """Raises DataError if `folder` is not a directory."""
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise DataError(f"'{folder}' is not a directory")
-
-    def find(self, name: str) -> Path:
-        """Returns the path of an image. Raises DataError if there is none."""
-        for ending in _ENDINGS:
-            if (self.folder / (name + ending)).is_file():
-                return self.folder / (name + ending)
-        raise DataError(f"image '{shown(name)}' is not in '{self.folder}'")
-
-    def read(self, name: str) -> Image:
-        """Reads an image, H×W×3, BGR. Raises DataError if it is missing or not an image."""
-        path = self.find(name)
-        try:
-            image: Image = read_image(path, ImageFormat())[1].astype(np.uint8)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        return image
 
 
 @dataclass(frozen=True)
@@ -86,7 +59,17 @@ class _Tile:
     marks: Sequence[_Mark]
     captions: Sequence[str] = ()
     part: Corners | None = None
-    text_color: Color = field(default=_INK)
+
+
+@dataclass(frozen=True)
+class _Ink:
+    """A text at its top left corner, on a patch (xmin, ymin, xmax, ymax) with a color of its own if there is one."""
+
+    at: tuple[int, int]
+    text: str
+    color: Color = _INK
+    patch: tuple[int, int, int, int] | None = None
+    ground: Color = _PAPER
 
 
 # ---- the sheets
@@ -221,7 +204,7 @@ def _compose(tiles: Sequence[_Tile], columns: int, heads: Sequence[str] = ()) ->
     sheet = np.full((head + sum(heights) + _GAP * (len(rows) + 1), WIDTH, 3), _PAPER, np.uint8)
     if heads:
         texts = [((_GAP + column * (width + _GAP), _GAP), text) for column, text in enumerate(heads)]
-        sheet = _write(sheet, [(at, _fitted(text, width), _INK) for at, text in texts])
+        sheet = _write(sheet, [_Ink(at, _fitted(text, width)) for at, text in texts])
     top = head + _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):
@@ -256,7 +239,7 @@ def _draw(tile: _Tile, width: int) -> Image:
     canvas = _tags(canvas, texts)
     picture[:, inset : inset + size[0]] = canvas
     below = np.full((_TEXT_LINE * len(tile.captions) + 4, width, 3), _PAPER, np.uint8)
-    lines = [((0, 4 + i * _TEXT_LINE), _fitted(text, width), tile.text_color) for i, text in enumerate(tile.captions)]
+    lines = [_Ink((0, 4 + i * _TEXT_LINE), _fitted(text, width)) for i, text in enumerate(tile.captions)]
     return np.concatenate([picture, _write(below, lines)])
 
 
@@ -277,41 +260,41 @@ def _rectangle(canvas: Image, corners: tuple[int, int, int, int], color: Color, 
 def _tags(canvas: Image, texts: Sequence[tuple[tuple[int, int, int, int], str, Color]]) -> Image:
     """Writes the text of each box, given by its corners, on a patch of its color.
 
-    It is above the box, below it, or farther away, at the first place that no other text occupies.
+    It is above the box, at its top if the box is large, or below it, where no other text is; the next lines above and
+    below are tried too. A small box is not covered.
     """
     height, width = canvas.shape[:2]
     size, line = _TEXT - 4, _TEXT - 1
-    taken: list[tuple[int, int]] = []
-    ends: list[int] = []
-    inks = []
+    taken: list[tuple[int, int, int]] = []
+    inks: list[_Ink] = []
     for (xmin, ymin, _, ymax), text, color in texts:
         wide = int(_font(size).getlength(text)) + 6
         left = max(0, min(xmin, width - wide))
-        places = [y for step in range(4) for y in (ymin - line * (step + 1), ymax + 2 + line * step)]
-        inside = [y for y in places if 0 <= y <= height - line] or [max(min(ymin, height - line), 0)]
+        inside = [ymin, ymin + line] if ymax - ymin > 4 * line else []
+        beside = [y for step in range(3) for y in (ymin - line * (step + 1), ymax + 2 + line * step)]
+        places = [y for y in [beside[0], *inside, *beside[1:]] if 0 <= y <= height - line]
 
         def free(y: int, left: int = left, right: int = left + wide) -> bool:
-            return not any(
-                left < end and x < right and abs(y - top) < line for (x, top), end in zip(taken, ends, strict=True)
-            )
+            return not any(left < end and x < right and abs(y - top) < line for x, top, end in taken)
 
-        top = next(filter(free, inside), inside[0])
-        taken.append((left, top))
-        ends.append(left + wide)
-        cv2.rectangle(canvas, (left, top), (left + wide, top + line), color, cv2.FILLED)
+        top = next(filter(free, places), places[0] if places else max(min(ymin, height - line), 0))
+        taken.append((left, top, left + wide))
         dark = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] < 140
-        inks.append(((left + 3, top), text, (255, 255, 255) if dark else (0, 0, 0)))
+        ink = (255, 255, 255) if dark else (0, 0, 0)
+        inks.append(_Ink((left + 3, top), text, ink, (left, top, left + wide, top + line), color))
     return _write(canvas, inks, size)
 
 
-def _write(canvas: Image, texts: Sequence[tuple[tuple[int, int], str, Color]], size: int = _TEXT) -> Image:
-    """Returns the canvas with texts, each with its top left corner and color. Any script that the font has."""
-    if not texts:
+def _write(canvas: Image, inks: Sequence[_Ink], size: int = _TEXT) -> Image:
+    """Returns the canvas with texts, the last one on top. Any script that the font has."""
+    if not inks:
         return canvas
     picture = Picture.fromarray(np.ascontiguousarray(canvas[:, :, ::-1]))
     draw = ImageDraw.Draw(picture)
-    for at, text, color in texts:
-        draw.text(at, text, fill=color[::-1], font=_font(size))
+    for ink in inks:
+        if ink.patch is not None:
+            draw.rectangle(ink.patch, fill=ink.ground[::-1])
+        draw.text(ink.at, ink.text, fill=ink.color[::-1], font=_font(size))
     return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
 

@@ -3,9 +3,9 @@ Identifying Object Detection Errors", ECCV 2020).
 
 Every detection that is not correct has one kind of error, and objects that no other correction would find are missed.
 The cost of a kind, dAP, is how much mAP rises if its errors alone are corrected. AP is COCO's, the mean precision at
-101 recalls, at one overlap. The numbers equal those of the authors' package, including its order of the tests: see
-`_Image`. Difficult objects are what the package calls ignored regions: a detection that lies in one by more than the
-overlap does not count, but still has a kind.
+101 recalls, at one overlap. The numbers equal those of the authors' package, including its order of the tests
+(`_label_image`). Difficult objects are what the package calls ignored regions: a detection that lies in one by more
+than the overlap does not count, but still has a kind.
 """
 
 from __future__ import annotations
