@@ -32,7 +32,7 @@ def training_figure(models: Mapping[str, Sequence[Curves]]) -> Figure | None:
     left, right = figure.subplots(1, 2)
     for (name, runs), color in zip(drawn.items(), COLORS * len(drawn), strict=False):
         for number, curves in enumerate(runs):
-            label = plain(name) if not number else None
+            label = plain(name, 36) if not number else None
             points = curves.loss[:: max(1, len(curves.loss) // _POINTS)]
             if points:
                 left.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label)

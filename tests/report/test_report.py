@@ -79,6 +79,8 @@ def rendered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     for place, (name, shift) in enumerate(((f"a {HOSTILE}", 0), (f"a {HOSTILE}", 9), ("b" + "x" * 60, 12))):
         found = find_run(name, results(root / str(place), shift))
         found.results = {HOSTILE if label == "dog" else label: path for label, path in found.results.items()}
+        if place == 2:
+            del found.results["cat"]
         found.solver_text = f"# {HOSTILE}"
         runs.append(found)
         analyses[place] = analyze(found, truth, eleven_points=True, threshold=0.5)
@@ -128,6 +130,7 @@ def test_number_that_matters_is_first_with_its_interval(rendered: str) -> None:
     assert float(value[1]) < 100
     assert float(value[2]) > 10
     assert rendered.index('class="value"') < rendered.index("<section")
+    assert "The models have different classes" in rendered
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
