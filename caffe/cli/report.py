@@ -62,7 +62,7 @@ def _command(argv: Sequence[str]) -> None:
     if not 0 < flags.overlap <= 1:
         p.error(f"-overlap {flags.overlap}: must be over 0 and at most 1")
     from caffe.detection import hoiem, voc
-    from caffe.detection.sheets import Images
+    from caffe.detection.image_folder import Images
     from caffe.report import page, runs
     from caffe.report.analysis import analyze
 

@@ -12,8 +12,8 @@ from PIL import Image as PillowImage
 
 from caffe.data.image_list import read_lines
 from caffe.detection import voc
+from caffe.detection.image_folder import Images
 from caffe.detection.pairs import overlaps_of_pairs
-from caffe.detection.sheets import Images
 from caffe.errors import DataError
 
 #: boxes with this overlap are counted as the same; a class whose best boxes are the same in so many images is named

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from caffe.detection import cases, figures, sheets, tide, voc
 from caffe.detection.box_drawing import Image
+from caffe.detection.image_folder import Images
 from caffe.report import checks
 from caffe.report.analysis import Analysis
 from caffe.report.charts import COLORS, reach_figure, training_figure
@@ -69,7 +70,7 @@ class Inputs:
     title: str
     models: list[Model]
     truth: voc.GroundTruth | None = None
-    images: sheets.Images | None = None
+    images: Images | None = None
     train_list: Path | None = None
     speed: Mapping[str, Any] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)

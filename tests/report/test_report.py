@@ -15,6 +15,7 @@ import pytest
 
 from caffe.cli.report import main
 from caffe.detection import voc
+from caffe.detection.image_folder import Images
 from caffe.report import checks, page
 from caffe.report.analysis import analyze
 from caffe.report.runs import Run, find_run, interval
@@ -86,7 +87,7 @@ def rendered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         analyses[place] = analyze(found, truth, eleven_points=True, threshold=0.5)
     return page.render(
         page.Inputs(
-            HOSTILE, page.group(runs, analyses), truth, page.sheets.Images(data / "JPEGImages"),
+            HOSTILE, page.group(runs, analyses), truth, Images(data / "JPEGImages"),
             data / "ImageSets/Main/trainval.txt", facts={"Note": HOSTILE},
         )
     )  # fmt: skip
@@ -197,11 +198,11 @@ def test_images_of_training_among_the_test_images(data: Path, tmp_path: Path) ->
     (folder / "new.jpg").write_bytes(b"x" + (folder / "t06.jpg").read_bytes()[1:])
     (tmp_path / "train.txt").write_text("copy\nnew\nt07\nmissing\n")
     names = [f"t{i:02}" for i in range(24)]
-    (warning,) = checks.shared_images(page.sheets.Images(folder), names, tmp_path / "train.txt")
+    (warning,) = checks.shared_images(Images(folder), names, tmp_path / "train.txt")
     assert "1 with the same name, such as “t07”" in warning
     assert "1 with the same content, such as “copy” and “t05”" in warning
     (tmp_path / "train.txt").write_text("new\n")
-    assert checks.shared_images(page.sheets.Images(folder), names, tmp_path / "train.txt") == []
+    assert checks.shared_images(Images(folder), names, tmp_path / "train.txt") == []
 
 
 def test_best_score_of_a_class(data: Path, tmp_path: Path) -> None:
