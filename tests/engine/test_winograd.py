@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,10 +21,9 @@ needs_nnpack = pytest.mark.skipif(not winograd.available(), reason="this PyTorch
 
 
 @pytest.fixture
-def any_shape(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def any_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that takes all shapes from 4 tiles and 8 channels, so that small nets use the method."""
     monkeypatch.setattr(winograd, "rule", lambda: (4, 8, 64))
-    yield
 
 
 @needs_nnpack
