@@ -55,6 +55,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("batch_size", type=int, default=1, help="images to pass through the net at once")
     parser.flag("gpu", default="", help=GPU_HELP.replace("these GPUs", "this GPU"))
     parser.flag("skip_broken", type=boolean, default=False, help="skip files that are not images, with a warning")
+    parser.flag("turn", type=boolean, default=True, help="turn photographs as their orientation tag says")
     parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
     flags = parser.parse_args(argv)
     use_acceleration(flags.precision)
@@ -87,7 +88,7 @@ def _main(argv: Sequence[str]) -> None:
     to_screen = not (flags.out_file or flags.json or flags.draw)
     results = detector.detect_files(
         images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise",
-        threshold=min(flags.confidence_threshold, flags.draw_threshold),
+        threshold=min(flags.confidence_threshold, flags.draw_threshold), turn=flags.turn,
     )  # fmt: skip
     for path, image, detections in tqdm(results, total=len(images), unit="image", disable=None, leave=False):
         chosen = [d for d in detections if d.score >= flags.confidence_threshold]
