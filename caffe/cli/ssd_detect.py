@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
+from caffe import log
 from caffe.cli.devices import GPU_HELP, parse_gpus
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
 from caffe.data.mean import read_mean_file
 from caffe.detection.box_drawing import Box, draw_boxes
+from caffe.detection.same_boxes import SameBoxes
 from caffe.engine.acceleration import PRECISIONS
 from caffe.engine.acceleration import use as use_acceleration
 from caffe.engine.modes import set_device, set_mode_gpu
@@ -85,6 +88,7 @@ def _main(argv: Sequence[str]) -> None:
 
     lines: list[str] = []
     listed = []
+    same = SameBoxes()
     to_screen = not (flags.out_file or flags.json or flags.draw)
     results = detector.detect_files(
         images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise",
@@ -93,6 +97,13 @@ def _main(argv: Sequence[str]) -> None:
     for path, image, detections in tqdm(results, total=len(images), unit="image", disable=None, leave=False):
         chosen = [d for d in detections if d.score >= flags.confidence_threshold]
         new = [_line(path, d) for d in chosen]
+        if detections:
+            best, (height, width) = detections[0], image.shape[:2]
+            same.see(
+                np.array([best.xmin / width, best.ymin / height, best.xmax / width, best.ymax / height], np.float32)
+            )
+        if warning := same.warning():
+            log.warning(log.here(), warning)
         if to_screen:
             tqdm.write("\n".join(new), end="\n" if new else "")
         lines += new

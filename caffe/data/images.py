@@ -189,3 +189,9 @@ def through_jpeg(image: Image) -> Image:
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if image.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
     assert decoded is not None
     return decoded.reshape(image.shape)
+
+
+def decode_size(data: bytes) -> tuple[int, int] | None:
+    """The height and width of an encoded image as it is stored; None if it cannot be decoded."""
+    image = decode(data, _GRAY)
+    return None if image is None else (image.shape[0], image.shape[1])

@@ -6,10 +6,12 @@ get_image_size writes the list. Result files are scaled with it, and its names a
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from caffe import log
 from caffe.data.build.annotated_frame import Frame, annotated_size, frame_of, is_annotation, turns_undecided
 from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults, read_lines
@@ -110,6 +112,13 @@ def write_name_sizes(
             height, width = measured.size(turn_undecided)
             written.append(f"{name if ids is None else ids[name]} {height} {width}\n")
     raise_faults(faults, "images; nothing was written")
+    twice = [name for name, count in Counter(line.split()[0] for line in written).items() if count > 1]
+    if twice:
+        log.warning(
+            log.here(),
+            f"{len(twice):,} names belong to more than one image of '{output}' ({', '.join(twice[:3])}). Result files tell "
+            "images apart by these names, so score_voc and score_coco would mix them up: rename the images",
+        )
     write_text(output, "".join(written))
 
 

@@ -27,6 +27,8 @@ def orientation_of(data: bytes) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about images that are large or have odd tags
             block = Image.open(io.BytesIO(data)).info.get("exif")
+            if not isinstance(block, bytes):
+                return UPRIGHT
             exif = Image.Exif()
             exif.load(block)
             value = exif.get(_TAG)
