@@ -22,8 +22,9 @@ Floats = NDArray[np.float64]
 TINY = (8, 16, 32)
 #: classes with fewer objects than this are rare
 RARE = 20
-#: a box may lie outside its image by this many pixels before it counts: annotation tools round, and VOC counts from 1
-_BEYOND = 1.0
+#: a box may lie outside its image by this many pixels before it counts: annotation tools round, and VOC counts from 1.
+#: The hundredth is for rounding on the way.
+_BEYOND = 1.01
 #: mean difference of thumbnails, in gray levels, up to which two images are nearly the same
 _NEAR = 3.0
 #: objects that are compared with default boxes at once
@@ -207,17 +208,18 @@ def _of_boxes(where: str, image: Examined, label_map: LabelMap | None) -> Iterat
 
 def _copies(sets: Sequence[Checked]) -> Iterator[tuple[str, Entry]]:
     """Images with the same pixels, in one set or in several, and nearly the same ones in several."""
-    first: dict[bytes, tuple[str, str]] = {}
+    first: dict[bytes, tuple[str, str]] = {}  # the set and the image
     alike: dict[int, list[tuple[str, Examined]]] = defaultdict(list)
     for each in sets:
         for image in each.images:
             if not image.pixels or image.blank:
                 continue
-            where, name = first.setdefault(image.pixels, (each.name, image.name))
-            if (where, name) != (each.name, image.name):
+            if image.pixels in first:
+                where, name = first[image.pixels]
                 kind = "duplicate" if where == each.name else "leak"
                 yield kind, Entry(each.name, image.name, detail=f"the same pixels as {where}: {name}")
                 continue
+            first[image.pixels] = each.name, image.name
             group = alike[image.likeness]
             near = next((other for other in group if other[0] != each.name and _near(other[1], image)), None)
             if near is not None:

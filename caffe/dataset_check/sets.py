@@ -10,9 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import cv2
+import numpy as np
+
 from caffe.data.build.annotations import PARSERS, Annotations, read_annotations
 from caffe.data.image_list import read_pairs
-from caffe.data.images import read_bytes
+from caffe.data.images import decode_datum, read_bytes
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
@@ -95,17 +98,21 @@ def _corners(found: Annotations) -> tuple[tuple[float, float, float, float], ...
 
 @dataclass(frozen=True)
 class RecordItem:
-    """A record of an LMDB. Only compressed images have bytes to look at."""
+    """A record of an LMDB; raw pixels become a BMP."""
 
     name: str
     database: str
     index: int
 
     def image(self) -> bytes:
-        datum = _source(self.database).annotated_datum(self.index).datum
-        if not datum.encoded:
-            raise DataError("is stored as raw pixels, which check_dataset does not look at; its boxes are checked")
-        return bytes(datum.data)
+        source = _source(self.database)
+        datum = source.annotated_datum(self.index).datum
+        if datum.encoded:
+            return bytes(datum.data)
+        image = decode_datum(datum, source.where(self.index))
+        if image.dtype != np.uint8:
+            raise DataError("has floating-point pixels, which are not checked")
+        return bytes(cv2.imencode(".bmp", image)[1])
 
     def boxes(self) -> Drawn:
         record = _source(self.database).annotated_datum(self.index)
@@ -140,6 +147,10 @@ def open_set(path: str, root: str = "", label_type: str = "xml") -> DataSet:
     name = where.resolve().name
     if (where / "data.mdb").is_file():
         source = LmdbSource(path)
+        if not source.holds_annotations():
+            raise DataError(
+                f"'{path}' has no boxes; check_dataset checks databases that convert_annoset made for detection"
+            )
         keys = [source.key(index) for index in range(len(source))]
         return DataSet(name, tuple(RecordItem(key, path, index) for index, key in enumerate(keys)), database=True)
     if where.is_dir():
