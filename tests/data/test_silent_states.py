@@ -113,20 +113,13 @@ def test_sizes_of_warped_records(folder: Folder) -> None:
 def test_a_test_net_warns_once_of_sizes(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     sizes_of(folder, (60, 80), (80, 60))
     (folder.root / "sizes.txt").write_text("i0 60 80\ni1 60 80\n")
-    text = (
-        data_layer(folder)
-        + f"""
-        layer {{ name: "found" type: "DummyData" top: "found"
-          dummy_data_param {{ shape {{ dim: 1 dim: 1 dim: 1 dim: 7 }} }} }}
-        layer {{ name: "evaluate" type: "DetectionEvaluate" bottom: "found" bottom: "label" top: "evaluate"
-          detection_evaluate_param {{ num_classes: 3 name_size_file: "{folder.root}/sizes.txt" }} }}
-        layer {{ name: "quiet" type: "Silence" bottom: "data" }}"""
-    )
-    made = net(text, TEST)
-    source = made.source_layers[0]
-    source.check_sizes(f"{folder.root}/sizes.txt", [(60, 80), (60, 80)])
-    source.check_sizes(f"{folder.root}/sizes.txt", [(60, 80), (60, 80)])
-    made.close()
+    text = data_layer(folder).replace("height: 20 width: 20", "height: 28 width: 28")
+    text += """layer { name: "found" type: "Reshape" bottom: "data" top: "found"
+        reshape_param { shape { dim: 1 dim: 1 dim: -1 dim: 7 } } }"""
+    for name in ("one", "two"):
+        text += f"""layer {{ name: "{name}" type: "DetectionEvaluate" bottom: "found" bottom: "label" top: "{name}"
+            detection_evaluate_param {{ num_classes: 3 name_size_file: "{folder.root}/sizes.txt" }} }}"""
+    net(text, TEST).close()
     assert capfd.readouterr().err.count("does not fit the records of layer 'data'") == 1
 
 
