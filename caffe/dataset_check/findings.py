@@ -18,7 +18,7 @@ from caffe.default_boxes.reach import LEAST_OVERLAP, THRESHOLD, source_overlap
 
 Floats = NDArray[np.float64]
 
-#: objects are tiny at the net's input if the square root of their area there is under one of these, in pixels
+#: the ends of the ranges of size in which objects are tiny: the square root of their area at the net's input, in pixels
 TINY = (8, 16, 32)
 #: classes with fewer objects than this are rare
 RARE = 20
@@ -29,6 +29,12 @@ _BEYOND = 1.01
 _NEAR = 3.0
 #: objects that are compared with default boxes at once
 _CHUNK = 20_000
+
+
+def _between(limit: int) -> str:
+    """The range of sizes that ends at one of TINY, in words."""
+    index = TINY.index(limit)
+    return f"of {TINY[index - 1]} to {limit}" if index else f"under {limit}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ KINDS = {
         Kind("empty", "images without objects", "leave them out unless they are meant as background"),
         Kind("unused", "classes of the label map without an object", "remove the class, or add images of it"),
         Kind("rare", f"classes with fewer than {RARE} objects in a set", "add images; scores of rare classes vary widely"),
-        *(Kind(f"tiny {limit}", f"objects under {limit} pixels at the net's input",
+        *(Kind(f"tiny {limit}", f"objects {_between(limit)} pixels at the net's input",
                "use a larger input or slices, or generate the net with small default boxes (design_boxes)")
           for limit in TINY),
         Kind("unreached", f"objects that no default box overlaps by {THRESHOLD}",

@@ -23,11 +23,11 @@ def page(
     """Returns the page. `albums`: by set, the name, picture and augmented picture (or None) of some images."""
     # names of files and classes are other people's text, so everything is escaped
     environment = Environment(
-        loader=PackageLoader("caffe.dataset_check", "."), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("caffe.dataset_check"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("page.html").render(
-        title=f"Data set check: {', '.join(each.name for each in findings.sets)}",
+    return environment.get_template("check.html.j2").render(
+        title=", ".join(each.name for each in findings.sets),
         numbers=numbers,
         layout=findings.layout,
         findings=[(KINDS[name], entries) for name, entries in findings.entries.items()],

@@ -199,10 +199,11 @@ NORM = """layer {{ name: "bn" type: "BatchNorm" bottom: "c1" top: "n" batch_norm
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (convolutions(13), "its 13 layers with weights have no normalization"),
-        (convolutions(2, rate=0), "lr_mult: 0, so they will stay random: conv0, conv1"),
+        (convolutions(13), "it has 13 layers with weights and no batch normalization"),
+        (convolutions(2, rate=0), "lr_mult: 0, so they will stay as they are initialized: conv0, conv1"),
         (convolutions(1, NORM.format("true")), "use_global_stats"),
         (convolutions(12), None),
+        (convolutions(1, rate=0).replace("xavier", "bilinear"), None),
         (convolutions(20, NORM.format("false")), None),
     ],
 )

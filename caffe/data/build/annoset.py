@@ -268,26 +268,25 @@ def _report_images(found: Sequence[Found], images: Sequence[str]) -> None:
         log.warning(
             log.here(), f"{len(early):,} {of} end early (truncated JPEG); the missing part is gray: {_some(early)}"
         )
-    if turned := named(each.turned for each in found):
+    if turned := named(each.frame is Frame.TURNED for each in found):
         log.info(
             log.here(),
             f"{len(turned):,} {of} turned as their orientation tag says, as in their annotation: {_some(turned)}",
         )
-    if stored := named(each.frame is not Frame.ONLY and not each.turned for each in found):
+    if stored := named(each.frame is Frame.STORED for each in found):
         log.info(
             log.here(),
             f"{len(stored):,} {of} not turned despite their orientation tag, because boxes were drawn on the stored "
             f"pixels: {_some(stored)}",
         )
-    unknown = named(each.frame is Frame.UNKNOWN for each in found)
-    boxed = [each for each in found if each.frame is Frame.UNKNOWN and each.labels]
-    if boxed:
-        kept = "turned" if boxed[0].turned else "not turned"
-        log.warning(
+    unknown = [each for each in found if each.frame is Frame.UNKNOWN]
+    if unknown:
+        say = log.warning if any(each.labels for each in unknown) else log.info  # without boxes either is right
+        kept = "turned; -noturn keeps the stored pixels" if unknown[0].turned else "not turned"
+        say(
             log.here(),
             f"{len(unknown):,} {of} have an orientation tag, and their annotation does not tell whether boxes were "
-            f"drawn before or after turning. They were {kept}{'; -noturn keeps the stored pixels' * boxed[0].turned}: "
-            f"{_some(unknown)}",
+            f"drawn before or after turning. They were {kept}: {_some(named(each.frame is Frame.UNKNOWN for each in found))}",
         )
 
 

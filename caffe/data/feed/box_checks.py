@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from caffe import log
 from caffe.data.augment.boxes import Boxes
 from caffe.data.lmdb_source import LmdbSource
+from caffe.errors import DataError
 
 #: how many records are looked at before training
 SAMPLE = 64
@@ -27,7 +28,10 @@ def warn_of_labels(source: LmdbSource, where: str) -> None:
     chosen = sample(len(source))
     boxes = background = 0
     for index in chosen:
-        found = Boxes.of(source.annotated_datum(index))
+        try:
+            found = Boxes.of(source.annotated_datum(index))
+        except DataError:
+            return  # a record that cannot be read is an error when its turn comes
         boxes += int(_with_area(found.corners).sum())
         background += int((found.labels[:, 0] == 0).sum())
     which = f"{len(chosen):,} of its {len(source):,} records" if len(chosen) < len(source) else "its records"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from caffe.data.feed.box_checks import sample
 from caffe.data.images import decode_size
 from caffe.data.lmdb_source import LmdbSource
+from caffe.errors import DataError
 
 Size = tuple[int, int]
 
@@ -31,7 +32,10 @@ def contradiction(source: LmdbSource, listed: Sequence[Size]) -> str | None:
 
 
 def _size(source: LmdbSource, index: int) -> Size | None:
-    datum = source.annotated_datum(index).datum
+    try:
+        datum = source.annotated_datum(index).datum
+    except DataError:
+        return None  # an error when its turn comes
     if datum.height > 0 and datum.width > 0:
         return int(datum.height), int(datum.width)
     return decode_size(datum.data)  # the original leaves the size of a compressed image out
