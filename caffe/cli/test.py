@@ -59,6 +59,7 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"-iterations is {flags.iterations}; it must be at least 1")
     import torch
 
+    from caffe.engine.prepack import prepack
     from caffe.solver.number_format import loss_suffix, ostream_number
     from caffe.solver.progress import Progress
     from caffe.solver.scores import ClassificationScores, DetectionScores
@@ -67,6 +68,7 @@ def _command(argv: Sequence[str]) -> int:
     accelerate(flags)
     net = build_net(flags, PHASES["TEST"])
     load_weights(net, flags.weights)
+    net.inference_steps = prepack(net)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
     evaluations = {top for step in net.steps if step.layer.evaluates_detections for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)

@@ -181,6 +181,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.engine.weights import copy_trained_from
     from caffe.runtime import runtime
     from caffe.solver.deadline import Deadline
+    from caffe.solver.fine_tuning import warn_if_from_scratch
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
@@ -207,6 +208,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
                 log.info("caffe.cpp:155", f"Finetuning from {path}")
                 for net in (solver.net, *solver.test_nets):
                     copy_trained_from(net, path)
+        if root and not flags.weights and not flags.snapshot:
+            warn_if_from_scratch(solver.net)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():

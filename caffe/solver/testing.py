@@ -15,7 +15,7 @@ from caffe.errors import CaffeError, shown
 from caffe.solver.label_names import LabelNames
 from caffe.solver.nets import test_nets
 from caffe.solver.number_format import ostream_number
-from caffe.solver.scores import ClassificationScores, DetectionScores
+from caffe.solver.scores import ClassificationScores, DetectionScores, check_ap_version, check_detection_output
 from caffe.solver.watchers import Tested, Watchers
 
 _EVAL_TYPES = ("classification", "detection")
@@ -24,13 +24,15 @@ _EVAL_TYPES = ("classification", "detection")
 class Testing:
     """The test nets of a SolverParameter, and their best scores so far.
 
-    `layerwise` as in Solver; `watchers` are told of each test. Raises CaffeError for an unknown eval_type, or a net that
-    cannot be built.
+    `layerwise` as in Solver; `watchers` are told of each test. Raises CaffeError for an unknown eval_type or ap_version, a
+    net that cannot be built, or (eval_type "detection") one whose outputs are not those of DetectionEvaluate.
     """
 
     def __init__(self, param: Any, *, layerwise: bool, watchers: Watchers | None = None) -> None:
         if param.eval_type not in _EVAL_TYPES:
             raise CaffeError(f"solver: unknown eval_type '{param.eval_type}'; known: {', '.join(_EVAL_TYPES)}")
+        if param.eval_type == "detection" and param.test_iter:
+            check_ap_version(param.ap_version)
         self._param = param
         self._layerwise = layerwise
         self._watchers = watchers or Watchers()
@@ -42,7 +44,11 @@ class Testing:
         """Makes the nets."""
         for i, choice in enumerate(test_nets(self._param)):
             log.info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
-            self.nets.append(Net(choice.param))
+            net = Net(choice.param)
+            self.nets.append(net)
+            if self._param.eval_type == "detection":
+                for name in net.outputs:
+                    check_detection_output(name, net.blobs[name].shape)
 
     def is_due(self, iteration: int) -> bool:
         """Whether test_interval asks for a test before this iteration (regardless of test_initialization)."""
