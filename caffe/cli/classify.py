@@ -30,6 +30,7 @@ def add_net_flags(parser: FlagParser) -> None:
     """Adds the flags for the net, the device, and how an image becomes the net's input."""
     parser.flag("model_def", required=True, help="the net's deploy prototxt")
     parser.flag("pretrained_model", required=True, help="its weights, .caffemodel or .h5")
+    parser.max_pixels()
     # It takes no value: the next word may be a file name.
     parser.add_argument("-gpu", "--gpu", action="store_true", help="compute on the GPU")
     parser.flag("mean_file", default="", help=".npy of the mean, channels x height x width or one value per channel")

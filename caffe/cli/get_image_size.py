@@ -24,6 +24,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation (or label) per line")
     parser.add_argument("output", metavar="OUTFILE", help="file to write")
     parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids instead of names")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     images = [image for image, _ in read_pairs(flags.list)]
     log.info("get_image_size.cpp:61", f"A total of {len(images)} images.")

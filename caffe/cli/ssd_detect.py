@@ -56,6 +56,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("gpu", default="", help=GPU_HELP.replace("these GPUs", "this GPU"))
     parser.flag("skip_broken", type=boolean, default=False, help="skip files that are not images, with a warning")
     parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     use_acceleration(flags.precision)
     os.environ.setdefault("GLOG_minloglevel", "1")  # hide the net's description, which is long

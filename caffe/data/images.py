@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.image_header import is_believable
+from caffe.data.image_header import is_decodable
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
@@ -34,8 +34,11 @@ def fill(height: int, width: int, ground: tuple[int, ...]) -> Image:
 
 
 def decode(data: bytes, flags: int) -> Image | None:
-    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows."""
-    if not data or not is_believable(data):
+    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows.
+
+    Raises DataError if it claims more pixels than `caffe.data.image_header.max_pixels`.
+    """
+    if not is_decodable(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -60,7 +63,10 @@ def decode_datum(datum: Any, where: str, *, force_color: bool = False, force_gra
         flags = _GRAY
     else:
         flags = cv2.IMREAD_UNCHANGED
-    image = decode(datum.data, flags)
+    try:
+        image = decode(datum.data, flags)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     if image is None:
         raise DataError(f"{where}: cannot decode the image ({len(datum.data):,} bytes). It is damaged or not an image")
     if image.dtype != np.uint8:
