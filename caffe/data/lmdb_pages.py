@@ -70,7 +70,9 @@ class LmdbPages:
             if self._size < self._pages * self._page_size:
                 raise Damage(f"it is truncated: {self._size:,} bytes of {self._pages * self._page_size:,}")
             if meta.flags:
-                raise Damage(f"it has sorted duplicates or other options (flags {meta.flags:#x}), as no database of Caffe's")
+                raise Damage(
+                    f"it has sorted duplicates or other options (flags {meta.flags:#x}), as no database of Caffe's"
+                )
             if meta.root != _NO_PAGE:
                 for page, data in self._leaves(meta.root):
                     self._take(page, data)
