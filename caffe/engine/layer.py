@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe.engine.fillers import fill
+from caffe.engine.memory import Memory
 from caffe.errors import NetError
 
 Shape = tuple[int, ...]
@@ -57,6 +58,9 @@ class Layer(nn.Module):
     #: each top is memory of its own, which no other blob shares: a layer that works in place on it may really
     #: overwrite it, in passes without gradients
     fresh_tops: ClassVar[bool] = False
+    #: with gradients, every bottom that needs one is kept as it is until the layer's backward, which computes the
+    #: weights' gradients from it
+    keeps_bottoms: ClassVar[bool] = False
     #: each top is its only bottom, unchanged
     passes_through: ClassVar[bool] = False
     #: the tops depend on the bottoms' shapes alone, so export computes them once
@@ -81,6 +85,8 @@ class Layer(nn.Module):
         self.phase = phase
         self.blobs = nn.ParameterList()
         self.num_tops = len(param.top)
+        #: what the net needs so far; set by the net
+        self.memory: Memory | None = None
         #: set by the net: what the layer reads is not read again, so it may be overwritten
         self.in_place = len(param.bottom) > 0 and len(param.top) > 0 and param.top[0] == param.bottom[0]
 
@@ -139,7 +145,12 @@ class Layer(nn.Module):
     # ---- what the base class provides
 
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:
-        """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
+        """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros).
+
+        Raises NetError if the machine does not have the memory.
+        """
+        if self.memory is not None:
+            self.memory.parameter(self, shape)
         blob = nn.Parameter(torch.zeros(tuple(shape)))
         if filler is not None:
             self.fill(blob.data, filler)

@@ -134,6 +134,6 @@ def test_hostile_blobs_take_no_time() -> None:
     size = 1 << 25
     axes = b"\x0a" + varint(size) + bytes(size)
     assert read_seconds(b"\x3a" + varint(len(axes)) + axes) < 1
-    assert read_seconds((b"\x3a\x02\x08\x01" * 2000)) < 1
+    assert read_seconds(b"\x3a\x02\x08\x01" * 2000) < 1
     runs = (b"\x2d\0\0\0\0" + b"\x35\0\0\0\0") * 200_000
     assert read_seconds(runs) < 1
