@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from caffe.engine.fillers import fill
 from caffe.engine.memory import Memory
-from caffe.errors import NetError
+from caffe.errors import NetError, shown
 
 Shape = tuple[int, ...]
 TRAIN, TEST = 0, 1
@@ -49,6 +49,8 @@ class Layer(nn.Module):
     #: how many bottoms and tops it takes: (minimum, maximum), None for no limit
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    #: the fewest axes of its bottoms
+    least_axes: ClassVar[int] = 0
     #: as many tops as bottoms
     same_count: ClassVar[bool] = False
     #: tops that the prototxt does not name are added (loss layers may leave theirs out)
@@ -149,6 +151,8 @@ class Layer(nn.Module):
 
         Raises NetError if the machine does not have the memory.
         """
+        if min(shape, default=1) < 0:
+            self.fail(f"would have a parameter of shape {tuple(shape)}")
         if self.memory is not None:
             self.memory.parameter(self, shape)
         blob = nn.Parameter(torch.zeros(tuple(shape)))
@@ -173,7 +177,7 @@ class Layer(nn.Module):
 
     def fail(self, message: str) -> NoReturn:
         """Raises a NetError that names this layer."""
-        raise NetError(f"layer '{self.name}' ({self.type_name}): {message}")
+        raise NetError(f"layer '{shown(self.name)}' ({self.type_name}): {message}")
 
     def canonical_axis(self, axis: int, num_axes: int, what: str = "axis") -> int:
         """`axis` counted from the front; negative ones count from the end, as in NumPy."""
@@ -235,6 +239,6 @@ def layer_class(type_name: str, layer_name: str) -> type[Layer]:
         near = difflib.get_close_matches(type_name, _registry, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise NetError(
-            f"layer '{layer_name}': unknown layer type '{type_name}'.{hint} Known types: {', '.join(layer_types())}"
+            f"layer '{shown(layer_name)}': unknown layer type '{shown(type_name)}'.{hint} Known types: {', '.join(layer_types())}"
         )
     return _registry[type_name]

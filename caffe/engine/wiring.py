@@ -158,6 +158,11 @@ class Wiring:
 
     def _set_up(self, step: Step) -> list[Shape]:
         bottom = [self.blobs[b].shape for b in step.bottoms]
+        for name, shape in zip(step.bottoms, bottom, strict=True):
+            if 0 in shape:
+                step.layer.fail(f"its bottom '{name}' is {'×'.join(map(str, shape))}: it has no values")
+            if len(shape) < step.layer.least_axes:
+                step.layer.fail(f"needs bottoms with {step.layer.least_axes} or more axes; '{name}' has {len(shape)}")
         step.layer.memory = self._memory
         step.layer.setup(bottom)
         shapes = [tuple(int(d) for d in s) for s in step.layer.reshape(bottom)]

@@ -61,7 +61,10 @@ def test_an_input_beyond_the_memory(kind: str) -> None:
 
 MB = 1_000_000
 SIDE = 500  # a blob of SIDE × SIDE is 1 MB
-CONV = 'layer {{ name: "c{0}" type: "Convolution" bottom: "{1}" top: "c{0}" convolution_param {{ num_output: 1 kernel_size: 1 }} }}'
+CONV = (
+    'layer {{ name: "c{0}" type: "Convolution" bottom: "{1}" top: "c{0}" '
+    "convolution_param {{ num_output: 1 kernel_size: 1 }} }}"
+)
 RELU = 'layer {{ name: "r{0}" type: "ReLU" bottom: "c{0}" top: "c{0}" }}'
 
 
