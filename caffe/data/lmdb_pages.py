@@ -39,6 +39,10 @@ class Damage(Exception):
     """What is wrong with the file, and where."""
 
 
+class Truncated(Damage):
+    """The file is shorter than its pages; says how long it is and should be."""
+
+
 class _Meta(NamedTuple):
     page_size: int
     flags: int
@@ -68,7 +72,7 @@ class LmdbPages:
             meta = self._newest_meta()
             self._page_size, self._pages = meta.page_size, meta.last_page + 1
             if self._size < self._pages * self._page_size:
-                raise Damage(f"it is truncated: {self._size:,} bytes of {self._pages * self._page_size:,}")
+                raise Truncated(f"{self._size:,} bytes of {self._pages * self._page_size:,}")
             if meta.flags:
                 raise Damage(
                     f"it has sorted duplicates or other options (flags {meta.flags:#x}), as no database of Caffe's"

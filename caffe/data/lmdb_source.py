@@ -15,7 +15,7 @@ from typing import Any
 
 import lmdb
 
-from caffe.data.lmdb_pages import Damage, LmdbPages
+from caffe.data.lmdb_pages import Damage, LmdbPages, Truncated
 from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
@@ -52,6 +52,8 @@ class LmdbSource:
             raise DataError(f"'{path}' is not an LMDB: it has no data.mdb")
         try:
             self._pages = LmdbPages(data)
+        except Truncated as error:
+            raise DataError(f"database '{path}' is truncated: data.mdb has {error}. Copy or build it again") from None
         except (Damage, OSError) as error:
             raise DataError(
                 f"cannot read database '{path}': data.mdb: {_reason(error)}. It is damaged or not an LMDB: copy or "

@@ -29,7 +29,7 @@ MEMORY = 256 << 20
 _CEILING = 4 << 30
 """What the system itself refuses, to save the machine. Over MEMORY, so that a library that handles a failed allocation
 does not hide that it asked."""
-_HANG = 20.0
+_HANG = 120.0
 """Wall seconds without an answer after which a child is ended: the machine may be busy with other things."""
 
 

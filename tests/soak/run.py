@@ -193,8 +193,8 @@ class Life:
 
 
 EVENTS = ("kill", "kill", "terminate", "interrupt", "kill a worker", "full disk", "full disk, then kill")
-#: the exit status that each must end with; None: any, for what is killed under way
-_STATUS = {"kill": -9, "terminate": 143, "interrupt": 0, "full disk": 143, "full disk, then kill": -9}
+#: the exit status that each must end with: 1 where the last snapshot cannot be written; others may end in any way
+_STATUS = {"kill": -9, "terminate": 143, "interrupt": 0, "full disk": 1, "full disk, then kill": -9}
 
 
 class Soak:

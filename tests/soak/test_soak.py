@@ -26,9 +26,7 @@ def test_invalid_crops_are_seen() -> None:
 def test_the_report_has_every_kind_of_life_in_every_quarter(tmp_path: Path) -> None:
     soak = Soak(tmp_path, 1, print)
     soak.lives = [Life(0, 1, 0, "kill", last=50), Life(1, 2, 1, "interrupt", first=50, last=70, orphans=1)]
-    soak.samples = [
-        Sample(float(t), t // 50, 1 + t // 50, 100.0 + t, 10, 0.5, t) for t in range(100)
-    ]
+    soak.samples = [Sample(float(t), t // 50, 1 + t // 50, 100.0 + t, 10, 0.5, t) for t in range(100)]
     rows = [line for line in report.table(soak).splitlines() if line.startswith("| ") and "ranks" not in line]
     assert [row.split("|")[1:4] for row in rows[1:]] == [
         [" 1, 0 ", " 1 ", " 14 "],
