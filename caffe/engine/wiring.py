@@ -159,7 +159,7 @@ class Wiring:
     def _set_up(self, step: Step) -> list[Shape]:
         bottom = [self.blobs[b].shape for b in step.bottoms]
         for name, shape in zip(step.bottoms, bottom, strict=True):
-            if 0 in shape:
+            if 0 in shape and not step.layer.passes_through:
                 step.layer.fail(f"its bottom '{name}' is {'×'.join(map(str, shape))}: it has no values")
             if len(shape) < step.layer.least_axes:
                 step.layer.fail(f"needs bottoms with {step.layer.least_axes} or more axes; '{name}' has {len(shape)}")
@@ -167,6 +167,11 @@ class Wiring:
         step.layer.setup(bottom)
         shapes = [tuple(int(d) for d in s) for s in step.layer.reshape(bottom)]
         self._memory.blobs(step.layer, bottom, shapes)
+        for name, top, before, after in zip(step.bottoms, step.tops, bottom, shapes, strict=False):
+            if name == top and math.prod(before) != math.prod(after):
+                step.layer.fail(
+                    f"cannot work in place on '{name}': its top has another size; give the top another name"
+                )
         assert len(shapes) == len(step.tops), f"{step.layer.type_name}: {len(shapes)} shapes for {len(step.tops)} tops"
         log_root("net.cpp:150", f"Setting up {step.layer.name}")
         return shapes
