@@ -34,6 +34,11 @@ CASES = {
         'type: "Pooling" pooling_param { kernel_size: 2000000000 stride: 2000000000 pad: 1000000001 }',
         "the net needs at least",
     ),
+    "a stride beyond int": (
+        "2 3 9 9",
+        'type: "Pooling" pooling_param { kernel_size: 2 stride: 4294967295 }',
+        "is over 2³¹",
+    ),
     "huge neighborhoods": (
         "2 3 9 9",
         'type: "LRN" lrn_param { local_size: 2000001 norm_region: WITHIN_CHANNEL }',

@@ -128,6 +128,10 @@ class _Pooled(Layer):
     def check_window(self, window: PoolingWindow, method: int) -> None:
         if min(window.kernel) < 1 or min(window.stride) < 1:
             self.fail(f"kernel {text(window.kernel)} and stride {text(window.stride)} must be positive")
+        if max(*window.kernel, *window.stride, *window.pad) >= 1 << 31:
+            self.fail(
+                f"kernel {text(window.kernel)}, stride {text(window.stride)} or pad {text(window.pad)} is over 2³¹"
+            )
         if window.pad != (0, 0):
             if method == STOCHASTIC:
                 self.fail("STOCHASTIC pooling does not allow padding; only MAX and AVE do")
