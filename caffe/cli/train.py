@@ -75,6 +75,7 @@ def parser() -> FlagParser:
     p.flag(
         "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
     )
+    p.max_pixels()
     accept_unused(p)
     add_side_outputs(p)
     return p
