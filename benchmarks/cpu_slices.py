@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the results to this file")
     flags = parser.parse_args()
 
-    from caffe.detection.slices import Slices
+    from caffe.data.slices import Slices
 
     image, objects = mosaic(flags.tiles)
     detector = ImageDetector(flags.model, flags.weights)

@@ -20,7 +20,7 @@ from torch import Tensor
 from caffe import log
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.label_map import LabelMap
-from caffe.detection.slices import Slices, Window
+from caffe.data.slices import Slices, Window
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
@@ -255,12 +255,14 @@ class ImageDetector:
         threshold: float = 0.0,
         workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        turn: bool = True,
         slices: Slices | str | None = None,
         on_skip: Callable[[DataError], None] | None = None,
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
         """Path, image and detections (as `detect` returns them) of each file, in order.
 
         `workers` threads read, decode and resize ahead of the net (None: 2, or on a GPU one per core and at most 8).
+        Photographs are turned as their orientation tag says, unless `turn` is false.
 
         On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or not an image raises
         a DataError that names it; with `on_error="skip"` it is logged as a warning and left out, and `on_skip` is called
@@ -274,7 +276,7 @@ class ImageDetector:
         depth = workers if slices is not None else 2 * batch_size + workers
         with ThreadPoolExecutor(max_workers=workers) as pool:
             batch: list[_Read] = []
-            for read in _ahead(pool, partial(self._read, slices=slices), map(Path, paths), depth):
+            for read in _ahead(pool, partial(self._read, turn=turn, slices=slices), map(Path, paths), depth):
                 if read.error is not None:
                     if on_error == "raise":
                         raise read.error
@@ -297,9 +299,9 @@ class ImageDetector:
             while flying:
                 yield from self._landed(*flying.popleft(), threshold)
 
-    def _read(self, path: Path, slices: Slices | None) -> _Read:
+    def _read(self, path: Path, turn: bool, slices: Slices | None) -> _Read:
         try:
-            image = load(path)[1]
+            image = load(path, turn=turn)[1]
         except DataError as error:
             return _Read(path, error=error)
         return _Read(path, image, *self._cut(image, slices))
@@ -323,10 +325,13 @@ def as_slices(slices: Slices | str | None) -> Slices | None:
     return Slices.parse(slices) if isinstance(slices, str) else slices
 
 
-def load(path: Path) -> tuple[Path, Image]:
-    """A path and its image, H×W×3; a DataError names the file if it is missing or not an image."""
+def load(path: Path, *, turn: bool = True) -> tuple[Path, Image]:
+    """A path and its image, H×W×3, turned as its orientation tag says unless `turn` is false.
+
+    A DataError names the file if it is missing or not an image.
+    """
     try:
-        return path, read_image(path, ImageFormat())[1]
+        return path, read_image(path, ImageFormat(), turn=turn)[1]
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe.detection.slices import Slices
+from caffe.data.slices import Slices
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.net import Net
 from caffe.engine.weights import save

@@ -13,7 +13,7 @@ from caffe.data.build.small_objects import SmallObjects
 from caffe.data.image_list import read_labels, read_pairs, shuffled
 from caffe.data.images import ImageFormat
 from caffe.data.label_map import LabelMap
-from caffe.detection.slices import Slices
+from caffe.data.slices import Slices
 from caffe.errors import DataError
 
 _EPILOG = """\
@@ -38,6 +38,7 @@ def add_image_flags(parser: FlagParser) -> None:
     parser.flag("check_size", type=boolean, default=False, help="refuse images of different sizes")
     parser.flag("encoded", type=boolean, default=False, help="store images compressed, as their files are")
     parser.flag("encode_type", default="", help="store images compressed as jpg or png")
+    parser.max_pixels()
     parser.flag("redo", type=boolean, default=False, help="replace an existing database")
 
 
@@ -112,6 +113,10 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("check_label", type=boolean, default=False, help="refuse a label map with one name or label twice")
     parser.flag("min_dim", type=int, default=0, help="enlarge images until the smaller side is this")
     parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")
+    parser.flag(
+        "turn", type=boolean, default=True,
+        help="turn photographs as their orientation tag says, if their boxes were drawn on the turned image",
+    )  # fmt: skip
     add_image_flags(parser)
     add_small_flags(parser)
     add_slice_flags(parser)
@@ -146,7 +151,9 @@ def _main(argv: Sequence[str]) -> None:
         if not flags.label_map_file:
             raise DataError("detection needs -label_map_file: the classes and their labels")
         label_map = LabelMap.read(flags.label_map_file, strict=flags.check_label)
-        task = Task(flags.root, image_format, flags.label_type, label_map, slicing=slicing, small=small)
+        task = Task(
+            flags.root, image_format, flags.label_type, label_map, slicing=slicing, small=small, turn=flags.turn
+        )
         lines = [*read_pairs(flags.list)]
     else:
         task = Task(flags.root, image_format)

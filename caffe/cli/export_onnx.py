@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from caffe.cli.flags import WEIGHTS, FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, set_up_log
+from caffe.cli.net_flags import accept_unused, add_allow_python, add_net_state, build_net, only_look, set_up_log
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -32,6 +32,7 @@ def _command(argv: Sequence[str]) -> None:
     )
     parser.flag("out", required=True, help="the .onnx file to write")
     add_net_state(parser)
+    add_allow_python(parser)
     accept_unused(parser)
     flags = parser.parse_args(argv)
     set_up_log(flags)
@@ -41,6 +42,7 @@ def _command(argv: Sequence[str]) -> None:
         if error.name is None or error.name.partition(".")[0] != "onnx":
             raise
         raise CaffeError("this command needs the package onnx (pip install onnx onnxruntime)") from None
+    only_look(flags)
     net = build_net(flags, 1)
     model = export_onnx(net, flags.out)
     shapes = ", ".join(

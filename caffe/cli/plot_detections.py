@@ -11,6 +11,7 @@ from caffe.cli.flags import FlagParser, run
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.box_drawing import Box, draw_boxes
+from caffe.detection.image_folder import Images
 from caffe.errors import DataError
 
 _EPILOG = """\
@@ -34,12 +35,11 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
     parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     from caffe.cli.detection_files import write_picture
-    from caffe.image_detector import load
 
-    if not Path(flags.imgdir).is_dir():
-        raise DataError(f"'{flags.imgdir}' is not a directory")
+    images = Images(flags.imgdir)
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
     wanted = {name.strip() for name in flags.display_classes.split(",") if name.strip()}
     by_image = _read(Path(flags.resultfile), label_map, flags.visualize_threshold)
@@ -49,7 +49,7 @@ def _main(argv: Sequence[str]) -> None:
     folder = Path(flags.save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, boxes in tqdm(by_image.items(), unit="image", disable=None, leave=False):
-        _, image = load(_find(Path(flags.imgdir), name))
+        image = images.read(name)
         chosen = [box for box in boxes if not wanted or box.text.rpartition(":")[0] in wanted]
         write_picture(folder / f"{Path(name).name}.png", draw_boxes(image, chosen))
     print(f"{len(by_image)} pictures in {folder}")
@@ -78,14 +78,6 @@ def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str,
             xmin, ymin, xmax, ymax = corners
             boxes.append(Box(label, f"{name}: {score:.2f}", xmin, ymin, xmax, ymax))
     return result
-
-
-def _find(folder: Path, name: str) -> Path:
-    """The image's path; VOC's lists leave out the extension."""
-    for ending in ("", ".jpg", ".JPEG", ".jpeg", ".png"):
-        if (folder / (name + ending)).is_file():
-            return folder / (name + ending)
-    raise DataError(f"image '{name}' is not in '{folder}'")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe.cli.flags import LABEL_MAP, PRECISIONS, WEIGHTS, FlagParser, boolean, number, run
+from caffe.cli.net_flags import add_allow_python, only_look
 from caffe.errors import CaffeError
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ def _parser() -> FlagParser:
     parser.flag("skip_broken", type=boolean, default=False, help="exit with status 0 although files were left out")
     parser.flag("precision", default="fp32", choices=PRECISIONS,
                 help="tf32 (GPU) or bf16 convolutions; fp32: exact")  # fmt: skip
+    parser.flag("turn", type=boolean, default=True, help="turn photographs as their orientation tag says")
+    parser.max_pixels()
+    add_allow_python(parser)
     return parser
 
 
@@ -117,18 +121,22 @@ def _main(argv: Sequence[str]) -> int:
 
 def _detect(flags: argparse.Namespace, files: list[str]) -> int:
     # Imported here, because PyTorch takes seconds: not for --help, nor for a mistake in the flags.
+    import numpy as np
     from tqdm import tqdm
 
+    from caffe import log
     from caffe.cli import detection_files as output
     from caffe.cli.devices import parse_gpus
     from caffe.data.image_finder import VIDEO_ENDINGS, camera_number, channel_means, class_thresholds, find_images
     from caffe.data.label_map import LabelMap
     from caffe.data.mean import read_mean_file
+    from caffe.data.slices import Slices
     from caffe.data.video_frames import Videos
-    from caffe.detection.slices import Slices
+    from caffe.detection.same_boxes import SameBoxes
     from caffe.engine.acceleration import use as use_acceleration
     from caffe.image_detector import ImageDetector
 
+    only_look(flags)
     use_acceleration(flags.precision)
     videos = None
     if flags.file_type == "webcam":
@@ -158,7 +166,13 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
         results: Iterator[Found] = (
             (str(path), image, found)
             for path, image, found in detector.detect_files(
-                images, batch, threshold=threshold, on_error="skip", slices=slices, on_skip=broken.append
+                images,
+                batch,
+                threshold=threshold,
+                turn=flags.turn,
+                on_error="skip",
+                slices=slices,
+                on_skip=broken.append,
             )
         )
     else:
@@ -174,12 +188,19 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
     to_screen = flags.print_list or not (flags.out_file or flags.json or flags.draw or flags.result_dir)
     listed: list[tuple[str, list[Detection]]] = []
     lines: list[str] = []
+    same = SameBoxes()
     try:
         for name, image, detections in tqdm(
             results, total=len(images) or None, unit="image", disable=None, leave=False
         ):
             chosen = [d for d in detections if d.score >= own_thresholds.get(d.label, flags.confidence_threshold)]
             new = [output.line_of(name, d) for d in chosen]
+            if detections and videos is None:
+                best, (height, width) = detections[0], image.shape[:2]
+                corners = best.xmin / width, best.ymin / height, best.xmax / width, best.ymax / height
+                same.see(np.array(corners, np.float32))
+            if warning := same.warning():
+                log.warning(log.here(), warning)
             if to_screen and new:
                 tqdm.write("\n".join(new))
             lines += new

@@ -38,6 +38,7 @@ def parser() -> FlagParser:
     p.flag("ap_version", default="Integral", help="how average precision is computed: 11point, MaxIntegral or Integral")
     add_net_state(p)
     add_acceleration(p)
+    p.max_pixels()
     accept_unused(p)
     return p
 
@@ -58,6 +59,7 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"-iterations is {flags.iterations}; it must be at least 1")
     import torch
 
+    from caffe.engine.prepack import prepack
     from caffe.solver.number_format import loss_suffix, ostream_number
     from caffe.solver.progress import Progress
     from caffe.solver.scores import ClassificationScores, DetectionScores
@@ -65,6 +67,7 @@ def _command(argv: Sequence[str]) -> int:
     devices.use_one(flags.gpu)
     accelerate(flags)
     net = build_net(flags, PHASES["TEST"])
+    net.inference_steps = prepack(net)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
     evaluations = {top for step in net.steps if step.layer.evaluates_detections for top in step.tops}
     detections = DetectionScores([o for o in net.outputs if o in evaluations], flags.ap_version, per_class=True)

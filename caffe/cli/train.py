@@ -21,6 +21,7 @@ from caffe.cli.net_flags import (
     stages,
     weight_files,
 )
+from caffe.cli.side_outputs import add_side_outputs, watchers
 from caffe.cli.startup import loading
 from caffe.errors import CaffeError
 
@@ -34,7 +35,8 @@ examples:
 Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate. Ctrl-C stops with a snapshot.
 So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
 run, the last iteration is written if its weights are good.
-The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
+The log goes to standard error; 'parse_log' and 'plot_training_log' read it. With -log_dir a copy of it, metrics.csv (one
+row per display and test) and sheets of test images with boxes go to that directory.
 """
 
 
@@ -79,7 +81,9 @@ def parser() -> FlagParser:
     p.flag(
         "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
     )
+    p.max_pixels()
     accept_unused(p)
+    add_side_outputs(p)
     return p
 
 
@@ -185,6 +189,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.data.feed.memory import keep_freed_memory
     from caffe.runtime import runtime
     from caffe.solver.deadline import Deadline
+    from caffe.solver.fine_tuning import warn_if_from_scratch
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
@@ -200,12 +205,17 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         requests = SignalRequests(Action.NONE, Action.NONE, sigusr1=Action.NONE)
     try:
         with loading():
-            solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
+            solver = Solver(
+                param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite,
+                watchers=watchers(flags) if root else (),
+            )  # fmt: skip
             if flags.snapshot:
                 _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
                 solver.restore(flags.snapshot)
             if flags.weights and root:
                 _finetune(solver, weight_files(flags.weights), flags.skip_mismatched)
+        if root and not flags.weights and not flags.snapshot:
+            warn_if_from_scratch(solver.net)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():

@@ -1,17 +1,16 @@
-"""Scores for people to read: tables in plain text, precision-recall curves as pictures."""
+"""Scores for people to read: tables in plain text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+from caffe.detection import tide
 from caffe.detection.average_precision import mean
 from caffe.detection.coco import CocoScore
 from caffe.detection.hoiem import SIZES, ClassDiagnosis, impact
 from caffe.detection.hoiem.false_positives import KINDS
 from caffe.detection.voc import ClassScore
-from caffe.files import replacing
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> str:
@@ -66,6 +65,44 @@ def with_error(value: float, error: float) -> str:
     return percent(value) if math.isnan(value) else f"{percent(value)} ± {percent(error)}"
 
 
+def mean_size_table(models: Mapping[str, Sequence[ClassDiagnosis]]) -> str:
+    """AP_N in percent by size, as means over classes, one row per model (MDSSD, Table IV)."""
+    rows = []
+    for model, diagnoses in models.items():
+        groups = [[d.size[i].average_precision for d in diagnoses if d.size[i].objects] for i in range(len(SIZES))]
+        everything = mean([d.normalized.average_precision for d in diagnoses])
+        rows.append([model, *(percent(mean(g) if g else math.nan) for g in groups), percent(everything)])
+    return table(["mean AP_N %", *SIZES, "all"], rows)
+
+
+def comparison_table(models: Mapping[str, Sequence[ClassScore]]) -> str:
+    """AP in percent by class, one column per model, all with the same classes."""
+    columns = list(models.values())
+    rows = [
+        [of_class[0].name, *(percent(s.average_precision) for s in of_class)] for of_class in zip(*columns, strict=True)
+    ]
+    total = ["mean", *(percent(mean([s.average_precision for s in scores])) for scores in columns)]
+    return table(["AP %", *models], rows, total)
+
+
+def tide_table(models: Mapping[str, tide.TideResult]) -> str:
+    """TIDE's AP and dAP in percent, one row per model; the numbers of errors too for a single one."""
+    head = ["TIDE, dAP %", *tide.KINDS, "all false", "all missed", "AP %"]
+    rows = [
+        [
+            model or "dAP",
+            *(percent(result.errors[kind].delta) for kind in tide.KINDS),
+            *(f"{100 * value:.1f}" for value in (result.false_positives, result.false_negatives)),
+            percent(result.average_precision),
+        ]
+        for model, result in models.items()
+    ]
+    if len(models) == 1:
+        (result,) = models.values()
+        rows.append(["errors", *(str(result.errors[kind].count) for kind in tide.KINDS), "", "", ""])
+    return table(head, rows)
+
+
 def diagnosis_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
     """False positives by kind, with what each kind costs, and how much depends on objects' size and shape."""
     kinds = table(
@@ -97,40 +134,16 @@ def diagnosis_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
     return f"{kinds}\n{without}\n{sensitivity}"
 
 
-def coco_table(score: CocoScore) -> str:
-    """COCO's twelve numbers, then AP by class."""
-    measures = table(["measure", "%"], [[name, percent(value)] for name, value in score.measures.items()])
-    classes = table(
-        ["class", "AP 0.50 %", "AP %"],
-        [[name, percent(half), percent(ap)] for name, (ap, half) in score.classes.items()],
+def coco_table(models: Mapping[str, CocoScore]) -> str:
+    """COCO's measures with a column per model; AP by class; and for a single model, all measures by class."""
+    scores = list(models.values())
+    heads = list(models) if len(models) > 1 else ["%"]
+    measures = table(
+        ["measure", *heads], [[name, *(percent(s.measures[name]) for s in scores)] for name in scores[0].measures]
     )
-    return f"{measures}\n{classes}"
-
-
-def plot_curves(scores: Sequence[ClassScore], folder: str | Path) -> list[Path]:
-    """Draws precision over recall: one picture per class, and one with all classes. Returns their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    groups = [([score], f"precision_recall_{score.name}.png") for score in scores]
-    groups.append((list(scores), "precision_recall.png"))
-    paths = []
-    for group, name in groups:
-        # fixed margins: a layout engine would draw every picture twice
-        figure, axes = plt.subplots(
-            figsize=(6, 5), gridspec_kw={"left": 0.1, "right": 0.98, "bottom": 0.1, "top": 0.98}
-        )
-        for score in group:
-            axes.plot(score.recall, score.precision, label=f"{score.name} (AP {percent(score.average_precision)} %)")
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", ncols=1 + len(group) // 11)
-        with replacing(folder / name) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
-        plt.close(figure)
-        paths.append(folder / name)
-    return paths
+    if len(models) == 1:
+        names = list(scores[0].measures)
+        rows = [[c, *(percent(values[n]) for n in names)] for c, values in scores[0].class_measures.items()]
+        return f"{measures}\n{table(['class', *names], rows)}"
+    rows = [[c, *(percent(s.class_measures[c]["AP"]) for s in scores)] for c in scores[0].class_measures]
+    return f"{measures}\n{table(['AP by class', *heads], rows)}"

@@ -7,9 +7,11 @@ not counted, and difficult objects need not be found.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,8 @@ from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import read_lines
 from caffe.data.label_map import LabelMap
 from caffe.detection.average_precision import eleven_point, max_integral
-from caffe.errors import DataError
-
-Doubles = NDArray[np.float64]
+from caffe.detection.pairs import Doubles, overlapping
+from caffe.errors import DataError, shown
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class Matches:
-    """Detections of a class, best score first: which object each found, if any.
+    """Detections of a class, best score first: which are correct.
 
-    `true_positive` and `false_positive`, K: both false if a difficult object was found. `found`, K: (image, index of
-    the object) of true positives, else None.
+    `true_positive` and `false_positive`, K: both false if a difficult object was found.
     """
 
     scores: Doubles
     true_positive: NDArray[np.bool_]
     false_positive: NDArray[np.bool_]
-    found: tuple[tuple[str, int] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -131,30 +130,40 @@ def read_ground_truth(annotations: str | Path, image_list: str | Path) -> Ground
 
 
 def read_detections(path: str | Path) -> Detections:
-    """Reads a result file of one class: lines `image score xmin ymin xmax ymax`. A DataError names a bad line."""
+    """Reads a result file of one class: lines `image score xmin ymin xmax ymax`. A DataError names a bad line.
+
+    Memory: 48 bytes per line, so that files of millions of lines can be read.
+    """
+    names: dict[str, str] = {}  # each image's name is kept once
+    images: list[str] = []
+    values = array("d")
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                fields = line.split()
+                if not fields:
+                    continue
+                try:
+                    if len(fields) != 6:
+                        raise ValueError
+                    row = [float(v) for v in fields[1:]]
+                except ValueError:
+                    raise DataError(
+                        f"result file '{path}', line {number}: '{shown(line.strip(), 80)}' is not `image score xmin ymin "
+                        "xmax ymax`"
+                    ) from None
+                if not all(map(isfinite, row)):
+                    raise DataError(
+                        f"result file '{path}', line {number}: '{shown(line.strip(), 80)}' has a number that is not "
+                        "finite. Did the training diverge?"
+                    )
+                values.extend(row)
+                images.append(names.setdefault(fields[0], fields[0]))
     except OSError as error:
         raise DataError(f"cannot read result file '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
         raise DataError(f"result file '{path}' is not a text file") from None
-    images, values = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        fields = line.split()
-        try:
-            if len(fields) != 6:
-                raise ValueError
-            values.append([float(v) for v in fields[1:]])
-        except ValueError:
-            raise DataError(
-                f"result file '{path}', line {number}: '{line[:80]}' is not `image score xmin ymin xmax ymax`"
-            ) from None
-        images.append(fields[0])
-    table = np.array(values, np.float64).reshape(-1, 5)
-    if not np.isfinite(table).all():
-        raise DataError(f"result file '{path}' has a number that is not finite")
+    table = np.frombuffer(values, np.float64).reshape(-1, 5) if values else np.zeros((0, 5))
     return Detections(tuple(images), table[:, 0], table[:, 1:])
 
 
@@ -184,42 +193,34 @@ def check_detections(name: str, detections: Detections, truth: GroundTruth) -> N
         raise DataError(f"class '{name}': a detection has a score or a corner that is not finite")
 
 
-def overlaps(box: Doubles, boxes: Doubles) -> Doubles:
-    """Intersection over union of a box, 4, with boxes K×4, in pixels with both borders; 0 if they do not overlap."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    sides = high - low + 1
-    shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
-    area = (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
-    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: Doubles = np.where(shared > 0, shared / (area + areas - shared), 0.0)
-    return result
-
-
 def match(detections: Detections, objects: Mapping[str, Objects], threshold: float = 0.5) -> Matches:
-    """Assigns the detections of a class, best score first, to its objects (by image)."""
+    """Assigns the detections of a class, best score first, to its objects (by image).
+
+    A detection belongs to the object that it overlaps most, even if a better detection has already found that object.
+    """
     order = np.argsort(-detections.scores, kind="stable")
-    true, false = np.zeros(len(order), bool), np.zeros(len(order), bool)
-    found: list[tuple[str, int] | None] = [None] * len(order)
-    taken: set[tuple[str, int]] = set()
-    for rank, i in enumerate(order.tolist()):
-        image = detections.images[i]
-        truth = objects.get(image)
-        if truth is None:
-            false[rank] = True
-            continue
-        shared = overlaps(detections.boxes[i], truth.boxes)
-        best = int(shared.argmax())
-        if shared[best] < threshold:
-            false[rank] = True
-        elif not truth.difficult[best]:
-            if (image, best) in taken:
-                false[rank] = True
-            else:
-                true[rank] = True
-                found[rank] = (image, best)
-                taken.add((image, best))
-    return Matches(detections.scores[order], true, false, tuple(found))
+    index = {image: i for i, image in enumerate(objects)}
+    nowhere = len(index)  # the images without an object of the class
+    images = np.fromiter((index.get(image, nowhere) for image in detections.images), np.int64, len(order))
+    counts = [len(found.boxes) for found in objects.values()]
+    pairs = overlapping(
+        images[order],
+        detections.boxes[order],
+        np.cumsum([0, *counts, 0], dtype=np.int64),
+        np.concatenate([found.boxes for found in objects.values()] or [np.zeros((0, 4))]),
+        threshold,
+    )
+    # of each detection's pairs, the largest overlap; of equal ones, the first object
+    best = np.lexsort((pairs.objects, -pairs.overlaps, pairs.detections))
+    ranks, first = np.unique(pairs.detections[best], return_index=True)
+    found = pairs.objects[best][first]
+    difficult = np.concatenate([o.difficult for o in objects.values()] or [np.zeros(0, bool)])[found]
+    true, false = np.zeros(len(order), bool), np.ones(len(order), bool)
+    false[ranks[difficult]] = False
+    wanted = ranks[~difficult]
+    earliest = np.unique(found[~difficult], return_index=True)[1]
+    true[wanted[earliest]] = True
+    return Matches(detections.scores[order], true, false & ~true)
 
 
 def curve(matches: Matches, objects: int) -> tuple[Doubles, Doubles]:

@@ -1,8 +1,8 @@
 """The weights of a TEST net that will not change, laid out for the device once.
 
 On the CPU they are packed for oneDNN's convolutions, with the following ReLU in the same pass. PyTorch otherwise lays
-weights out (and at bf16 rounds them) in every call, because they may have changed. docs/cpu_speed.md has figures. On a
-GPU at bf16 they are rounded once.
+weights out (and at bf16 rounds them) in every call, because they may have changed. At float32, convolutions that suit
+Winograd's method use that instead. docs/cpu_speed.md has figures. On a GPU at bf16 weights are rounded once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from caffe.engine import winograd
 from caffe.engine.fused import FoundConvolution, convolutions
 from caffe.engine.layer import TEST, ConvolutionWindow, Layer
 from caffe.engine.net import Net
@@ -63,9 +64,9 @@ def _packed(steps: Sequence[Step], dtype: torch.dtype) -> list[Step]:
 
 
 class PackedConvolution(Layer):
-    """A convolution, perhaps with the ReLU behind it, from packed weights. Has no gradient.
+    """A convolution, perhaps with the ReLU behind it, from packed weights or by Winograd's method. Has no gradient.
 
-    Weights are laid out for one input shape, at its first appearance.
+    The method is chosen and weights are laid out for one input shape, at its first appearance.
     """
 
     type_name = "Convolution"
@@ -73,20 +74,35 @@ class PackedConvolution(Layer):
     def __init__(self, convolution: Layer, window: ConvolutionWindow, relu: bool, dtype: torch.dtype) -> None:
         super().__init__(convolution.param, convolution.phase)
         self.blobs = convolution.blobs
-        self._window = list(window.pad), list(window.stride), list(window.dilation), window.group
-        self._after, self._dtype = "relu" if relu else "none", dtype
+        self._window, self._relu, self._dtype = window, relu, dtype
         self._shape: tuple[int, ...] = ()
-        self._weight: Tensor | None = None
+        self._packed: Tensor | None = None
         self._bias = self.blobs[1].detach().to(dtype) if len(self.blobs) > 1 else None
 
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
-        if self._weight is None or self._shape != tuple(x.shape):
-            self._shape = tuple(x.shape)
-            weight = self.blobs[0].detach().to(self._dtype)
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._window, list(x.shape))
         x = x.to(self._dtype)
+        if self._shape != tuple(x.shape):
+            self._lay_out(tuple(x.shape))
+        if self._packed is None:
+            return winograd.convolution(x, self.blobs[0].detach(), self._bias, self._relu)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, *self._window, self._after, [], ""
+            x, self._packed, self._bias, *self._arguments(), "relu" if self._relu else "none", [], ""
         )
         return y
+
+    @property
+    def uses_winograd(self) -> bool:
+        """Whether the last input was convolved by Winograd's method."""
+        return bool(self._shape) and self._packed is None
+
+    def _lay_out(self, shape: tuple[int, ...]) -> None:
+        """Packs the weights for inputs of `shape`, or drops packed ones if Winograd's method suits it."""
+        self._shape, self._packed = shape, None
+        weight = self.blobs[0].detach().to(self._dtype)
+        if self._dtype != torch.float32 or not winograd.suits(shape, weight.shape, self._window):
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._arguments(), list(shape))
+
+    def _arguments(self) -> tuple[list[int], list[int], list[int], int]:
+        window = self._window
+        return list(window.pad), list(window.stride), list(window.dilation), window.group

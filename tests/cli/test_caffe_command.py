@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from caffe.cli import caffe, devices
+from caffe.cli import caffe
 
 
 def test_train_then_test_then_resume_then_finetune(tiny_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -79,11 +80,11 @@ def test_one_message_for_a_wrong_call(
 def test_gpu_that_is_not_there(
     tiny_run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert caffe.main(["train", "-solver", "solver.prototxt", "-gpu", "3"]) == 1
     assert "asked for GPU 3, but this machine has no GPU: " in capfd.readouterr().err
     assert caffe.main(["device_query", "-gpu", "all"]) == 1
-    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert caffe.main(["test", "-model", "net.prototxt", "-weights", "x", "-gpu", "2"]) == 1
     assert "asked for GPU 2, but this machine has 2 (0 to 1)" in capfd.readouterr().err
 
@@ -91,7 +92,7 @@ def test_gpu_that_is_not_there(
 def test_solver_mode_gpu_without_a_gpu_trains_on_the_cpu(
     tiny_run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tiny_run / "solver.prototxt").write_text((tiny_run / "solver.prototxt").read_text().replace("CPU", "GPU"))
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 0
     err = capfd.readouterr().err

@@ -12,47 +12,15 @@ import numpy as np
 import pytest
 
 from caffe.cli.score_voc import main
-from caffe.detection import hoiem, voc
-from caffe.detection.hoiem import matching
+from caffe.detection import hoiem, pairs, voc
 from caffe.detection.hoiem.groups import areas, aspect_ratios, group_of
 from caffe.detection.hoiem.precision import interpolated_precision, score
 from caffe.errors import DataError
-
-Box = tuple[float, float, float, float]
-
-
-def truth_of(*objects: tuple[str, str, Box, bool], images: tuple[str, ...] = ()) -> voc.GroundTruth:
-    """Ground truth from (image, class, box, difficult). images: additional images, without objects."""
-    table: dict[str, dict[str, list[tuple[Box, bool]]]] = {}
-    for image, name, box, difficult in objects:
-        table.setdefault(name, {}).setdefault(image, []).append((box, difficult))
-    names = dict.fromkeys([*images, *(image for image, *_ in objects)])
-    return voc.GroundTruth(
-        tuple(names),
-        {
-            name: {
-                image: voc.Objects(np.array([b for b, _ in found], np.float64), np.array([d for _, d in found]))
-                for image, found in by_image.items()
-            }
-            for name, by_image in table.items()
-        },
-    )
-
-
-def detections_of(*rows: tuple[str, float, Box]) -> voc.Detections:
-    return voc.Detections(
-        tuple(image for image, _, _ in rows),
-        np.array([s for _, s, _ in rows], np.float64),
-        np.array([box for _, _, box in rows], np.float64).reshape(-1, 4),
-    )
+from tests.detection.made import Box, detections_of, square, truth_of
 
 
 def diagnose(truth: voc.GroundTruth, *rows: tuple[str, float, Box], name: str = "cat", **options: Any) -> Any:
     return hoiem.diagnose(truth, {name: detections_of(*rows)}, least_objects=1, **options)[name]
-
-
-def square(x: float, y: float = 1, side: float = 10) -> Box:
-    return (x, y, x + side - 1, y + side - 1)
 
 
 # ---- the authors' program
@@ -178,7 +146,7 @@ def test_chunks_of_crowded_images_change_nothing(monkeypatch: pytest.MonkeyPatch
     rows.append(("empty", 0.5, square(1)))
     whole = hoiem.as_json(diagnose(truth, *rows))
     assert 0 < whole["AP"] < 1
-    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 5)
     assert hoiem.as_json(diagnose(truth, *rows)) == whole
 
 

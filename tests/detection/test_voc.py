@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from caffe.cli.score_voc import main
 from caffe.detection import report, voc
+from caffe.detection.pairs import overlaps_of_pairs
 from caffe.errors import DataError
+from tests.detection.made import made
 
 
 def detections(*rows: tuple[str, float, float, float, float, float]) -> voc.Detections:
@@ -58,6 +61,45 @@ def test_right_wrong_twice_and_difficult(folder: Path) -> None:
     assert score.average_precision == pytest.approx((1 + 2 / 3) / 2)
     points = voc.score_class("cat", found, truth, eleven_points=True)
     assert points.average_precision == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_matching_by_definition(seed: int) -> None:
+    """Crowded images with equal overlaps and scores, against a loop over the detections."""
+    truth, found = made(seed, 80, ties=True)
+    for name, of_class in found.items():
+        matches = voc.match(of_class, truth.objects[name])
+        expected = []
+        taken = set()
+        for i in sorted(range(len(of_class.scores)), key=lambda i: -of_class.scores[i]):
+            image, box = of_class.images[i], of_class.boxes[i]
+            inside = truth.objects[name].get(image)
+            shared = [float(overlaps_of_pairs(box, o)) for o in inside.boxes] if inside else []
+            best = max(range(len(shared)), key=shared.__getitem__, default=-1)
+            if best < 0 or shared[best] < 0.5:
+                expected.append("false")
+            elif inside is not None and inside.difficult[best]:
+                expected.append("neither")
+            else:
+                expected.append("false" if (image, best) in taken else "true")
+                taken.add((image, best))
+        assert set(expected) == {"true", "false", "neither"}
+        kinds = zip(matches.true_positive.tolist(), matches.false_positive.tolist(), strict=True)
+        assert ["true" if t else "false" if f else "neither" for t, f in kinds] == expected
+
+
+def test_memory_of_long_result_files(tmp_path: Path) -> None:
+    path = tmp_path / "comp4_det_test_cat.txt"
+    count = 40_000
+    path.write_text("".join(f"image{i % 50:06} 0.5 1 1 {i % 90 + 2} 10\n" for i in range(count)))
+    tracemalloc.start()
+    try:
+        found = voc.read_detections(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(found.images), found.boxes.shape) == (count, (count, 4))
+    assert peak < 80 * count
 
 
 def test_boxes_hold_their_border_pixels() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from caffe.data.augment.boxes import Boxes, areas, coverage, intersections, project
 from caffe.data.images import Image
-from caffe.detection.slices import Slices, Window
+from caffe.data.slices import Slices, Window
 from caffe.proto import caffe_pb2
 
 

@@ -21,17 +21,23 @@ from caffe.detection.hoiem.analysis import (
     diagnose,
     impact,
 )
-from caffe.detection.hoiem.groups import SIZES
+from caffe.detection.hoiem.groups import ASPECTS, SIZES
+from caffe.detection.hoiem.labeling import Labeled, label
+from caffe.detection.hoiem.matching import ObjectTable
 from caffe.detection.hoiem.similar_classes import SimilarClasses
 
 __all__ = [
+    "ASPECTS",
     "LEAST_OBJECTS",
     "OBJECTS_PER_IMAGE",
     "SIZES",
     "ClassDiagnosis",
     "GroupScore",
+    "Labeled",
+    "ObjectTable",
     "SimilarClasses",
     "as_json",
     "diagnose",
     "impact",
+    "label",
 ]

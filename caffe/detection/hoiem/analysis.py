@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.detection.hoiem.false_positives import WEAK, FalsePositives, classify
+from caffe.detection.hoiem.false_positives import FalsePositives
 from caffe.detection.hoiem.groups import SIZES, areas, aspect_ratios, group_of
-from caffe.detection.hoiem.matching import ObjectTable, Ranked, match, overlapping
+from caffe.detection.hoiem.labeling import label
+from caffe.detection.hoiem.matching import ObjectTable
 from caffe.detection.hoiem.precision import Score, interpolated_precision, score
 from caffe.detection.hoiem.similar_classes import SimilarClasses
 from caffe.detection.voc import Detections, GroundTruth
@@ -82,31 +83,24 @@ def diagnose(
     objects = ObjectTable.of(truth)
     normalize_to = objects_per_image * len(truth.images)
     return {
-        name: _diagnose_class(
-            name, Ranked.of(name, found, truth, objects), objects, similar, normalize_to, threshold
-        )
+        name: _diagnose_class(name, found, truth, objects, similar, normalize_to, threshold)
         for name, found in detections.items()
         if truth.count(name) >= max(least_objects, 1)
     }  # fmt: skip
 
 
 def _diagnose_class(
-    name: str, ranked: Ranked, objects: ObjectTable, similar: SimilarClasses, normalize_to: float, threshold: float
-) -> ClassDiagnosis:
-    own = objects.names.index(name)
-    pairs = overlapping(ranked, objects, min(WEAK, threshold))
-    matching = match(pairs.where(objects.classes[pairs.objects] == own), len(ranked.images), threshold)
-    found = matching.found
-    on_any = found >= 0
-    false = ~on_any
-    true = on_any.copy()
-    true[on_any] = ~objects.difficult[found[on_any]]
+    name: str, found: Detections, truth: GroundTruth, objects: ObjectTable, similar: SimilarClasses,
+    normalize_to: float, threshold: float,
+) -> ClassDiagnosis:  # fmt: skip
+    labeled = label(name, found, truth, objects, similar, threshold)
+    true, false, kinds = labeled.true, labeled.false, labeled.kinds
 
     # Objects to find are numbered from 0; `place` maps the numbers of the table to these.
-    wanted = np.flatnonzero((objects.classes == own) & ~objects.difficult)
+    wanted = np.flatnonzero((objects.classes == labeled.own) & ~objects.difficult)
     place = np.full(len(objects.classes), -1, np.int64)
     place[wanted] = np.arange(len(wanted))
-    found_place = np.where(true, place[found], -1)
+    found_place = np.where(true, place[labeled.matching.found], -1)
 
     total = len(wanted)
     sizes = group_of(areas(objects.boxes[wanted]))
@@ -114,8 +108,6 @@ def _diagnose_class(
     in_time = true & (interpolated_precision(true, false, total, normalize_to) >= _LEAST_PRECISION)
     missed[found_place[in_time]] = False
 
-    similar_names = similar.to(name)
-    kinds = classify(false, pairs.where(pairs.overlaps >= WEAK), objects, own, similar_names)
     hundredth = np.flatnonzero(false)[_FIRST - 1 : _FIRST]
 
     def without(kind: Mask) -> float:
@@ -131,11 +123,11 @@ def _diagnose_class(
         missed=int(missed.sum()),
         missed_by_size=tuple(np.bincount(sizes[missed], minlength=len(SIZES)).tolist()),
         first_100=kinds.counts(int(hundredth[0]) + 1) if len(hundredth) else None,
-        first_objects={"correct": int(on_any[:total].sum()), **kinds.counts(total)},
+        first_objects={"correct": int((~false[:total]).sum()), **kinds.counts(total)},
         without={
             "loc": without(kinds.loc),
             "bg": without(false & ~kinds.loc & ~kinds.near_similar),
-            **({"sim": without(kinds.near_similar)} if similar_names else {}),
+            **({"sim": without(kinds.near_similar)} if similar.to(name) else {}),
         },
         false_positives=kinds,
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.detection.hoiem.matching import Matching, ObjectTable, Pairs, match
+from caffe.detection.hoiem.matching import Matching, ObjectTable, match
+from caffe.detection.pairs import Pairs
 
 Mask = NDArray[np.bool_]
 

@@ -7,19 +7,14 @@ detection is ignored, and a second one is a false positive. A detection that ove
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe.detection import pairs
+from caffe.detection.pairs import Doubles, Indices, Pairs
 from caffe.detection.voc import Detections, GroundTruth, check_detections
-
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
-#: number of pairs of a detection and an object that are compared at once; limits memory for crowded images
-_PAIRS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,11 @@ class ObjectTable:
 class Ranked:
     """K detections of one class, best score first; equal scores keep their order.
 
-    images, [K]: the index of each detection's image. boxes, [K, 4]: corners in pixels.
+    images, [K]: the index of each detection's image. scores, [K]. boxes, [K, 4]: corners in pixels.
     """
 
     images: Indices
+    scores: Doubles
     boxes: Doubles
 
     @staticmethod
@@ -74,24 +70,9 @@ class Ranked:
         """Ranks detections. Raises DataError for unknown images and for values that are not finite."""
         check_detections(name, detections, truth)
         order = np.argsort(-detections.scores, kind="stable")
-        numbers = np.array([objects.image_index[image] for image in detections.images], np.int64)
-        return Ranked(numbers[order], detections.boxes[order])
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """P pairs of a detection and an object that overlap, sorted by detection, then by object.
-
-    detections, objects, [P]: their indices. overlaps, [P]: intersection over union.
-    """
-
-    detections: Indices
-    objects: Indices
-    overlaps: Doubles
-
-    def where(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """Returns the pairs that a mask, [P], selects."""
-        return Pairs(self.detections[chosen], self.objects[chosen], self.overlaps[chosen])
+        index = objects.image_index
+        numbers = np.fromiter((index[image] for image in detections.images), np.int64, len(order))
+        return Ranked(numbers[order], detections.scores[order], detections.boxes[order])
 
 
 @dataclass(frozen=True)
@@ -108,51 +89,16 @@ class Matching:
 
 
 def overlapping(ranked: Ranked, objects: ObjectTable, least: float) -> Pairs:
-    """Returns all pairs in the same image with an overlap of `least` or more. Boxes include their border pixels."""
-    counts = objects.begin[ranked.images + 1] - objects.begin[ranked.images]
-    parts = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for chunk in _chunks(counts):
-        inside = np.arange(counts[chunk].sum())
-        ends = np.cumsum(counts[chunk])
-        detections = np.repeat(np.arange(chunk.start, chunk.stop), counts[chunk])
-        starts = objects.begin[ranked.images[chunk]] - (ends - counts[chunk])
-        numbers = inside + np.repeat(starts, counts[chunk])
-        overlaps = _overlaps(ranked.boxes[detections], objects.boxes[numbers])
-        parts.append(Pairs(detections, numbers, overlaps).where(overlaps >= least))
-    return Pairs(
-        np.concatenate([p.detections for p in parts]),
-        np.concatenate([p.objects for p in parts]),
-        np.concatenate([p.overlaps for p in parts]),
-    )
+    """Returns all pairs in the same image with an overlap of `least` or more."""
+    return pairs.overlapping(ranked.images, ranked.boxes, objects.begin, objects.boxes, least)
 
 
-def _chunks(counts: Indices) -> Iterator[slice]:
-    """Yields ranges of detections with about _PAIRS_AT_ONCE pairs each. counts: pairs of each detection."""
-    total = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        before = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, before + _PAIRS_AT_ONCE, side="right")), start + 1)
-        yield slice(start, stop)
-        start = stop
-
-
-def _overlaps(first: Doubles, second: Doubles) -> Doubles:
-    """Returns the intersection over union of each pair of boxes, [P]; 0 if they do not meet. Both are [P, 4]."""
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]) + 1
-    shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
-    areas = (first[:, 2:] - first[:, :2] + 1).prod(axis=1) + (second[:, 2:] - second[:, :2] + 1).prod(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: Doubles = np.where(shared > 0, shared / (areas - shared), 0.0)
-    return result
-
-
-def match(pairs: Pairs, detections: int, threshold: float) -> Matching:
+def match(candidates: Pairs, detections: int, threshold: float) -> Matching:
     """Matches detections, best score first, with the free object that they overlap most, by `threshold` or more.
 
     The first object wins a tie. detections: their number.
     """
-    close = pairs.where(pairs.overlaps >= threshold)
+    close = candidates.where(candidates.overlaps >= threshold)
     found = np.full(detections, -1, np.int64)
     duplicate = np.zeros(detections, bool)
     overlaps = np.zeros(detections)

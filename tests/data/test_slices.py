@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from caffe.detection.slices import Slices
+from caffe.data.slices import Slices
 from caffe.errors import CaffeError
 
 

@@ -1,0 +1,80 @@
+"""Winograd's convolutions: equal to exact ones, used by the rule, and left out where the rule does not allow them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from caffe.engine import winograd
+from caffe.engine.layer import ConvolutionWindow
+from caffe.engine.net import Net
+from caffe.engine.prepack import PackedConvolution, prepack
+from tests.narrow import narrow_deploy
+
+PLAIN = ConvolutionWindow((1, 1), (1, 1), (1, 1), 1)
+#: Winograd's transforms of 8 × 8 tiles cost about five bits of float32's 24: of the largest value, errors of direct
+#: convolution are up to 4e-7 and these up to 1.4e-5, for any number of channels
+ERROR = 2e-5
+needs_nnpack = pytest.mark.skipif(not winograd.available(), reason="this PyTorch or processor has no NNPACK")
+
+
+@pytest.fixture
+def any_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that takes all shapes from 4 tiles and 8 channels, so that small nets use the method."""
+    monkeypatch.setattr(winograd, "rule", lambda: (4, 8, 64))
+
+
+@needs_nnpack
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("side", [(19, 19), (20, 31), (7, 64), (38, 38)])
+@pytest.mark.parametrize("channels", [(32, 32), (40, 33), (64, 21)])
+def test_equal_to_exact_convolution(images: int, side: tuple[int, int], channels: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(images, channels[0], *side, generator=generator)
+    weight = torch.randn(channels[1], channels[0], 3, 3, generator=generator)
+    for bias in (torch.randn(channels[1], generator=generator), None):
+        exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=1)
+        for relu in (False, True):
+            found = winograd.convolution(x, weight, bias, relu).double()
+            expected = exact.relu() if relu else exact
+            assert float((found - expected).abs().max() / exact.abs().max()) < ERROR
+            assert float((found - expected).norm() / exact.norm()) < ERROR / 2
+
+
+def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "rule", lambda: winograd.RULES["AVX2"])
+    fits = (1, 64, 38, 38), (64, 64, 3, 3)
+    assert winograd.suits(*fits, PLAIN)
+    assert not winograd.suits((1, 64, 10, 10), fits[1], PLAIN), "too few tiles"
+    assert not winograd.suits((1, 16, 38, 38), (64, 16, 3, 3), PLAIN), "too few channels"
+    assert not winograd.suits(fits[0], (64, 64, 1, 1), PLAIN)
+    for other in (
+        ConvolutionWindow((2, 2), (1, 1), (1, 1), 1),
+        ConvolutionWindow((1, 1), (6, 6), (6, 6), 1),
+        ConvolutionWindow((1, 1), (0, 0), (1, 1), 1),
+        ConvolutionWindow((1, 1), (1, 1), (1, 1), 2),
+    ):
+        assert not winograd.suits(*fits, other)
+    monkeypatch.setattr(winograd, "rule", lambda: None)
+    assert not winograd.suits(*fits, PLAIN), "a processor without a rule"
+
+
+@needs_nnpack
+@torch.no_grad()
+@pytest.mark.usefixtures("any_shape")
+def test_a_whole_net_predicts_the_same() -> None:
+    net, packed = Net(narrow_deploy(), 1), Net(narrow_deploy(), 1)
+    packed.load_state_dict(net.state_dict())
+    packed.inference_steps = prepack(packed)
+    generator = torch.Generator().manual_seed(0)
+    seen = ["conv4_3", "fc7", "mbox_loc", "mbox_conf"]
+    for images in (1, 2, 1):
+        data = torch.randn(images, 3, 300, 300, generator=generator) * 50
+        expected, found = net({"data": data}, seen)[1], packed({"data": data}, seen)[1]
+        for name in seen:
+            scale = float(expected[name].abs().max())
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=ERROR * scale)
+    layers = [step.layer for step in packed.inference_steps if isinstance(step.layer, PackedConvolution)]
+    assert sum(layer.uses_winograd for layer in layers) > 15
+    assert not all(layer.uses_winograd for layer in layers)
