@@ -318,7 +318,7 @@ def _parser(network: Network) -> FlagParser:
     if any(source.offset != 0.5 for source in network.sources):
         flag(
             "offset", default="published", choices=("published", "centered", "centred"),
-            help="the published networks center their default boxes up to 37 pixels off their cells, and released "
+            help="the published networks center their default boxes 16 pixels or more off their cells, and released "
                  "weights were trained so; centered: on their cells",
         )  # fmt: skip
     if network.starts_from_ssd:
