@@ -19,6 +19,7 @@ commands:
   report          make one HTML page about trained detectors
   device_query    show GPU diagnostic information
   export_onnx     write a model for ONNX Runtime and other software
+  score_onnx      score exported detectors in ONNX Runtime, and time them
   import_weights  make a .caffemodel from the weights of another framework
   export_weights  write a .caffemodel as the weights of another framework
   version         show the versions of Caffe, of this package and of PyTorch
@@ -34,8 +35,8 @@ commands:
 """
 
 COMMANDS = (
-    "train", "test", "time", "speed", "report", "device_query", "export_onnx", "import_weights",
-    "export_weights", "version",
+    "train", "test", "time", "speed", "report", "device_query", "export_onnx", "score_onnx",
+    "import_weights", "export_weights", "version",
 )  # fmt: skip
 
 

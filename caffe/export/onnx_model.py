@@ -50,9 +50,14 @@ def onnx_model(net: Net) -> Any:
 def export_onnx(net: Net, path: str | os.PathLike[str]) -> Any:
     """Writes `onnx_model(net)` to a file, whole or not at all, and returns it."""
     model = onnx_model(net)
+    write(model, path)
+    return model
+
+
+def write(model: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a ModelProto to a file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
-    return model
 
 
 class _Exporter:
