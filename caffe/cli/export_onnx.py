@@ -53,7 +53,8 @@ def _command(argv: Sequence[str]) -> None:
     parser.flag("mean_value", default="104,117,123", help="with -int8: the mean of the net's images, blue, green, red")
     parser.flag(
         "keep_float", default="",
-        help="with -int8: more layers that stay in float32, separated by ',' (the first convolution and the heads do)",
+        help="with -int8: layers that stay in float32 besides the first convolution, separated by ','; 'heads': all that "
+        "predict",
     )  # fmt: skip
     add_net_state(parser)
     add_allow_python(parser)
@@ -112,13 +113,15 @@ def _write_int8(flags: argparse.Namespace, net: Net, model: Any) -> None:
             f"-int8 needs images as input, N x C x H x W; '{net.inputs[0]}' is {' x '.join(map(str, shape))}"
         )
     more = [name for name in flags.keep_float.split(",") if name]
+    if "heads" in more:
+        more = [*(name for name in more if name != "heads"), *prediction_layers(net)]
     unknown = [name for name in more if name not in net.layer_names]
     if unknown:
         raise CaffeError(f"-keep_float {unknown[0]}: the net has no such layer")
     images = (
         record.data for record in records(flags.calibrate, shape[1:], channel_means(flags.mean_value), flags.images)
     )
-    count = quantize(model, flags.out, images, [*prediction_layers(net), *more])
+    count = quantize(model, flags.out, images, more)
     print(f"{count} convolutions in INT8")
 
 

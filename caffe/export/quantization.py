@@ -1,7 +1,8 @@
 """INT8 models: ONNX Runtime's static quantization, per channel, with ranges measured on images.
 
 Convolutions compute with 8-bit weights and activations, and so do the poolings between them. What stays in float32:
-the first convolution, which sees the pixels, the layers that predict, and everything after them.
+the first convolution, which sees the pixels, and decoding and selection. A detector's heads lose nothing in INT8 (see
+docs/onnx.md), so they stay in float32 only on request.
 """
 
 from __future__ import annotations
