@@ -166,6 +166,10 @@ def _layers_of(source: Path, arrays: Arrays) -> tuple[Any, list[list[NDArray[Any
                 f"{source}: tensor '{shown(name)}' is not named <layer>.<blob>, such as conv1_1.0; for a state dict of "
                 "another framework give its layout with -from"
             )
+        if array.dtype.kind != "f":
+            raise CaffeError(
+                f"{source}: tensor '{shown(name)}' holds integers; a layer's blobs are floating-point numbers"
+            )
         if not name.endswith(".diff"):
             layers.setdefault(layer, {})[int(index)] = array
     net = caffe_pb2.NetParameter()

@@ -106,6 +106,7 @@ def test_bad_files(tmp_path: Path) -> None:
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[0, "a.0", 0, 2]])}, "caffemodel"),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE="}, "damaged"),
         ({"conv.weight": x["a.0"]}, {}, "'conv.weight' is not named <layer>.<blob>"),
+        ({"a.0": np.ones(2, np.int32)}, {}, "tensor 'a.0' holds integers"),
         ({"a.1": x["a.0"]}, {}, r"layer 'a' has blobs \[1\]; they must count from 0"),
     ]  # fmt: skip
     for arrays, metadata, message in cases:
