@@ -8,7 +8,15 @@ from collections.abc import Sequence
 
 from caffe.cli.flags import FlagParser, run
 from caffe.cli.import_weights import three_means
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_weights, set_up_log
+from caffe.cli.net_flags import (
+    accept_unused,
+    add_allow_python,
+    add_net_state,
+    build_net,
+    load_weights,
+    only_look,
+    set_up_log,
+)
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -48,6 +56,7 @@ def _command(argv: Sequence[str]) -> None:
         help="the default boxes of the other framework's model (default: by the number of classes)",
     )  # fmt: skip
     add_net_state(parser)
+    add_allow_python(parser)
     accept_unused(parser)
     flags = parser.parse_args(argv)
     set_up_log(flags)
@@ -66,6 +75,7 @@ def _command(argv: Sequence[str]) -> None:
             raise CaffeError(
                 f"-to {flags.to} needs the weights' net: -model models/SSD300/VOC/deploy.prototxt, or yours"
             )
+        only_look(flags)
         net = build_net(flags, 1)
         load_weights(net, flags.weights)
         tensors, notes = export_detector(flags.to, net, mean, flags.scales or None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, set_up_log
+from caffe.cli.net_flags import accept_unused, add_allow_python, add_net_state, build_net, only_look, set_up_log
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -48,6 +48,7 @@ def _parser() -> FlagParser:
         help="the default boxes that the detector was trained with (default: by its number of classes)",
     )  # fmt: skip
     add_net_state(parser)
+    add_allow_python(parser)
     accept_unused(parser)
     return parser
 
@@ -95,6 +96,7 @@ def _import_detector(flags: Any, mean: Sequence[float], sizes: Any) -> list[str]
             f"-from {flags.source} needs the net that gets the weights: -model models/SSD{size}/VOC/deploy.prototxt, or "
             "one made by prototxt_gen for your classes"
         )
+    only_look(flags)
     net = build_net(flags, 1)
     notes = import_detector(flags.source, flags.weights, net, mean, flags.scales or None, LAYOUTS)
     save(net, flags.out)
