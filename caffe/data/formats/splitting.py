@@ -69,9 +69,8 @@ def split(images: Sequence[AnnotatedImage], share: float, seed: int, *, own: boo
         how += f", frames of a film and copies of a photograph together ({together:,} images in "
         how += f"{sum(len(members) > 1 for members in groups):,} groups)"
     if not wanted / _OFF <= len(chosen) <= wanted * _OFF or len(chosen) == len(images):
-        longest = sorted(
-            max(groups, key=len), key=lambda index: natural(images[index].path)
-        )
+        largest = max(groups, key=len)
+        longest = sorted(largest, key=lambda index: natural(images[index].path))
         chosen = {*longest[-wanted:]}
         how = (
             f"the last {len(chosen):,} frames of the longest film, which has {len(longest):,} of {len(images):,} images"

@@ -161,7 +161,9 @@ def csv(root: Path) -> None:
     """TensorFlow's columns, in another order, in a file per part."""
     for name, part in zip(BOXES, ("train", "test"), strict=True):
         picture(root / "images" / f"{name}.jpg")
-        rows = [f"{label},{xmax},{xmin},{ymin},{ymax},80,{name}.jpg,60" for label, xmin, ymin, xmax, ymax in BOXES[name]]
+        rows = [
+            f"{label},{xmax},{xmin},{ymin},{ymax},80,{name}.jpg,60" for label, xmin, ymin, xmax, ymax in BOXES[name]
+        ]
         text(root / f"{part}_labels.csv", "class,xmax,xmin,ymin,ymax,Width,Filename,height\n" + "\n".join(rows))
 
 
@@ -201,7 +203,9 @@ def labelme_xml(root: Path) -> None:
                 f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax))
             )
             deleted = int(label == "ghost")
-            objects += f"<object><name> {label}\n</name><deleted>{deleted}</deleted><polygon>{points}</polygon></object>"
+            objects += (
+                f"<object><name> {label}\n</name><deleted>{deleted}</deleted><polygon>{points}</polygon></object>"
+            )
         size = "<imagesize><nrows>60</nrows><ncols>80</ncols></imagesize>"
         xml = f"<annotation><filename>{name}.jpg</filename><folder>pets</folder>{objects}{size}</annotation>"
         text(root / "Annotations" / "pets" / f"{name}.xml", xml)

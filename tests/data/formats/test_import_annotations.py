@@ -66,7 +66,10 @@ def test_names_are_unique_and_listable(tmp_path: Path) -> None:
     names = ["my 1.JPG", "cam/1.jpg", "1.png", "1.jpg", "IMG.jpg", "img.png", "снимок.jpeg", "-x.bmp"]
     for seed, name in enumerate(names):
         made.picture(tmp_path / "in" / name, seed)
-        made.text((tmp_path / "in" / name).with_name(f"{Path(name).name}.xml"), voc_xml(voc_object("cat", seed + 1, 2, 60, 50)))
+        made.text(
+            (tmp_path / "in" / name).with_name(f"{Path(name).name}.xml"),
+            voc_xml(voc_object("cat", seed + 1, 2, 60, 50)),
+        )
     out = tmp_path / "out"
     assert run(tmp_path / "in", out) == 0
     assert {path.name for path in (out / "JPEGImages").iterdir()} == {

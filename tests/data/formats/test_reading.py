@@ -70,7 +70,9 @@ def test_images_of_one_name_keep_their_boxes(tmp_path: Path) -> None:
     made.text(
         tmp_path / "all.json", {"images": images, "annotations": objects, "categories": [{"id": 5, "name": "cat"}]}
     )
-    found = {str(each.path.relative_to(tmp_path / "images")): each.objects[0].xmin for each in read_dataset(tmp_path).images}
+    found = {
+        str(each.path.relative_to(tmp_path / "images")): each.objects[0].xmin for each in read_dataset(tmp_path).images
+    }
     assert found == {"1.jpg": 0, "1.png": 1, "cam/1.jpg": 2}
 
 
@@ -312,7 +314,8 @@ COCO = {
         ("t.csv", "filename,xmin,ymin,xmax,ymax,class\na.jpg,1,2,three,4,cat\n", "t.csv: line 2 ('cat') has xmax 'three'"),
         ("t.csv", "filename,xmin,ymin,xmax,ymax,class\n,1,2,3,4,cat\n", "t.csv: line 2 names no image"),
         ("t.csv", "filename,xmin,ymin,xmax,ymax,class\nc.jpg,1,2,3,4,cat\n", "t.csv: image 'c.jpg' is not in"),
-        ("annotations.xml", '<annotations><image name="c.jpg"/></annotations>', "annotations.xml: 'c.jpg': image 'c.jpg' is not in"),
+        ("annotations.xml", '<annotations><image name="c.jpg"/></annotations>',
+         "annotations.xml: 'c.jpg': image 'c.jpg' is not in"),
         ("annotations.xml", '<annotations><image name="a.jpg"><box label="cat" xtl="1"/></image></annotations>',
          "annotations.xml: 'a.jpg': shape 1 (box 'cat') has no box of four numbers"),
         ("annotations.xml", '<annotations><track id="3" label="cat"><box frame="x"/></track></annotations>',
