@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from caffe import log
 from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.data.formats.class_names import label_map_of
+from caffe.data.formats.dataset import Dataset
 from caffe.data.formats.reading import FORMATS, read_dataset
-from caffe.data.formats.splitting import split
+from caffe.data.formats.splitting import Split, split
 from caffe.data.formats.voc_layout import write_layout
 from caffe.data.formats.yolo import read_names
 from caffe.data.image_list import raise_faults
@@ -35,14 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run("import_annotations", _main, argv)
 
 
-def _main(argv: Sequence[str]) -> None:
-    parser = FlagParser(
-        prog="import_annotations",
-        description="Finds images and their boxes in a folder; writes VOC's layout, lists and a label map.",
-        epilog=_EPILOG,
-    )
-    parser.add_argument("folder", metavar="FOLDER", help="directory of the images and annotations; it is not changed")
-    parser.add_argument("out", metavar="OUT", help="directory to write")
+def add_dataset_flags(parser: FlagParser) -> None:
+    """The flags that say what of a folder is used and how it is divided; train_own has them too."""
     parser.flag("format", default="", choices=["", *FORMATS], metavar="NAME",
                 help=f"annotations to use: {', '.join(FORMATS)} (default: those of most images)")  # fmt: skip
     parser.flag("names", default="", help="file with one class name per line, for YOLO text without classes.txt")
@@ -52,18 +48,37 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("skip_faulty", type=boolean, default=False, help="leave out images whose annotations have faults")
     parser.flag("keep_unannotated", type=boolean, default=False,
                 help="use images without annotation as images without objects, instead of leaving them out")  # fmt: skip
+
+
+def read_divided(flags: argparse.Namespace, without: Path) -> tuple[Dataset, Split]:
+    """The data set of `flags` and its division. Raises DataError with all faults, unless they are to be skipped."""
+    folder = Path(flags.folder).expanduser()
+    names = read_names(Path(flags.names)) if flags.names else []
+    dataset = read_dataset(
+        folder, without=without, form=flags.format, class_names=names, keep_unannotated=flags.keep_unannotated
+    )
+    if dataset.faults and not (flags.skip_faulty and dataset.images):
+        note = "-skip_faulty leaves the images out that have them."
+        raise_faults(dataset.faults, f"'{folder}'; nothing was written", note)
+    if not any(image.objects for image in dataset.images):
+        raise DataError(f"'{folder}' has {len(dataset.images):,} annotated images without any object")
+    return dataset, split(dataset.images, flags.test_share, flags.seed, own=flags.own_split)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        prog="import_annotations",
+        description="Finds images and their boxes in a folder; writes VOC's layout, lists and a label map.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="directory of the images and annotations; it is not changed")
+    parser.add_argument("out", metavar="OUT", help="directory to write")
+    add_dataset_flags(parser)
     parser.flag("copy", type=boolean, default=False, help="copy the images instead of linking them")
     flags = parser.parse_args(argv)
     folder, out = Path(flags.folder).expanduser(), Path(flags.out).expanduser()
 
-    names = read_names(Path(flags.names)) if flags.names else []
-    dataset = read_dataset(
-        folder, without=out, form=flags.format, class_names=names, keep_unannotated=flags.keep_unannotated
-    )
-    if dataset.faults and not (flags.skip_faulty and dataset.images):
-        raise_faults(
-            dataset.faults, f"'{folder}'; nothing was written", "-skip_faulty leaves the images out that have them."
-        )
+    dataset, parts = read_divided(flags, out)
     for fault in dataset.faults[:10]:
         log.warning(log.here(), f"left out: {fault}")
     if dataset.faults:
@@ -71,14 +86,11 @@ def _main(argv: Sequence[str]) -> None:
     for remark in (*dataset.remarks, *(f"{count:,} {what}" for what, count in dataset.notes.items())):
         log.warning(log.here(), remark)
     labels, labeled, unused = label_map_of(dataset.images, dataset.class_names)
-    if not labeled:
-        raise DataError(f"'{folder}' has {len(dataset.images):,} annotated images without any object")
     if unused:
         log.warning(log.here(), f"{len(unused):,} classes have no objects and are left out: {', '.join(unused[:20])}")
     for name, safe in labeled.items():
         if name != safe:
             log.warning(log.here(), f"class '{name}' is called '{safe}' in files")
-    parts = split(dataset.images, flags.test_share, flags.seed, own=flags.own_split)
     write_layout(out, folder, parts, labels, labeled, flags.seed, copy=flags.copy)
 
     counts = Counter(each.name for image in dataset.images for each in image.objects)
