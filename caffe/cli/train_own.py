@@ -67,6 +67,8 @@ def _main(argv: Sequence[str]) -> int:
     root = checkout()
     folder = Path(flags.folder).expanduser().resolve()
     out = Path(flags.out or f"jobs/{folder.name}").expanduser().resolve()
+    if out == folder or out in folder.parents:
+        raise CaffeError(f"-out '{out}' contains the photographs; give another directory")
     weights = read_start(Path(flags.weights or root / "demo/pretrain/ssd300_narrow.caffemodel").expanduser().resolve())
     machine = _machine(flags.gpu)
     dataset, parts = read_divided(flags, out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import caffe
 from caffe.errors import CaffeError
 
 #: what train_own uses: the generators, their published nets, and weights to start from
@@ -13,7 +12,7 @@ _PARTS = ("prototxt_gen/ssd300.py", "models/SSD300/VOC/deploy.prototxt", "demo/p
 
 def checkout() -> Path:
     """The checkout that this package is part of. Raises CaffeError if it was installed without one."""
-    root = Path(caffe.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     missing = [part for part in _PARTS if not (root / part).is_file()]
     if missing:
         raise CaffeError(

@@ -116,7 +116,7 @@ def choose(data: Survey, machine: Machine, weights: Weights, wishes: Wishes) -> 
     design, why_boxes = _boxes(data, mdssd)
     return Recipe(
         network, weights, width, batch, fits if fits is not None and fits < batch else None, max_iter,
-        "Adam" if narrow else "SGD", 0.0005 if narrow else 0.001, design, max(1, -(-max_iter // _TESTS)), machine.gpu,
+        "Adam" if narrow else "SGD", 0.0005 if narrow else 0.001, design, _interval(max_iter), machine.gpu,
         reasons=[
             f"network {network}: {why_network}",
             f"default boxes: {why_boxes}",
@@ -128,6 +128,12 @@ def choose(data: Survey, machine: Machine, weights: Weights, wishes: Wishes) -> 
             f"iteration {max(1, max_iter * 3 // 4):,}",
         ],
     )  # fmt: skip
+
+
+def _interval(max_iter: int) -> int:
+    """Iterations between tests, of which there are about _TESTS; the last one is at the end."""
+    near = sorted(range(2, 2 * _TESTS), key=lambda tests: abs(tests - _TESTS))
+    return next((max_iter // tests for tests in near if max_iter % tests == 0), max_iter)
 
 
 def _network(data: Survey, on_gpu: bool, weights: Weights, wishes: Wishes) -> tuple[str, str]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffe.errors import CaffeError
 from caffe.files import write_text
 from caffe.recipe.commands import PICTURES, Place, Step, preparation, results, training
 from caffe.recipe.rule import Recipe
@@ -25,8 +24,6 @@ class Run:
     def __init__(
         self, out: Path, root: Path, folder: Path, recipe: Recipe, data: Survey, flags: Sequence[str], seed: int
     ) -> None:
-        if out == folder or out in folder.parents:
-            raise CaffeError(f"-out '{out}' contains the photographs; give another directory")
         self.place, self.recipe, self.data, self.folder = Place(out), recipe, data, folder
         name = re.sub(r"[^\w-]", "_", folder.name) or "own"
         self.before = preparation(self.place, root, folder, name, recipe, data, flags, seed)

@@ -76,6 +76,7 @@ def run_training(words: list[str], total: int, first: int) -> int:
 def _show(process: subprocess.Popen[str], total: int, first: int) -> None:
     assert process.stderr is not None
     iteration, begun, shown = first, time.monotonic(), 0.0
+    listing = False  # a solver or a net, in the lines after one that announces it
     with process.stderr, tqdm(total=total, initial=first, unit="it", disable=None, leave=False) as bar:
         while True:
             try:
@@ -85,7 +86,12 @@ def _show(process: subprocess.Popen[str], total: int, first: int) -> None:
             if not line:
                 return
             found = _GLOG.match(line)
-            if found is None or found[1] != "I":
+            if found is None:
+                if not listing:
+                    tqdm.write(line.rstrip(), file=sys.stderr)
+                continue
+            listing = found[2].rstrip().endswith(":")
+            if found[1] != "I":
                 tqdm.write(line.rstrip(), file=sys.stderr)
             elif loss := _LOSS.match(found[2]):
                 bar.update(int(loss[1]) - iteration)
