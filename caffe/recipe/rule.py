@@ -1,9 +1,10 @@
 """Which network, width, batch and schedule fit a data set and a machine. Every choice comes with its reason.
 
-- **Network.** MDSSD if a tenth of the training objects or more are small (under 32 pixels at an input of 300 × 300),
-  else SSD, which takes half the time. An input of 512 if a quarter are under 16 pixels and there is a GPU.
-- **Default boxes.** The released ones if they reach 95 % of the training objects, else ones that design_boxes proposes.
-  MDSSD's first module always gets proposed ones.
+- **Network.** MDSSD if a tenth of the training objects, or half of those of one class, are small (under 32 pixels at an
+  input of 300 × 300), else SSD, which takes half the time. An input of 512 if a quarter are under 16 pixels and there is
+  a GPU.
+- **Default boxes.** The released ones if they reach 95 % of the training objects of every class, else ones that
+  design_boxes proposes. MDSSD's first module always gets proposed ones.
 - **Weights.** A narrow SSD300, an eighth of the channels, that comes with the project and has learned from drawn
   scenes. Other weights, such as VGG's, are given by the user; the width is theirs.
 - **Batch.** 8 on the CPU, 32 on a GPU (16 for an input of 512), as many at a time as its memory holds.
@@ -23,7 +24,7 @@ from caffe.proto.weights import read_weights
 from caffe.recipe.survey import SMALL, Survey
 
 NETWORKS = ("ssd300", "ssd512", "mdssd300", "mdssd512")
-_MANY_SMALL, _MANY_TINY, _ENOUGH_REACHED = 0.1, 0.25, 0.95
+_MANY_SMALL, _MANY_SMALL_OF_A_CLASS, _MANY_TINY, _ENOUGH_REACHED = 0.1, 0.5, 0.25, 0.95
 #: seconds of one core for a training iteration with an eighth of the channels and batch 8, data included
 _CORE_SECONDS = {"ssd300": 0.3, "mdssd300": 0.55, "ssd512": 0.9, "mdssd512": 1.7}
 #: the channels of VGG's conv5_3
@@ -144,16 +145,24 @@ def _network(data: Survey, on_gpu: bool, weights: Weights, wishes: Wishes) -> tu
         if weights.size is not None and not wishes.network.endswith(str(weights.size)):
             raise CaffeError(f"-network {wishes.network}, but '{weights.path}' is for an input of {weights.size}")
         return wishes.network, "as asked"
-    family = "mdssd" if data.small >= _MANY_SMALL else "ssd"
+    name, share = data.smallest
     why = f"{data.small:.0%} of the training objects are small, under {SMALL:g} pixels at an input of 300"
-    return f"{family}{size}", f"{why} ({'' if family == 'mdssd' else 'not '}a tenth)"
+    if data.small >= _MANY_SMALL:
+        return f"mdssd{size}", f"{why} ({_MANY_SMALL:.0%} or more)"
+    if share >= _MANY_SMALL_OF_A_CLASS:
+        return (
+            f"mdssd{size}",
+            f"{share:.0%} of the training objects of {name} are small, under {SMALL:g} pixels at an input of 300",
+        )
+    return f"ssd{size}", f"{why} (under {_MANY_SMALL:.0%}), and under half of every class's"
 
 
 def _boxes(data: Survey, mdssd: bool) -> tuple[str, str]:
-    reach = f"SSD300's released boxes reach {data.reached:.0%} of the training objects"
+    name, share = data.least_reached
+    reach = f"SSD300's released boxes reach {share:.0%} of the training objects of {name}, the least of a class"
     if mdssd:
         return "module1", f"proposed for Module 1; {reach}"
-    if data.reached < _ENOUGH_REACHED:
+    if share < _ENOUGH_REACHED:
         return "all", f"proposed; {reach}"
     return "", f"the released ones; {reach}"
 

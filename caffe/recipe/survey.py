@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe.data.formats.splitting import Split
 from caffe.default_boxes.net_layout import read_layout
@@ -27,31 +28,41 @@ class Survey:
     #: share of the training objects that are under SMALL, and under half of it
     small: float
     tiny: float
-    #: share of the training objects that SSD300's released default boxes reach (overlap of 0.5)
-    reached: float
+    #: the class with the largest share of small objects, and this share
+    smallest: tuple[str, float]
+    #: the class of whose training objects SSD300's released default boxes reach the least, and the share that they
+    #: reach (overlap of 0.5)
+    least_reached: tuple[str, float]
 
 
 def survey(parts: Split, ssd300: Path) -> Survey:
     """Measures a divided data set; `ssd300` is the deploy net of the released SSD300."""
     layout = read_layout(ssd300)
-    corners, images = [], []
-    for index, image in enumerate(parts.train):
-        height, width = image.size
-        for each in image.objects:
-            corners.append((each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height))
-            images.append(index)
-    shares = np.clip(np.array(corners, np.float64).reshape(-1, 4), 0, 1)
-    inside = (shares[:, 2:] > shares[:, :2]).all(axis=1)
-    sides = [layout.width, layout.height] * 2
-    found = Objects(
-        shares[inside] * sides, np.ones(int(inside.sum()), np.int64), np.array(images, np.int64)[inside],
-        {1: "object"}, len(parts.train),
-    )  # fmt: skip
     counts = Counter(each.name for image in (*parts.train, *parts.test) for each in image.objects)
-    if not len(found):
-        return Survey(len(parts.train), len(parts.test), counts, 0.0, 0.0, 1.0)
+    names = sorted(counts)
+    rows = [
+        (index, names.index(each.name), each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height)
+        for index, image in enumerate(parts.train)
+        for height, width in (image.size,)
+        for each in image.objects
+    ]
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    corners = np.clip(table[:, 2:], 0, 1) * ([layout.width, layout.height] * 2)
+    inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    images, labels = table[inside, 0].astype(np.int64), table[inside, 1].astype(np.int64)
+    found = Objects(corners[inside], labels, images, dict(enumerate(names)), len(parts.train))
+    small, reached = found.size < SMALL, measure(layout, found).best >= THRESHOLD if len(found) else np.ones(0, bool)
+    classes = [(name, labels == label) for label, name in enumerate(names) if (labels == label).any()]
     return Survey(
-        len(parts.train), len(parts.test), counts,
-        small=float((found.size < SMALL).mean()), tiny=float((found.size < SMALL / 2).mean()),
-        reached=float((measure(layout, found).best >= THRESHOLD).mean()),
+        len(parts.train), len(parts.test), counts, small=_share(small), tiny=_share(found.size < SMALL / 2),
+        smallest=max(((name, _share(small[chosen])) for name, chosen in classes), key=_second, default=("", 0.0)),
+        least_reached=min(((name, _share(reached[chosen])) for name, chosen in classes), key=_second, default=("", 1.0)),
     )  # fmt: skip
+
+
+def _second(pair: tuple[str, float]) -> float:
+    return pair[1]
+
+
+def _share(chosen: NDArray[np.bool_]) -> float:
+    return float(chosen.mean()) if len(chosen) else 0.0

@@ -17,7 +17,7 @@ from caffe.recipe.rule import Machine, Weights, Wishes, choose, read_start
 from caffe.recipe.survey import Survey, survey
 from tests.processes import ROOT
 
-DATA = Survey(160, 40, Counter(cat=200), small=0.0, tiny=0.0, reached=1.0)
+DATA = Survey(160, 40, Counter(cat=200), small=0.0, tiny=0.0, smallest=("cat", 0.0), least_reached=("cat", 1.0))
 NARROW = Weights(Path("narrow.caffemodel"), True, Fraction(1, 8), 300)
 VGG = Weights(Path("vgg.caffemodel"), False, Fraction(1), None)
 CPU, GPU = Machine(2), Machine(16, 0, 80 << 30)
@@ -35,14 +35,15 @@ def test_large_objects_on_two_cores() -> None:
     [
         ({"small": 0.1}, CPU, NARROW, "mdssd300", "module1"),
         ({"small": 0.09}, CPU, NARROW, "ssd300", ""),
-        ({"reached": 0.9}, CPU, NARROW, "ssd300", "all"),
+        ({"small": 0.05, "smallest": ("dog", 0.5)}, CPU, NARROW, "mdssd300", "module1"),
+        ({"least_reached": ("dog", 0.9)}, CPU, NARROW, "ssd300", "all"),
         ({"small": 0.5, "tiny": 0.3}, GPU, VGG, "mdssd512", "module1"),
         ({"small": 0.5, "tiny": 0.3}, GPU, NARROW, "mdssd300", "module1"),  # the weights are for 300
         ({"small": 0.5, "tiny": 0.3}, CPU, VGG, "mdssd300", "module1"),
     ],
 )
 def test_network_and_boxes(
-    changes: dict[str, float], machine: Machine, weights: Weights, network: str, design: str
+    changes: dict[str, object], machine: Machine, weights: Weights, network: str, design: str
 ) -> None:
     recipe = choose(replace(DATA, **changes), machine, weights, Wishes())  # type: ignore[arg-type]
     assert (recipe.network, recipe.design) == (network, design)
@@ -89,13 +90,16 @@ def test_what_weights_are() -> None:
 def test_survey() -> None:
     """Sizes are those at an input of 300, whatever the image's."""
 
-    def image(*boxes: tuple[float, float, float, float]) -> AnnotatedImage:
-        return AnnotatedImage(Path("a.jpg"), [Object("cat", *box) for box in boxes], (600, 1200))
+    def image(*boxes: tuple[float, float, float, float], name: str = "cat") -> AnnotatedImage:
+        return AnnotatedImage(Path("a.jpg"), [Object(name, *box) for box in boxes], (600, 1200))
 
-    # 15, 30, and 200 pixels at the input; outside the image; as wide as it, and a pixel high
+    # 15, 30, and 200 pixels at the input; one outside the image; a dog as wide as it, and a pixel high
     train = [image((0, 0, 60, 30), (400, 100, 520, 160)), image((0, 0, 800, 400)), image((1300, 0, 1400, 10)),
-             image((0, 300, 1200, 302))]  # fmt: skip
+             image((0, 300, 1200, 302), name="dog")]  # fmt: skip
     found = survey(Split(train, [image((0, 0, 9, 9))], ""), checkout() / "models/SSD300/VOC/deploy.prototxt")
-    assert (found.train_images, found.test_images, found.objects["cat"]) == (4, 1, 6)
+    assert (found.train_images, found.test_images, found.objects) == (4, 1, {"cat": 5, "dog": 1})
     assert (found.small, found.tiny) == (pytest.approx(3 / 4), pytest.approx(1 / 4))
-    assert found.reached == pytest.approx(2 / 4)
+    assert found.smallest == ("dog", 1.0)
+    assert found.least_reached == ("dog", 0.0)
+    empty = survey(Split([image()], [image()], ""), checkout() / "models/SSD300/VOC/deploy.prototxt")
+    assert (empty.small, empty.smallest, empty.least_reached) == (0.0, ("", 0.0), ("", 1.0))
