@@ -50,7 +50,7 @@ def add_dataset_flags(parser: FlagParser) -> None:
                 help="use images without annotation as images without objects, instead of leaving them out")  # fmt: skip
 
 
-def read_divided(flags: argparse.Namespace, without: Path) -> tuple[Dataset, Split]:
+def read_divided(flags: argparse.Namespace, without: Sequence[Path]) -> tuple[Dataset, Split]:
     """The data set of `flags` and its division. Raises DataError with all faults, unless they are to be skipped."""
     folder = Path(flags.folder).expanduser()
     names = read_names(Path(flags.names)) if flags.names else []
@@ -74,11 +74,12 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="directory of the images and annotations; it is not changed")
     parser.add_argument("out", metavar="OUT", help="directory to write")
     add_dataset_flags(parser)
+    parser.flag("without", default="", help="directory in FOLDER to leave out, besides OUT")
     parser.flag("copy", type=boolean, default=False, help="copy the images instead of linking them")
     flags = parser.parse_args(argv)
     folder, out = Path(flags.folder).expanduser(), Path(flags.out).expanduser()
 
-    dataset, parts = read_divided(flags, out)
+    dataset, parts = read_divided(flags, [out, *([Path(flags.without).expanduser()] if flags.without else [])])
     for fault in dataset.faults[:10]:
         log.warning(log.here(), f"left out: {fault}")
     if dataset.faults:

@@ -71,14 +71,15 @@ def _main(argv: Sequence[str]) -> int:
         raise CaffeError(f"-out '{out}' contains the photographs; give another directory")
     weights = read_start(Path(flags.weights or root / "demo/pretrain/ssd300_narrow.caffemodel").expanduser().resolve())
     machine = _machine(flags.gpu)
-    dataset, parts = read_divided(flags, out)
+    dataset, parts = read_divided(flags, [out])
     data = survey(parts, root / "models/SSD300/VOC/deploy.prototxt")
     recipe = choose(data, machine, weights, Wishes(flags.network, flags.max_iter or 0, flags.batch or 0))
     print(f"{dataset.format} in '{folder}': {data.objects.total():,} objects of {len(data.objects):,} classes")
     print(f"{data.train_images:,} images for training, {data.test_images:,} for testing: {parts.how}")
     print("".join(f"- {reason}\n" for reason in recipe.reasons), end="", flush=True)
 
-    whole = Run(out, root, folder, recipe, data, _import_flags(flags), flags.seed)
+    words = _import_flags(flags) + ([f"-without={out}"] if folder in out.parents else [])
+    whole = Run(out, root, folder, recipe, data, words, flags.seed)
     if flags.dry_run:
         whole.show()
         return 0

@@ -47,7 +47,7 @@ class Run:
         first, snapshot = newest(place, recipe)
         steps(
             training(place, recipe, snapshot),
-            lambda words: 0 if first >= recipe.max_iter else run_training(words, recipe.max_iter, first),
+            lambda words: _train(words, recipe.max_iter, first),
             finished=lambda: newest(place, recipe)[0] >= recipe.max_iter,
         )
         best, why = best_snapshot(place, recipe)
@@ -73,3 +73,10 @@ class Run:
         lines = (self.place.data / "lists/test.txt").read_text(encoding="utf-8").splitlines()[:PICTURES]
         images = [self.place.data / line.split()[0] for line in lines]
         write_text(self.place.out / "pictures.txt", "".join(f"{image}\n" for image in images))
+
+
+def _train(words: list[str], wanted: int, first: int) -> int:
+    if first >= wanted:
+        print(f"Nothing to do: there is a snapshot of iteration {first:,}")
+        return 0
+    return run_training(words, wanted, first)

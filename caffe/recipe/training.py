@@ -45,7 +45,8 @@ def keep_apart(place: Place, data: str) -> None:
     identity = hashlib.sha256(f"{data}\n{net}".encode()).hexdigest()[:16]
     record = place.model / _IDENTITY
     old = record.read_text().strip() if record.is_file() else ""
-    snapshots = [*place.model.glob("*_iter_*"), *(place.out / "log").glob("*")]
+    ours = {record, place.start, *place.model.glob("*.prototxt")}
+    snapshots = [path for path in [*place.model.iterdir(), *(place.out / "log").glob("*")] if path not in ours]
     if snapshots and old != identity:
         number = 1
         while (aside := place.out / f"before_{number}").exists():

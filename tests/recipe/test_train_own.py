@@ -44,6 +44,19 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert words == ["import_annotations", str(photographs), str(out / "data"), "-own_split=false", "-seed=3"]
 
 
+def test_an_output_inside_the_photographs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it is called in their directory: pictures of an earlier run are not read as photographs."""
+    photographs = folder(tmp_path / "in")
+    made.picture(photographs / "jobs/in/pictures/1.png")
+    monkeypatch.chdir(photographs)
+    assert train_own.main([".", "-dry_run", "-gpu=none"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 images for training, 2 for testing" in printed
+    assert f"-without={photographs}/jobs/in" in printed
+
+
 def test_small_objects_choose_mdssd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photographs = folder(tmp_path / "in")
     for path in (photographs / "xml").iterdir():

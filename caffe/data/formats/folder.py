@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 class Folder:
     """All files below `root`, in natural order. Hidden files and directories are left out, as is `without`."""
 
-    def __init__(self, root: Path, without: Path | None = None) -> None:
+    def __init__(self, root: Path, without: Sequence[Path] = ()) -> None:
         if not root.is_dir():
             raise DataError(f"'{root}' is not a directory" if root.exists() else f"no directory '{root}'")
         self.root = root
@@ -99,8 +99,8 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
             for word in words]  # fmt: skip
 
 
-def _walk(root: Path, without: Path | None) -> list[Path]:
-    found, seen = [], {os.path.realpath(without)} if without else set()
+def _walk(root: Path, without: Sequence[Path]) -> list[Path]:
+    found, seen = [], {os.path.realpath(each) for each in without}
     for place, folders, files in os.walk(root, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             folders.clear()

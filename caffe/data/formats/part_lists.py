@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caffe.data.formats.dataset import PARTS
 from caffe.data.formats.folder import Folder
+from caffe.data.formats.yolo import is_labels
 
 
 def listed_parts(folder: Folder, notes: Counter[str]) -> dict[Path, str]:
@@ -17,7 +18,10 @@ def listed_parts(folder: Folder, notes: Counter[str]) -> dict[Path, str]:
     parts: dict[Path, str] = {}
     found = [(PARTS[path.stem.lower()], path) for path in folder.with_suffix(".txt") if path.stem.lower() in PARTS]
     for part, path in sorted(found, key=lambda each: ("train", "val", "test").index(each[0])):
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+        data = path.read_bytes()
+        if data.strip() and is_labels(data):
+            continue  # the labels of an image called test
+        lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
         images = [_image(folder, line, path) for line in lines if line]
         known = [image for image in images if image is not None]
         if known and len(known) < len(images):

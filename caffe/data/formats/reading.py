@@ -30,6 +30,16 @@ FORMATS = {
     "yolo": yolo.TITLE,
     "csv": csv_table.TITLE,
 }
+#: what the files of each format end with
+_KINDS = {
+    "voc": "xml",
+    "labelme_xml": "xml",
+    "cvat": "xml",
+    "coco": "json",
+    "labelme": "json",
+    "yolo": "txt",
+    "csv": "csv",
+}
 #: larger files are something else by mistake
 _MAX_BYTES = 1 << 30
 
@@ -59,19 +69,21 @@ class _Reading:
 
 
 _Readings = dict[str, _Reading]
+#: messages about files of each kind
+_Unreadable = dict[str, list[str]]
 
 
 def read_dataset(
     root: Path,
     *,
-    without: Path | None = None,
+    without: Sequence[Path] = (),
     form: str = "",
     class_names: Sequence[str] = (),
     keep_unannotated: bool = False,
 ) -> Dataset:
     """The images of a folder with their objects.
 
-    `without`: a directory in it to leave out. `form`: one of FORMATS, to use it and no other. `class_names`: for YOLO's
+    `without`: directories in it to leave out. `form`: one of FORMATS, to use it and no other. `class_names`: for YOLO's
     labels, in the order of their numbers. `keep_unannotated`: images without annotation have no objects, rather than
     being left out. Raises DataError if there are no images or no annotations of them.
     """
@@ -79,16 +91,16 @@ def read_dataset(
     if not folder.images:
         raise DataError(f"'{root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
     readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
-    unreadable: list[str] = []
+    unreadable: _Unreadable = {kind: [] for kind in _KINDS.values()}
     _read_xml(folder, readings, unreadable)
     _read_json(folder, readings, unreadable)
     _read_csv(folder, readings, unreadable)
-    _read_yolo(folder, readings, class_names)
+    _read_yolo(folder, readings, unreadable, class_names)
     chosen = max(readings, key=lambda name: len(readings[name].images))  # of equals, the first of FORMATS
     if not readings[chosen].images:
         _refuse(folder, readings, unreadable)
     dataset = _assemble(folder, chosen, readings[chosen], keep_unannotated)
-    dataset.faults += unreadable
+    dataset.faults += unreadable[_KINDS[chosen]]
     for name, other in readings.items():
         if other.images and name != chosen:
             dataset.remarks.append(f"{FORMATS[name]} of {len(other.images):,} images is not used; -format {name} would")
@@ -126,8 +138,9 @@ def _assemble(folder: Folder, chosen: str, reading: _Reading, keep_unannotated: 
     return dataset
 
 
-def _refuse(folder: Folder, readings: _Readings, unreadable: list[str]) -> None:
-    reasons = unreadable + [fault for each in readings.values() for fault in each.faults]
+def _refuse(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> None:
+    reasons = [message for messages in unreadable.values() for message in messages]
+    reasons += [fault for each in readings.values() for fault in each.faults]
     counts = Counter({suffix: len(paths) for suffix, paths in folder.files.items()})
     files = ", ".join(f"{count:,} {suffix or 'without ending'}" for suffix, count in counts.most_common(8))
     kinds = ", ".join(FORMATS[name] for name in readings)
@@ -162,12 +175,12 @@ def parse_xml(path: Path) -> _Content | str:
     return "", [], []
 
 
-def _read_xml(folder: Folder, readings: _Readings, unreadable: list[str]) -> None:
+def _read_xml(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> None:
     if not readings.keys() & {*_XML, "cvat"}:
         return
     for path, content in _spread(parse_xml, folder.with_suffix(".xml")):
         if isinstance(content, str):
-            unreadable.append(f"{folder.shown(path)}: {content}")
+            unreadable["xml"].append(f"{folder.shown(path)}: {content}")
             continue
         name, images, class_names = content
         if name not in readings:
@@ -201,13 +214,13 @@ def parse_json(path: Path) -> tuple[str, list[Parsed], list[str], list[str]] | s
     return "", [], [], []
 
 
-def _read_json(folder: Folder, readings: _Readings, unreadable: list[str]) -> None:
+def _read_json(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> None:
     if not readings.keys() & {"coco", "labelme"}:
         return
     for path, content in _spread(parse_json, folder.with_suffix(".json")):
         where = folder.shown(path)
         if isinstance(content, str):
-            unreadable.append(f"{where}: {content}")
+            unreadable["json"].append(f"{where}: {content}")
             continue
         name, images, class_names, faults = content
         if name not in readings:
@@ -227,7 +240,7 @@ def _read_json(folder: Folder, readings: _Readings, unreadable: list[str]) -> No
 # ---- tables and text
 
 
-def _read_csv(folder: Folder, readings: _Readings, unreadable: list[str]) -> None:
+def _read_csv(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> None:
     if "csv" not in readings:
         return
     for path in folder.with_suffix(".csv", ".tsv"):
@@ -238,7 +251,7 @@ def _read_csv(folder: Folder, readings: _Readings, unreadable: list[str]) -> Non
                 continue
             images, faults = csv_table.parse(text)
         except DataError as error:
-            unreadable.append(f"{where}: {error}")
+            unreadable["csv"].append(f"{where}: {error}")
             continue
         readings["csv"].faults += [f"{where}: {fault}" for fault in faults]
         for parsed in images.values():
@@ -246,12 +259,21 @@ def _read_csv(folder: Folder, readings: _Readings, unreadable: list[str]) -> Non
             readings["csv"].add(folder.image_named(parsed.reference, path), parsed, where)
 
 
-def _read_yolo(folder: Folder, readings: _Readings, class_names: Sequence[str]) -> None:
+def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, class_names: Sequence[str]) -> None:
     if "yolo" not in readings:
         return
     reading = readings["yolo"]
-    files = [path for path in folder.with_suffix(".txt") if path.name.lower() not in yolo.NOT_LABELS]
-    labels = [(path, data) for path in files if yolo.is_labels(data := _bytes(path))]
+    labels = []
+    for path in folder.with_suffix(".txt"):
+        if path.name.lower() in yolo.NOT_LABELS:
+            continue
+        try:
+            data = _bytes(path)
+        except DataError as error:
+            unreadable["txt"].append(f"{folder.shown(path)}: {error}")
+            continue
+        if yolo.is_labels(data):
+            labels.append((path, data))
     if not labels:
         return
     try:

@@ -45,6 +45,7 @@ def write_layout(
     """
     if any((out / part).exists() for part in _PARTS) and not (out / _MARKER).is_file():
         raise DataError(f"'{out}' has a data set that was not written by this command; give another directory")
+    write_text(out / _MARKER, "")  # first, so that what is interrupted can be done again
     for part in _PARTS:
         shutil.rmtree(out / part, ignore_errors=True)
     images = [*split.train, *split.test]

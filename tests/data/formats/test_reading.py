@@ -131,7 +131,7 @@ def test_the_output_and_hidden_files_are_not_read(tmp_path: Path) -> None:
     made.picture(tmp_path / ".cache/one.jpg")
     made.text(tmp_path / "labels/._one.xml", "what a file system adds")
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert len(read_dataset(tmp_path, without=tmp_path / "out").images) == 2
+    assert len(read_dataset(tmp_path, without=[tmp_path / "out"]).images) == 2
 
 
 # ---- sizes
@@ -336,6 +336,15 @@ def test_class_numbers_beyond_the_names(tmp_path: Path) -> None:
     assert "'data.yaml': the numbers of 'names' are not 0, 1, 2" in read_dataset(tmp_path).faults[0]
     made.text(tmp_path / "data.yaml", "names: [")
     assert "'data.yaml' is not YAML" in read_dataset(tmp_path).faults[0]
+
+
+def test_damaged_files_of_formats_that_are_not_used(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    made.text(tmp_path / "notes.json", "{")
+    made.text(tmp_path / "extra.csv", 'filename,xmin,ymin,xmax,ymax\n"one.jpg,1,2,3,4\n')
+    assert read_dataset(tmp_path).faults == []
+    made.text(tmp_path / "labels/three.xml", "<annotation>")
+    assert [fault.partition(":")[0] for fault in read_dataset(tmp_path).faults] == ["labels/three.xml"]
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
