@@ -49,7 +49,8 @@ class Folder:
         """The image that an annotation file names, or why there is none.
 
         The name may have folders, of this machine or of another, or no ending. Of several images with this name, the
-        one with the most of its folders counts, then the one nearest to the annotation file.
+        one with the most of its folders counts, then the one nearest to the annotation file, then the one whose
+        directories are called most like the file's.
         """
         words = _words(reference)
         if not words:
@@ -80,10 +81,10 @@ class Folder:
         if not candidates:
             return f"{what} is not in '{self.root}'"
 
-        def rank(path: Path) -> tuple[int, int, int]:
-            parents = path.parent.parts
+        def rank(path: Path) -> tuple[int, int, int, int]:
+            parents, around = path.parent.parts, near.parent.parts
             same = _common(reversed(parents), reversed(folders))
-            return same, _common(parents, near.parent.parts), -len(parents)
+            return same, _common(parents, around), len({*parents} & {*around}), -len(parents)
 
         best = max(map(rank, candidates))
         found = [path for path in candidates if rank(path) == best]

@@ -84,6 +84,13 @@ def test_a_name_in_several_folders_goes_with_the_parallel_one(tmp_path: Path) ->
     assert found == {"a": "cat", "b": "dog"}
 
 
+def test_a_folder_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+    for place in ("raw/anna", "raw/ben", "prepared/train"):
+        made.picture(tmp_path / place / "1.jpg")
+    made.text(tmp_path / "labels/ben/boxes.csv", "filename,xmin,ymin,xmax,ymax,class\n1.jpg,1,2,3,4,cat\n")
+    assert [each.path for each in read_dataset(tmp_path).images] == [tmp_path / "raw/ben/1.jpg"]
+
+
 def test_an_ambiguous_name_is_a_fault(tmp_path: Path) -> None:
     for ending in ("jpg", "png"):
         made.picture(tmp_path / f"1.{ending}")
