@@ -18,11 +18,15 @@ PICTURES, DRAWN = 24, "0.4"
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name in the record of what is done, its title, and its commands, whose first word is the program."""
+    """A step: its name in the record of what is done, its title, its commands, and files that it makes.
+
+    The first word of a command is its program.
+    """
 
     name: str
     title: str
     commands: tuple[tuple[str, ...], ...]
+    makes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ def preparation(
     boxes += _words("-out", place.out / "boxes")
     return [
         Step("data", "Images, boxes, classes, and their division",
-             (_words("import_annotations", folder, place.data, *flags),)),
-        Step("lmdb", "LMDBs", databases),
-        Step("boxes", "Default boxes", (boxes,)),
-        Step("nets", "Networks and solver", (_generator(place, root, name, recipe, data, seed),)),
+             (_words("import_annotations", folder, place.data, *flags),), (place.labels, place.data / "lists")),
+        Step("lmdb", "LMDBs", databases, (place.lmdb("trainval"), place.lmdb("test"))),
+        Step("boxes", "Default boxes", (boxes,), (place.out / "boxes" / "boxes.json",)),
+        Step("nets", "Networks and solver", (_generator(place, root, name, recipe, data, seed),),
+             tuple(place.model / f"{net}.prototxt" for net in ("train", "test", "deploy", "solver"))),
     ]  # fmt: skip
 
 
@@ -120,13 +125,14 @@ def results(place: Place, recipe: Recipe, best: Path, data: Survey) -> list[Step
                   data.test_images // test_batch(data.test_images), "-ap_version", "11point", "-minloglevel", "1")  # fmt: skip
     return [
         Step("test", "The best snapshot on the test images",
-             (_words("cp", best, place.best), test + _gpu(recipe))),
+             (_words("cp", best, place.best), test + _gpu(recipe)), (place.best, place.out / "results")),
         Step("score", "Average precision of each class",
              (_words("score_voc", place.out / "results", "--voc", place.data, "--label_map_file", place.labels,
-                     "--out", place.out / "score"),)),
+                     "--out", place.out / "score"),), (place.out / "score" / "score.json",)),
         Step("draw", "Pictures of test images",
              (_words("ssd_detect", place.model / "deploy.prototxt", place.best, pictures, "-labelmap_file",
-                     place.labels, "-draw", place.out / "pictures", "-draw_threshold", DRAWN) + _gpu(recipe),)),
+                     place.labels, "-draw", place.out / "pictures", "-draw_threshold", DRAWN) + _gpu(recipe),),
+             (place.out / "pictures",)),
     ]  # fmt: skip
 
 

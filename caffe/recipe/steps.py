@@ -77,7 +77,7 @@ class Steps:
         self.state = hashlib.sha256(f"{self.state} {what}".encode()).hexdigest()[:16]
 
     def __call__(self, step: Step, run: Runner = plain, *, finished: Callable[[], bool] = lambda: True) -> None:
-        """Runs a step unless it was done with the same commands after the same steps.
+        """Runs a step unless it was done with the same commands after the same steps, and what it made is there.
 
         `finished`: whether a step that ended without an error has done all. Raises CaffeError if a command fails, and
         KeyboardInterrupt if the step was interrupted.
@@ -88,7 +88,7 @@ class Steps:
         self.depend_on(step.name if step.name == "train" else "\n".join([step.name, *lines]))
         self._script += [f"# {step.title}", *lines]
         head = f"[{self._count}/{self._total}] {step.title}"
-        if self._done.get(step.name) == self.state:
+        if self._done.get(step.name) == self.state and all(path.exists() for path in step.makes):
             print(f"{head}: done before", flush=True)
             return
         print(f"\n{head}", flush=True)

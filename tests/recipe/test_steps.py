@@ -51,6 +51,18 @@ def test_done_steps_are_not_done_again(tmp_path: Path, capsys: pytest.CaptureFix
         do(tmp_path)
 
 
+def test_what_was_removed_is_made_again(tmp_path: Path) -> None:
+    runner = Runner()
+    step = Step("a", "a", (("convert_annoset", "1"),), (tmp_path / "lmdb",))
+    (tmp_path / "lmdb").mkdir()
+    for _ in range(2):
+        Steps(tmp_path, 1, "")(step, runner)
+    assert runner.ran == ["1"]
+    (tmp_path / "lmdb").rmdir()
+    Steps(tmp_path, 1, "")(step, runner)
+    assert runner.ran == ["1", "1"]
+
+
 def test_a_failure_is_the_end_and_is_done_again(tmp_path: Path) -> None:
     with pytest.raises(CaffeError, match=r"this command failed \(status 1\): convert_annoset 1"):
         do(tmp_path, ("a", "1"), ("b", "2"), runner=Runner(1))
