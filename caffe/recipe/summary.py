@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe.data.formats import voc_xml, xml_tree
+from caffe.data.build import xml_tree
+from caffe.data.formats import voc_xml
 from caffe.data.label_map import LabelMap
 from caffe.data.name_size import read_name_sizes
 from caffe.detection import voc
@@ -44,7 +45,7 @@ def _training_boxes(place: Place, labels: list[str]) -> dict[str, list[Shares]]:
     boxes: dict[str, list[Shares]] = {name: [] for name in labels}
     for name in (place.data / "ImageSets/Main/trainval.txt").read_text(encoding="utf-8").split():
         path: Path = place.data / "Annotations" / f"{name}.xml"
-        parsed = voc_xml.parse(xml_tree.parse(path.read_bytes()))
+        parsed = voc_xml.parse(xml_tree.parse(path.read_bytes(), voc_xml.TAGS))
         assert parsed.size is not None  # import_annotations wrote it
         height, width = parsed.size
         found = defaultdict(list)

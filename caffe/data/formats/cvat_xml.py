@@ -7,11 +7,16 @@ import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from caffe.data.build.xml_tree import text_of
 from caffe.data.formats.dataset import Parsed, box_of, number, part_of, rotated_box, size_of, truth
-from caffe.data.formats.xml_tree import text
 from caffe.errors import shown
 
 TITLE = "CVAT XML"
+#: the elements that are read, and those that enclose them
+TAGS = frozenset(
+    ("annotations", "meta", "task", "project", "job", "labels", "label", "name", "original_size", "height", "width",
+     "image", "track", "box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton", "tag", "attribute")
+)  # fmt: skip
 _NO_AREA = frozenset(("polyline", "points", "skeleton", "tag"))
 
 
@@ -22,7 +27,7 @@ def is_cvat(root: Element) -> bool:
 
 def class_names(root: Element) -> list[str]:
     """The labels of the task or project, in its order."""
-    return [name for label in root.iterfind("meta//labels/label") if (name := text(label, "name"))]
+    return [name for label in root.iterfind("meta//labels/label") if (name := text_of(label, "name"))]
 
 
 def parse(root: Element) -> Iterator[Parsed]:
@@ -34,7 +39,7 @@ def parse(root: Element) -> Iterator[Parsed]:
             _add(result, f"shape {index}", shape, shape.get("label", ""))
         yield result
     frames: dict[int, Parsed] = {}
-    size = size_of(text(root, "meta//original_size/height"), text(root, "meta//original_size/width"))
+    size = size_of(text_of(root, "meta//original_size/height"), text_of(root, "meta//original_size/width"))
     for track in root.iterfind("track"):
         for shape in track:
             frame = shape.get("frame", "")

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from caffe.errors import shown
-
 #: the parts of a data set, as a folder or file names them
 PARTS = {
     "train": "train", "training": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val",
@@ -77,8 +75,6 @@ class Parsed:
         name = " ".join(name.split())
         if not name:
             self.faults.append(f"{what} has no class name")
-        elif "\ufffd" in name:
-            self.faults.append(f"{what}: the class name '{shown(name)}' is not readable text; save the file as UTF-8")
         elif len(corners) != 4 or any(value is None for value in corners):
             self.faults.append(f"{what} has no box of four numbers")
         else:

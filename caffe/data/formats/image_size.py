@@ -13,9 +13,11 @@ from PIL import Image, UnidentifiedImageError
 
 from caffe.data.formats.dataset import Object
 from caffe.data.images import ImageFormat, read_image
+from caffe.data.orientation import UPRIGHT, swaps_sides
 from caffe.errors import DataError
 
-_ORIENTATION = 0x0112
+#: the orientation among an image's EXIF tags
+_TAG = 0x0112
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def sides_of(path: Path) -> Sides | str:
             warnings.simplefilter("ignore")  # about large images and odd tags
             with Image.open(path) as image:
                 width, height = image.size
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                turned = swaps_sides(_orientation(image))
     except OSError as error:
         if not isinstance(error, UnidentifiedImageError):
             return f"cannot read the image: {error.strerror or error}"
@@ -45,6 +47,14 @@ def sides_of(path: Path) -> Sides | str:
     except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"cannot read the image: {error}"
     return Sides((height, width), (width, height) if turned else (height, width))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_TAG, UPRIGHT)
+    except Exception:  # a damaged block raises errors of many classes
+        return UPRIGHT
+    return value if isinstance(value, int) else UPRIGHT
 
 
 def in_frame(

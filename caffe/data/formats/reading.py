@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from caffe.data.build import xml_tree
 from caffe.data.build.spread import spread
-from caffe.data.formats import coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, xml_tree, yolo
+from caffe.data.formats import coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
 from caffe.data.formats.dataset import AnnotatedImage, Dataset, Parsed, in_pixels, part_of
 from caffe.data.formats.folder import IMAGE_SUFFIXES, Folder
 from caffe.data.formats.image_size import in_frame, sides_of
@@ -158,13 +159,14 @@ _XML: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Parsed]]] = {
     "voc": (voc_xml.is_voc, voc_xml.parse),
     "labelme_xml": (labelme_xml.is_labelme, labelme_xml.parse),
 }
+_TAGS = voc_xml.TAGS | labelme_xml.TAGS | cvat_xml.TAGS
 _Content = tuple[str, list[Parsed], list[str]]
 
 
 def parse_xml(path: Path) -> _Content | str:
     """An XML file's format, images and class names; a format of "" for another kind of file; a message if unreadable."""
     try:
-        root = xml_tree.parse(_bytes(path))
+        root = xml_tree.parse(_bytes(path), _TAGS)
     except DataError as error:
         return str(error)
     for name, (fits, parse) in _XML.items():

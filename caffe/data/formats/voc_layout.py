@@ -68,7 +68,8 @@ def write_layout(
     lines["trainval"] = shuffled(lines["trainval"], seed)
     for part, listed in lines.items():
         write_text(out / "lists" / f"{part}.txt", "".join(f"{line}\n" for line in listed))
-    write_name_sizes(str(out), [line.split()[0] for line in lines["test"]], out / "lists/test_name_size.txt")
+    pairs = [(image, annotation) for image, annotation in map(str.split, lines["test"])]
+    write_name_sizes(str(out), pairs, out / "lists/test_name_size.txt")
     write_text(out / "labelmap.prototxt", text_format.MessageToString(labels.to_proto()))
     write_text(out / _MARKER, "".join(f"{stems[path]}\t{os.path.abspath(path)}\n" for path in files))
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
+from caffe.data.build.xml_tree import text_of
 from caffe.data.formats.dataset import Parsed, number, rotated_box, size_of, truth
-from caffe.data.formats.xml_tree import text
 from caffe.errors import shown
 
 TITLE = "VOC XML"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+#: the elements that are read, and those that enclose them. The file name is only a hint, so it may be in any encoding
+TAGS = frozenset(
+    ("annotation", "size", "height", "width", "object", "name", "difficult", "bndbox", *_CORNERS, "robndbox", "cx", "cy",
+     "w", "h", "angle")
+)  # fmt: skip
 
 
 def is_voc(root: Element) -> bool:
@@ -19,20 +24,20 @@ def is_voc(root: Element) -> bool:
 
 def parse(root: Element) -> Parsed:
     """The objects of a tree that `is_voc`. A robndbox (roLabelImg) counts with the upright box around it."""
-    result = Parsed(text(root, "filename"), size_of(text(root, "size/height"), text(root, "size/width")))
+    result = Parsed(text_of(root, "filename"), size_of(text_of(root, "size/height"), text_of(root, "size/width")))
     for index, element in enumerate(root.findall("object"), 1):
-        name = text(element, "name")
+        name = text_of(element, "name")
         what = f"object {index} ('{shown(name)}')" if name else f"object {index}"
         corners = _corners(element, what, result)
         if corners is not None:
-            result.add(what, name, corners, difficult=truth(text(element, "difficult")))
+            result.add(what, name, corners, difficult=truth(text_of(element, "difficult")))
     return result
 
 
 def _corners(element: Element, what: str, result: Parsed) -> list[float | None] | None:
     turned = element.find("robndbox")
     if turned is not None:
-        sides = [number(text(turned, side)) for side in ("cx", "cy", "w", "h", "angle")]
+        sides = [number(text_of(turned, side)) for side in ("cx", "cy", "w", "h", "angle")]
         given = [side for side in sides if side is not None]
         if len(given) < len(sides):
             result.faults.append(f"{what} has a robndbox without five numbers cx, cy, w, h, angle")
@@ -43,10 +48,10 @@ def _corners(element: Element, what: str, result: Parsed) -> list[float | None] 
     if bndbox is None:
         result.faults.append(f"{what} has no bndbox")
         return None
-    values = [number(text(bndbox, side)) for side in _CORNERS]
+    values = [number(text_of(bndbox, side)) for side in _CORNERS]
     for side, value in zip(_CORNERS, values, strict=True):
         if value is None:
-            written = text(bndbox, side)
+            written = text_of(bndbox, side)
             why = f"{side} '{shown(written)}', which is not a number" if written else f"no {side}"
             result.faults.append(f"{what} has {why}")
     return None if None in values else values
