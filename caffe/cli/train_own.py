@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 FOLDER holds images and annotations in any layout that import_annotations reads. The steps, each a command that is
-printed and can be repeated: import_annotations, convert_annoset, design_boxes, a generator of prototxt_gen/, caffe train,
-caffe test with the best snapshot, score_voc, ssd_detect. Everything is written below -out:
+printed and can be repeated: import_annotations, convert_annoset, design_boxes, a generator of prototxt_gen/,
+check_dataset, caffe train, caffe test with the best snapshot, score_voc, ssd_detect, caffe report. Everything is written
+below -out:
     best.caffemodel, model/deploy.prototxt, data/labelmap.prototxt    the detector
-    score/, pictures/                                               what it does on the test images
+    report.html, score/, pictures/                                  what it does on the test images
+    check/check.html                                                what would hurt in the data
     commands.sh                                                     the commands
 
 Called again, it goes on where it was stopped, and does anew what depends on changed flags or photographs. With a higher

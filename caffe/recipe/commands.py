@@ -88,6 +88,10 @@ def preparation(
         Step("boxes", "Default boxes", (boxes,), (place.out / "boxes" / "boxes.json",)),
         Step("nets", "Networks and solver", (_generator(place, root, name, recipe, data, seed),),
              tuple(place.model / f"{net}.prototxt" for net in ("train", "test", "deploy", "solver"))),
+        Step("check", "What would hurt in the data",
+             (_words("check_dataset", "-label_map_file", place.labels, "-net", place.model / "train.prototxt", "-short",
+                     "-out", place.out / "check", place.lmdb("trainval"), place.lmdb("test")),),
+             (place.out / "check" / "check.html",)),
     ]  # fmt: skip
 
 
@@ -118,7 +122,7 @@ def training(place: Place, recipe: Recipe, snapshot: Path | None) -> Step:
     return Step("train", "Training", (command + _gpu(recipe),))
 
 
-def results(place: Place, recipe: Recipe, best: Path, data: Survey) -> list[Step]:
+def results(place: Place, name: str, recipe: Recipe, best: Path, data: Survey) -> list[Step]:
     """The steps after training, with the weights of the snapshot `best`."""
     pictures = place.out / "pictures.txt"
     test = _words("caffe", "test", "-model", place.model / "test.prototxt", "-weights", place.best, "-iterations",
@@ -133,6 +137,9 @@ def results(place: Place, recipe: Recipe, best: Path, data: Survey) -> list[Step
              (_words("ssd_detect", place.model / "deploy.prototxt", place.best, pictures, "-labelmap_file",
                      place.labels, "-draw", place.out / "pictures", "-draw_threshold", DRAWN) + _gpu(recipe),),
              (place.out / "pictures",)),
+        Step("report", "A page about the detector",
+             (_words("caffe", "report", "-voc", place.data, "-title", name, "-out", place.out / "report.html",
+                     f"{recipe.network}={place.out}"),), (place.out / "report.html",)),
     ]  # fmt: skip
 
 

@@ -25,8 +25,8 @@ class Run:
         self, out: Path, root: Path, folder: Path, recipe: Recipe, data: Survey, flags: Sequence[str], seed: int
     ) -> None:
         self.place, self.recipe, self.data, self.folder = Place(out), recipe, data, folder
-        name = re.sub(r"[^\w-]", "_", folder.name) or "own"
-        self.before = preparation(self.place, root, folder, name, recipe, data, flags, seed)
+        self.name = re.sub(r"[^\w-]", "_", folder.name) or "own"
+        self.before = preparation(self.place, root, folder, self.name, recipe, data, flags, seed)
 
     def show(self) -> None:
         """Prints all commands; the snapshot that is tested is not known yet, and the last one stands for it."""
@@ -67,7 +67,7 @@ class Run:
         return Path(f"{self.place.prefix(self.recipe)}_iter_{self.recipe.max_iter}.caffemodel")
 
     def _after(self, best: Path) -> list[Step]:
-        return results(self.place, self.recipe, best, self.data)
+        return results(self.place, self.name, self.recipe, best, self.data)
 
     def _list_pictures(self) -> None:
         lines = (self.place.data / "lists/test.txt").read_text(encoding="utf-8").splitlines()[:PICTURES]

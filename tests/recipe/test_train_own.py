@@ -37,8 +37,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "- network ssd300: 0% of the training objects are small" in printed
     programs = [shlex.split(line)[0] for line in printed.splitlines() if re.match(r"[a-z_]+ [-/'t]", line)]
     assert programs == [
-        "import_annotations", "convert_annoset", "convert_annoset", "design_boxes", "python", "caffe", "cp", "caffe",
-        "score_voc", "ssd_detect",
+        "import_annotations", "convert_annoset", "convert_annoset", "design_boxes", "python", "check_dataset",
+        "caffe", "cp", "caffe", "score_voc", "ssd_detect", "caffe",
     ]  # fmt: skip
     words = shlex.split(next(line for line in printed.splitlines() if line.startswith("import_annotations ")))
     assert words == ["import_annotations", str(photographs), str(out / "data"), "-own_split=false", "-seed=3"]
@@ -93,14 +93,16 @@ def test_a_whole_run_and_its_continuation(tmp_path: Path) -> None:
     photographs, out = folder(tmp_path / "cats"), tmp_path / "out"
     command = [ROOT / "scripts/train_own.sh", photographs, "-out", out, "-gpu", "none", "-batch", "2"]
     done = run([*command, "-max_iter", "2"], check=True, seconds=600)
-    assert "[8/8] Pictures" in done.stdout
+    assert "[10/10] A page" in done.stdout
     assert "the same box in every picture would get 100.0." in done.stdout
     assert LabelMap.read(out / "data/labelmap.prototxt").names == ["none_of_the_above", "cat"]
     assert 0 <= json.loads((out / "score/score.json").read_text())["mAP"] <= 1
     assert len([*(out / "pictures").iterdir()]) == 2
+    assert "<html" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "check/check.html").is_file()
     done = run([*command, "-max_iter", "4"], check=True, seconds=600)
     assert done.stdout.count("done before") == 3
     assert "ssd300_iter_2.solverstate" in done.stdout
     assert (out / "model/ssd300_iter_4.caffemodel").is_file()
     done = run([*command, "-max_iter", "4"], check=True, seconds=600)
-    assert done.stdout.count("done before") == 8
+    assert done.stdout.count("done before") == 10
