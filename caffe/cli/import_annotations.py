@@ -98,7 +98,9 @@ def _main(argv: Sequence[str]) -> None:
     tested = {each.name for image in parts.test for each in image.objects}
     trained = {each.name for image in parts.train for each in image.objects}
     print(f"{dataset.format}: {len(dataset.images):,} images, {counts.total():,} objects")
-    print(f"{len(labeled):,} classes: {', '.join(f'{name} {counts[name]:,}' for name in labeled)}")
+    print(
+        f"{len(labeled):,} class{'es' if len(labeled) > 1 else ''}: {', '.join(f'{name} {counts[name]:,}' for name in labeled)}"
+    )
     for what, missing in (("testing", labeled.keys() - tested), ("training", labeled.keys() - trained)):
         if missing:
             log.warning(log.here(), f"no objects for {what} of: {', '.join(sorted(missing))}")

@@ -76,7 +76,8 @@ def _main(argv: Sequence[str]) -> int:
     dataset, parts = read_divided(flags, [out])
     data = survey(parts, root / "models/SSD300/VOC/deploy.prototxt")
     recipe = choose(data, machine, weights, Wishes(flags.network, flags.max_iter or 0, flags.batch or 0))
-    print(f"{dataset.format} in '{folder}': {data.objects.total():,} objects of {len(data.objects):,} classes")
+    classes = f"{len(data.objects):,} class{'es' if len(data.objects) > 1 else ''}"
+    print(f"{dataset.format} in '{folder}': {data.objects.total():,} objects of {classes}")
     print(f"{data.train_images:,} images for training, {data.test_images:,} for testing: {parts.how}")
     print("".join(f"- {reason}\n" for reason in recipe.reasons), end="", flush=True)
 

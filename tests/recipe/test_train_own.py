@@ -35,7 +35,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "VOC XML in" in printed
     assert "8 images for training, 2 for testing: 20% drawn with seed 3" in printed
     assert "- network ssd300: 0% of the training objects are small" in printed
-    programs = [shlex.split(line)[0] for line in printed.splitlines() if re.match(r"[a-z_]+ [-/'t]", line)]
+    programs = [shlex.split(line)[0] for line in printed.splitlines() if re.match(r"[a-z_]+ [-/'tr]", line)]
     assert programs == [
         "import_annotations", "convert_annoset", "convert_annoset", "design_boxes", "python", "check_dataset",
         "caffe", "cp", "caffe", "score_voc", "ssd_detect", "caffe",
