@@ -19,6 +19,7 @@ from caffe.recipe.rule import Recipe
 from caffe.solver.log_reader import read_training_log
 
 _GLOG = re.compile(r"^([IWEF])\d+ \S+\s+\d+ \S+?:\d+\] (.*)$")
+_TEST = re.compile(r"^Iteration (\d+), Testing net")
 _LOSS = re.compile(r"^Iteration (\d+), loss = (\S+)")
 _SCORE = re.compile(r"Test net output #\d+: detection_eval = (\S+)")
 _IDENTITY = "trained_on"
@@ -76,7 +77,7 @@ def run_training(words: list[str], total: int, first: int) -> int:
 
 def _show(process: subprocess.Popen[str], total: int, first: int) -> None:
     assert process.stderr is not None
-    iteration, begun, shown = first, time.monotonic(), 0.0
+    iteration, tested, begun, shown = first, first, time.monotonic(), 0.0
     listing = False  # a solver or a net, in the lines after one that announces it
     with process.stderr, tqdm(total=total, initial=first, unit="it", disable=None, leave=False) as bar:
         while True:
@@ -102,8 +103,10 @@ def _show(process: subprocess.Popen[str], total: int, first: int) -> None:
                     shown = time.monotonic()
                     left = _left(iteration, first, total, begun)
                     print(f"  {iteration:,} of {total:,} iterations, loss {loss[2]}{left}", flush=True)
+            elif test := _TEST.match(found[2]):
+                tested = int(test[1])
             elif score := _SCORE.search(found[2]):
-                tqdm.write(f"  test after {iteration:,} iterations: mAP {100 * float(score[1]):.1f}")
+                tqdm.write(f"  test after {tested:,} iterations: mAP {100 * float(score[1]):.1f}")
 
 
 def _left(iteration: int, first: int, total: int, begun: float) -> str:

@@ -165,6 +165,7 @@ import sys
 begin = "{}20261126 00:00:00.000000  1 solver.cpp:1] {}\n"
 for level, text in (("I", "Creating Layer data"), ("I", "Initializing net from parameters:"),
                     ("I", "Iteration 50, loss = 2.5"), ("W", "a warning"),
+                    ("I", "Iteration 60, Testing net (#0)"),
                     ("I", "    Test net output #0: detection_eval = 0.625")):
     sys.stderr.write(begin.format(level, text))
     if text.endswith(":"):
@@ -179,7 +180,7 @@ def test_progress_of_training(capfd: pytest.CaptureFixture[str], monkeypatch: py
     assert run_training([sys.executable, "-c", _TRAINING], 100, 0) == 3
     out, err = capfd.readouterr()
     assert "50 of 100 iterations, loss 2.5" in out
-    assert "test after 50 iterations: mAP 62.5" in out
+    assert "test after 60 iterations: mAP 62.5" in out
     assert "a warning" in err
     assert "caffe train: an error" in err
     assert "Creating Layer" not in out + err
