@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from caffe.errors import shown
 
 #: the parts of a data set, as a folder or file names them
 PARTS = {
@@ -75,6 +78,8 @@ class Parsed:
         name = " ".join(name.split())
         if not name:
             self.faults.append(f"{what} has no class name")
+        elif any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+            self.faults.append(f"{what} has a class name with characters that are not text: '{shown(name)}'")
         elif len(corners) != 4 or any(value is None for value in corners):
             self.faults.append(f"{what} has no box of four numbers")
         else:

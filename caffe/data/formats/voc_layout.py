@@ -71,7 +71,8 @@ def write_layout(
     pairs = [(image, annotation) for image, annotation in map(str.split, lines["test"])]
     write_name_sizes(str(out), pairs, out / "lists/test_name_size.txt")
     write_text(out / "labelmap.prototxt", text_format.MessageToString(labels.to_proto()))
-    write_text(out / _MARKER, "".join(f"{stems[path]}\t{os.path.abspath(path)}\n" for path in files))
+    behind = "".join(f"{stems[path]}\t{os.path.abspath(path)}\n" for path in files)
+    write_text(out / _MARKER, behind.encode("utf-8", "backslashreplace").decode())  # names of files may be any bytes
 
 
 def unique_names(paths: Sequence[Path], root: Path) -> dict[Path, str]:

@@ -129,8 +129,10 @@ def test_coco_as_tools_write_it(tmp_path: Path) -> None:
     ("image", "annotation", "wanted"),
     [
         ({"id": "img1", "file_name": "1.jpg"}, {}, "images[0] (id img1) has no number as id"),
-        ({"id": 1}, {}, "images[0] (id 1): file_name None is not a path"),
+        ({"id": 1}, {}, "images[0] (id 1) has no file_name"),
         ({"id": 1, "file_name": "../1.jpg"}, {}, "images[0] (id 1): file_name '../1.jpg' is not a path"),
+        ({"id": 1, "file_name": "cam/" + "a" * 251}, {}, "is longer than 250 bytes"),
+        ({"id": 1, "file_name": "\ud800.jpg"}, {}, "has half of a surrogate pair"),
         ({"id": 1, "file_name": "my 1.jpg"}, {}, "images[0] (id 1): file_name 'my 1.jpg' has a blank"),
         ({"id": 1, "file_name": "1.jpg"}, {}, "images[0] (id 1) has no height and width, and"),
         ({"id": 1, "file_name": "1.jpg", "height": 2, "width": 2}, {"image_id": 2}, "annotations[0] has image_id 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -84,6 +85,16 @@ def test_names_are_unique_and_listable(tmp_path: Path) -> None:
         assert boxes.corners[0, 0] == pytest.approx((seed + 1) / 80)
         decoded = cv2.imread(str(out / key))
         assert abs(decoded.astype(int) - photograph(seed).astype(int)).mean() < 8
+
+
+def test_file_names_of_any_bytes(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.jpg", b"two.jpg"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cv2.imencode(".jpg", photograph(0))[1].tobytes())
+        path.with_suffix(".xml").write_text(voc_xml(voc_object("cat", 1, 2, 60, 50)))
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out/JPEGImages").iterdir()} == {"caf_.jpg", "two.jpg"}
 
 
 def test_what_is_scored(tmp_path: Path) -> None:

@@ -305,6 +305,8 @@ COCO = {
         ("a.json", "[" * 100_000, "a.json: not JSON"),
         ("a.json", {"shapes": [{"label": "cat", "points": [[1, 2]], "shape_type": "rectangle"}]},
          "a.json: shape 1 (rectangle 'cat') has no box of four numbers"),
+        ("a.json", '{"shapes": [{"label": "\\ud800", "points": [[1, 2], [3, 4]], "shape_type": "rectangle"}]}',
+         "a.json: shape 1 (rectangle '?') has a class name with characters that are not text"),
         ("a.json", {"shapes": [{"points": [[1, 2], [3, 4]], "shape_type": "rectangle"}]}, "has no class name"),
         ("all.json", {**COCO, "images": [{"file_name": "a.jpg"}]}, "images[0] has no id"),
         ("all.json", {**COCO, "images": [{"id": 1}]}, "images[0] (id 1) has no file_name"),
