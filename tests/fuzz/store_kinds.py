@@ -176,4 +176,4 @@ def load_state(path: Path) -> int:
 
 def split_coco(path: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        return len(split(path, Path(folder), "images", "annotations")[0])
+        return len(split(path, Path(folder), "images", "annotations").lines)
