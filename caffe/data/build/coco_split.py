@@ -42,7 +42,9 @@ def split(instances: str | Path, root: Path, images: str, annotations: str) -> S
     document = _read(instances)
     faults: list[str] = []
     entries = _images(document["images"], root / images, faults)
-    objects = _objects(document.get("annotations", []), {number for number, _, _ in entries}, faults)
+    # those of images that have faults as well, which are told already
+    known = {_whole(key_of(each.get("id"))) for each in document["images"] if isinstance(each, dict)}
+    objects = _objects(document.get("annotations", []), known, faults)
     raise_faults(faults, f"'{instances}'; nothing was written")
     stems = Counter(PurePosixPath(name).with_suffix("") for _, name, _ in entries)
     lines, sizes = [], []
@@ -118,7 +120,7 @@ def _unusable(name: str) -> str | None:
     return f"is longer than {_NAME_BYTES} bytes" if longest > _NAME_BYTES else None
 
 
-def _objects(listed: list[Any], known: set[int], faults: list[str]) -> dict[int, list[dict[str, Any]]]:
+def _objects(listed: list[Any], known: set[int | None], faults: list[str]) -> dict[int, list[dict[str, Any]]]:
     """What is kept of the objects, by the number of their image."""
     objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for index, each in enumerate(listed):
