@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, ...]] = [
         "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.dnn", "caffe.draw", "caffe.io",
         "caffe.model_libs", "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
+    ("caffe.recipe",),
     ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.interop", "caffe.dataset_check"),
     ("caffe.engine", "caffe.default_boxes"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
