@@ -36,7 +36,9 @@ _WHERE = {
     "TRAIN": "caffe.proto.caffe_pb2",
     "TEST": "caffe.proto.caffe_pb2",
 }
-_MODULES = {"_caffe", "io", "draw", "net_spec", "classifier", "detector", "model_libs", "coord_map", "proto", "pycaffe"}
+_MODULES = {
+    "_caffe", "classifier", "coord_map", "detector", "dnn", "draw", "io", "model_libs", "net_spec", "proto", "pycaffe",
+}  # fmt: skip
 
 __all__ = sorted([*_WHERE, "io", "proto", "__version__"])
 

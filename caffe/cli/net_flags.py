@@ -95,7 +95,15 @@ def set_up_log(flags: argparse.Namespace) -> None:
 
 
 def build_net(flags: argparse.Namespace, phase: int) -> Net:
-    """The net of -model in a phase, with -level and -stage, and with the -weights, if there are any."""
+    """The net of -model in a phase, with -level and -stage, and its fillers' weights."""
+    from caffe.engine.net import Net
+    from caffe.proto.text import read_net
+
+    return Net(read_net(flags.model), phase, flags.level, stages(flags))
+
+
+def build_trained_net(flags: argparse.Namespace, phase: int) -> Net:
+    """The same with the weights of -weights, files separated by ','. A warning lists the layers that no file has."""
     from caffe.engine.weights import load_net
     from caffe.proto.text import read_net
 

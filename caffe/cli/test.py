@@ -14,7 +14,7 @@ from caffe.cli.net_flags import (
     accept_unused,
     add_acceleration,
     add_net_state,
-    build_net,
+    build_trained_net,
     set_up_log,
 )
 from caffe.errors import CaffeError, EndOfData
@@ -66,7 +66,7 @@ def _command(argv: Sequence[str]) -> int:
 
     devices.use_one(flags.gpu)
     accelerate(flags)
-    net = build_net(flags, PHASES["TEST"])
+    net = build_trained_net(flags, PHASES["TEST"])
     net.inference_steps = prepack(net)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")
     evaluations = {top for step in net.steps if step.layer.evaluates_detections for top in step.tops}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import WEIGHTS, FlagParser, run
-from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_net, set_up_log
+from caffe.cli.net_flags import PHASES, accept_unused, add_net_state, build_trained_net, set_up_log
 from caffe.errors import CaffeError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _command(argv: Sequence[str]) -> int:
     from caffe.solver.number_format import ostream_number
 
     devices.use_one(flags.gpu)
-    net = build_net(flags, PHASES[flags.phase])
+    net = build_trained_net(flags, PHASES[flags.phase])
     names, last = net.layer_names, len(net.layers) - 1
     log.info("caffe.cpp:355", "Performing Forward")
     loss = net.forward_layers()
