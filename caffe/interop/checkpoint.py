@@ -7,15 +7,17 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from caffe.errors import ProtoError, shown
 from caffe.proto.mapped import describe, map_file
 from caffe.proto.sniff import HDF5_SIGNATURE
+
+if TYPE_CHECKING:
+    import torch  # at run time only where a checkpoint is read: the commands' help should not wait for it
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -42,6 +44,8 @@ def read_checkpoint(path: str | Path) -> Tensors:
     A state dict inside a larger checkpoint is found, and a prefix that all names share (`module.`) is removed. Raises
     ProtoError for other files, for damaged ones, and for pickles that refer to more than tensors, which are not opened.
     """
+    import torch
+
     path = Path(path)
     buffer = map_file(path, _WANTED)
     if is_safetensors(buffer):
@@ -147,6 +151,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
 
 
 def _mappings(content: Any, place: str, depth: int = 0) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    import torch
+
     if not isinstance(content, Mapping) or depth > 3:
         return
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
@@ -159,6 +165,8 @@ def _mappings(content: Any, place: str, depth: int = 0) -> Iterator[tuple[str, d
 
 
 def _as_array(path: Path, name: str, tensor: torch.Tensor) -> NDArray[Any]:
+    import torch
+
     where = f"{path}: tensor '{shown(name)}'"
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
         raise ProtoError(f"{where} is sparse, quantized or complex; only plain numbers can be imported")
@@ -191,6 +199,8 @@ def read_safetensors(path: Path, *, exact: bool = False) -> tuple[dict[str, NDAr
 
     Floating-point arrays become float32 (float32's bits stay as they are). `exact`: float64 stays float64.
     """
+    import torch
+
     from safetensors import SafetensorError, safe_open
 
     arrays: dict[str, NDArray[Any]] = {}
