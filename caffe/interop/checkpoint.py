@@ -200,7 +200,6 @@ def read_safetensors(path: Path, *, exact: bool = False) -> tuple[dict[str, NDAr
     Floating-point arrays become float32 (float32's bits stay as they are). `exact`: float64 stays float64.
     """
     import torch
-
     from safetensors import SafetensorError, safe_open
 
     arrays: dict[str, NDArray[Any]] = {}
