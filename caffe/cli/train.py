@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,14 +25,20 @@ from caffe.cli.net_flags import (
 from caffe.cli.startup import loading
 from caffe.errors import CaffeError
 
+#: -snapshot auto
+AUTO = "auto"
+
 EXAMPLES = """\
 examples:
   caffe train -solver solver.prototxt                                   from random weights, on the CPU
   caffe train -solver solver.prototxt -weights vgg.caffemodel -gpu 0    finetune on a GPU
   caffe train -solver solver.prototxt -snapshot x_iter_2000.solverstate resume where that snapshot was taken
+  caffe train -solver solver.prototxt -snapshot auto -keep 3            resume from the newest, or start; keep three
   caffe train -solver solver.prototxt -gpu 0,1                          two GPUs; batch_size is for each of them
 
-Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate. Ctrl-C stops with a snapshot.
+Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate, with checksums in .sha256; the
+best weights by the first test net's score to <snapshot_prefix>_best.caffemodel. Snapshots of another run are not
+overwritten. Ctrl-C stops with a snapshot.
 So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
 run, the last iteration is written if its weights are good.
 The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
@@ -43,7 +50,11 @@ def parser() -> FlagParser:
     p = FlagParser("caffe train", description="Train or finetune a model.", epilog=EXAMPLES)
     p.flag("solver", default="", help="the solver prototxt: which net, how long, which learning rate")
     p.flag("gpu", default="", help=devices.GPU_HELP + "; the effective batch is multiplied by their number")
-    p.flag("snapshot", default="", help="a .solverstate to resume from")
+    p.flag(
+        "snapshot",
+        default="",
+        help="a .solverstate to resume from; auto: the newest whole one under snapshot_prefix, else start from -weights",
+    )
     p.flag("weights", default="", help="pretrained .caffemodel files to start from, separated by ','")
     add_net_state(p)
     add_acceleration(p)
@@ -73,6 +84,29 @@ def parser() -> FlagParser:
     p.flag(
         "ignore_nonfinite", default=False, type=boolean, help="go on after a loss of nan or inf, as the original does"
     )
+    p.flag("keep", default=None, type=number(int, 1), help="keep only this many snapshots, the newest (default: all)")
+    p.flag(
+        "patience",
+        default=None,
+        type=number(int, 1),
+        help="stop when this many tests in a row brought nothing better than <snapshot_prefix>_best.caffemodel",
+    )
+    p.flag(
+        "overwrite", default=False, type=boolean, help="start again though there are snapshots under snapshot_prefix"
+    )
+    p.flag(
+        "skip_bad_records",
+        default=0,
+        type=number(int, 0),
+        help="leave out up to this many training records that cannot be read; they are listed at the end",
+    )
+    p.flag("base_lr", default=None, type=number(float, 0, over=True), help="a learning rate to use instead of base_lr")
+    p.flag(
+        "skip_iterations",
+        default=0,
+        type=number(int, 0),
+        help="move on in the data by the records of this many iterations",
+    )
     accept_unused(p)
     return p
 
@@ -88,6 +122,8 @@ def _command(argv: Sequence[str]) -> int:
         set_up_log(flags)
         _check(flags)
         param = _solver_parameter(flags)
+        if not flags.snapshot and not flags.overwrite and _first_rank():
+            check_nothing_is_overwritten(param)
         gpus = _gpus(flags, param)
         # The rest needs torch.distributed, which takes a while to import.
         from caffe.solver import launch, ranks
@@ -133,18 +169,26 @@ def _check(flags: argparse.Namespace) -> None:
 
     if not flags.solver:
         raise CaffeError("need a solver definition to train: give -solver solver.prototxt")
-    if flags.snapshot and flags.weights:
+    if flags.snapshot and flags.weights and flags.snapshot != AUTO:
         raise CaffeError("give -snapshot to resume training or -weights to finetune, but not both")
+    if flags.snapshot and flags.overwrite:
+        raise CaffeError("give -snapshot to resume training or -overwrite to start it again, but not both")
     if flags.cpu_ranks < 1:
         raise CaffeError(f"-cpu_ranks is {flags.cpu_ranks}; it must be at least 1")
     if flags.cpu_ranks > 1 and flags.gpu:
         raise CaffeError("give -gpu or -cpu_ranks, not both")
-    if os.environ.get("RANK", "0") == "0":  # with several machines, only the first one needs them
-        if flags.snapshot:
+    if _first_rank():  # with several machines, only the first one needs them
+        if flags.snapshot and flags.snapshot != AUTO:
             check_is_solver_state(flags.snapshot)
-        weight_files(flags.weights)
+        if flags.snapshot != AUTO:  # there they may not be needed any more
+            weight_files(flags.weights)
     Action.named(flags.sigint_effect, "sigint_effect")
     Action.named(flags.sighup_effect, "sighup_effect")
+
+
+def _first_rank() -> bool:
+    """Whether this process is the only one, the one that starts the others, or rank 0."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _solver_parameter(flags: argparse.Namespace) -> Any:
@@ -153,6 +197,10 @@ def _solver_parameter(flags: argparse.Namespace) -> Any:
     param = read_solver(flags.solver)
     param.train_state.level = flags.level
     param.train_state.stage.extend(stages(flags))
+    if flags.base_lr is not None:
+        param.base_lr = flags.base_lr
+    if flags.patience is not None and not param.test_iter:
+        raise CaffeError("-patience counts tests, but the solver has none: give it test_iter and test_interval")
     return param
 
 
@@ -174,14 +222,18 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
 def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
     import torch
 
+    from caffe.data.feed.bad_records import log_left_out
     from caffe.data.feed.memory import keep_freed_memory
     from caffe.engine.weights import copy_trained_from
     from caffe.runtime import runtime
+    from caffe.solver.best import BestWeights
     from caffe.solver.deadline import Deadline
+    from caffe.solver.divergence import LossNotFiniteError
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
     accelerate(flags)
+    runtime.skip_bad_records = flags.skip_bad_records
     keep_freed_memory()
     root = runtime.rank == 0
     if root:
@@ -193,11 +245,25 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         requests = SignalRequests(Action.NONE, Action.NONE, sigusr1=Action.NONE)
     try:
         with loading():
-            solver = Solver(param, exchange=exchange, requests=requests, stop_on_nonfinite=not flags.ignore_nonfinite)
-            if flags.snapshot:
-                _root_info(root, "caffe.cpp:241", f"Resuming from {flags.snapshot}")
-                solver.restore(flags.snapshot)
-            for path in weight_files(flags.weights) if root else ():
+            best = BestWeights(param, flags.patience)
+            solver = Solver(
+                param,
+                exchange=exchange,
+                requests=requests,
+                stop_on_nonfinite=not flags.ignore_nonfinite,
+                best=best,
+                keep=flags.keep,
+                skip_iterations=flags.skip_iterations,
+            )
+            snapshot = flags.snapshot
+            if snapshot == AUTO:
+                snapshot = _newest(param) if root else ""
+                snapshot = exchange.from_root("snapshot", snapshot) if exchange else snapshot
+            if snapshot:
+                _root_info(root, "caffe.cpp:241", f"Resuming from {snapshot}")
+                solver.restore(snapshot)
+                best.resume()
+            for path in weight_files(flags.weights) if root and not snapshot else ():
                 log.info("caffe.cpp:155", f"Finetuning from {path}")
                 for net in (solver.net, *solver.test_nets):
                     copy_trained_from(net, path)
@@ -205,7 +271,10 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():
                 solver.solve()
+        except LossNotFiniteError as error:
+            raise CaffeError(f"{error}. {_how_to_go_on(flags, param, error, snapshot)}") from error
         finally:
+            log_left_out()
             for net in (solver.net, *solver.test_nets):
                 net.close()
     except torch.OutOfMemoryError as error:
@@ -218,6 +287,40 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         return TERMINATED
     _root_info(root, "caffe.cpp:254", "Optimization Done.")
     return 0
+
+
+def _newest(param: Any) -> str:
+    """The newest whole snapshot under the solver's prefix; empty, with a line in the log, if there is none."""
+    from caffe.solver.snapshot_files import newest_whole
+
+    newest = newest_whole(param.snapshot_prefix)
+    if newest is None:
+        log.info(log.here(), f"No whole snapshot under '{param.snapshot_prefix}': starting from the beginning.")
+    return newest or ""
+
+
+def _how_to_go_on(flags: argparse.Namespace, param: Any, error: Any, resumed: str) -> str:
+    """The command that goes on with a tenth of the rate, with the records behind those that led to the error."""
+    from caffe.solver.number_format import ostream_number
+
+    start, first = f"-weights {shlex.quote(flags.weights)} " if flags.weights else "", 0
+    if error.newest:
+        first, weights = error.newest
+        resumed = weights.replace(".caffemodel", ".solverstate")
+    elif resumed:
+        first = int(resumed.rpartition("_iter_")[2].partition(".")[0] or 0)
+    if resumed:
+        start = f"-snapshot {shlex.quote(resumed)} "
+    elif param.snapshot or param.snapshot_after_train:
+        start += "-overwrite "
+    skip = flags.skip_iterations + error.iteration + 1 - first
+    where = f" -gpu {shlex.quote(flags.gpu)}" if flags.gpu else ""
+    where += f" -cpu_ranks {flags.cpu_ranks}" if flags.cpu_ranks > 1 else ""
+    return (
+        "To go on with a tenth of the rate, over other records:\n"
+        f"  caffe train -solver {shlex.quote(flags.solver)} {start}-base_lr {ostream_number(param.base_lr / 10)} "
+        f"-skip_iterations {skip}{where}"
+    )
 
 
 def _say_devices(gpus: list[int]) -> None:

@@ -14,16 +14,17 @@ from torch import nn
 from caffe import log
 from caffe.engine.layer import Layer
 from caffe.engine.net import Net
-from caffe.errors import NetError
+from caffe.errors import NetError, shown
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
 from caffe.runtime import runtime
 
 
-def copy_trained_from(net: Net, path: str | Path) -> None:
+def copy_trained_from(net: Net, path: str | Path, *, allow_nonfinite: bool = False) -> None:
     """Copies the weights in a .caffemodel or .h5 file into the net's layers of the same names.
 
-    Layers that the net does not have are skipped and logged. Another number of blobs, or another shape, is a NetError.
+    Layers that the net does not have are skipped and logged. Another number of blobs, another shape, or a value that is
+    nan or infinite is a NetError; with `allow_nonfinite` such values are copied, with a warning.
     """
     layers = {step.layer.name: step.layer for step in net.steps}
     for source in read_weights(path):
@@ -33,15 +34,26 @@ def copy_trained_from(net: Net, path: str | Path) -> None:
                 log.info("net.cpp:752", f"Ignoring source layer {source.name}")
             continue
         shared = {i for i in range(len(target.blobs)) if (target.name, i) in net.parameter_table.borrowed}
-        copy_layer(source, target, path, shared)
+        if allow_nonfinite and (found := not_finite(source)):
+            log.warning(log.here(), f"{path}: {found}")
+        copy_layer(source, target, path, shared, allow_nonfinite=allow_nonfinite)
 
 
-def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Collection[int] = ()) -> None:
+def copy_layer(
+    source: LayerWeights,
+    target: Layer,
+    path: str | Path,
+    shared: Collection[int] = (),
+    *,
+    allow_nonfinite: bool = False,
+) -> None:
     """Copies one layer's weights, which are from the file `path`, into `target`, whatever the two are called.
 
     `shared` are those of the target's blobs that another layer owns; the HDF5 form leaves them out. Another number of blobs,
-    or another shape, is a NetError.
+    another shape, or (unless `allow_nonfinite`) a value that is nan or infinite is a NetError.
     """
+    if not allow_nonfinite and (found := not_finite(source)):
+        raise NetError(f"{path}: {found}. The training that wrote it had diverged: take an earlier snapshot")
     if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
         raise NetError(
             f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
@@ -51,6 +63,19 @@ def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Co
     owned = [p for i, p in enumerate(target.blobs) if full or i not in shared]
     for i, (array, parameter) in enumerate(zip(source.blobs, owned, strict=True)):
         _copy(array, parameter, i, target, path)
+
+
+def not_finite(source: LayerWeights) -> str:
+    """Which of a layer's blobs holds values that are nan or infinite, in words; empty if none does."""
+    for index, blob in enumerate(source.blobs):
+        with np.errstate(over="ignore", invalid="ignore"):
+            # nan and inf carry over to the sum; only a sum that overflows needs a closer look
+            if np.isfinite(blob.sum(dtype=np.float32)):
+                continue
+        count = blob.size - int(np.count_nonzero(np.isfinite(blob)))
+        if count:
+            return f"layer '{shown(source.name)}', blob {index}: {count:,} of {blob.size:,} values are nan or infinite"
+    return ""
 
 
 def fits(source: LayerWeights, target: Layer) -> bool:

@@ -19,23 +19,22 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
 from caffe.runtime import runtime, set_random_seed
 from caffe.solver import debug_info, snapshots
+from caffe.solver.best import BestWeights
+from caffe.solver.divergence import LossNotFiniteError
 from caffe.solver.exchange import Alone, Exchange
 from caffe.solver.graphed_step import GraphedStep
 from caffe.solver.graphed_step import obstacle as graph_obstacle
 from caffe.solver.nets import training_net
-from caffe.solver.number_format import loss_suffix, ostream_number
+from caffe.solver.number_format import ostream_number
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
+from caffe.solver.run_log import log_batch, log_outputs, log_pace
 from caffe.solver.run_snapshots import RunSnapshots
 from caffe.solver.scalar import ScalarOnItsWay
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.testing import Testing
 from caffe.solver.updates import rule_for
-
-
-class LossNotFiniteError(CaffeError):
-    """Training has diverged or met bad data; the weights may be ruined already."""
 
 
 class Solver:
@@ -46,6 +45,9 @@ class Solver:
     asked after each iteration whether to stop or snapshot. `solve` that ends with an error leaves a snapshot of the last
     iteration if its weights are good. A loss that is not finite ends training with a CaffeError
     unless `stop_on_nonfinite` is false.
+
+    `best` keeps the best weights by the tests' scores. `keep` is the number of snapshots that stay on disk, None for
+    all. `skip_iterations` moves the data on, to other records than an uninterrupted run would read.
     """
 
     def __init__(
@@ -56,6 +58,9 @@ class Solver:
         exchange: Exchange | None = None,
         requests: Callable[[], Action] = lambda: Action.NONE,
         stop_on_nonfinite: bool = True,
+        best: BestWeights | None = None,
+        keep: int | None = None,
+        skip_iterations: int = 0,
     ) -> None:
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
@@ -65,6 +70,8 @@ class Solver:
         self._testing = Testing(self.param, layerwise=layerwise)
         self.requests = requests
         self.stop_on_nonfinite = stop_on_nonfinite
+        self._best = best
+        self._skip_iterations = skip_iterations
         self._exchange = exchange or Alone()
         self._seed()
         self._policy = LearningRatePolicy(self.param)
@@ -78,12 +85,14 @@ class Solver:
         self.iter = 0
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stop = Action.NONE
-        self._kept = RunSnapshots(self.param, net, self._write_snapshot, lambda: self.iter)
+        self._kept = RunSnapshots(self.param, net, self._write_snapshot, lambda: self.iter, keep)
         self._graphed: GraphedStep | None = None
         self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._progress = Progress(0, enabled=False)
         self._exchange.watch(net.learnable_params)
+        if skip_iterations:
+            self._place_data()
         self._info("solver.cpp:75", "Solver scaffolding done.")
 
     @classmethod
@@ -130,8 +139,8 @@ class Solver:
             self.restore(resume_file)
         if self.is_root:
             snapshots.check_writable(self.param, at_end=True)
+            log_batch(self.net, self.param.iter_size)
         self._exchange.share(self.net.learnable_params)
-        self._log_batch()
         began = time.monotonic()
         first = self.iter
         self._kept.begin()
@@ -212,7 +221,7 @@ class Solver:
         self._exchange.finish()
         if display and self.is_root:
             self._info("solver.cpp:243", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
-            self._log_outputs(outputs)
+            log_outputs(self.net, outputs)
         for _, on_gradients_ready in self._callbacks:
             on_gradients_ready()
         if graphed is not None:
@@ -306,18 +315,8 @@ class Solver:
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
-        kept = (
-            f"the last snapshot is {self._kept.newest[1]}" if self._kept.newest else "no snapshot has been written yet"
-        )
         records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
-        whose = "the batch" if batches == 1 else f"its {batches} batches"
-        seen = f"; records of {whose}: {', '.join(records)}" if records else ""
-        weights = "weights were updated with it" if updated else "weights were not updated with it"
-        raise LossNotFiniteError(
-            f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
-            f"{ostream_number(rate)}{seen}. The {weights}; {kept}. Usual causes: a base_lr that is "
-            "too high (try a tenth of it, or clip_gradients: 10), weights that were not loaded, boxes outside the image"
-        )
+        raise LossNotFiniteError(loss, self.iter, rate, records, batches, self._kept.newest, updated=updated)
 
     # ---- testing
 
@@ -332,7 +331,12 @@ class Solver:
 
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
-        self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
+        scores = self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
+        if index == 0 and scores is not None and self._best is not None:
+            with self._kept.writing():
+                enough = self._best.tested(self.net, self.test_nets[0], scores, self.iter)
+            if enough and not self._stop.stops:
+                self._stop = Action.STOP
 
     def _interrupted(self) -> bool:
         while (request := self.requests()) is not Action.NONE:
@@ -367,9 +371,12 @@ class Solver:
         self._exchange.share([*self.net.learnable_params, *self.history])
         state = json.loads(self._exchange.from_root("restored", json.dumps([self.iter, self._policy.state])))
         self.iter, self._policy.state = state
-        for layer in self.net.source_layers:
-            layer.start_at(self.iter * self.param.iter_size)
+        self._place_data()
         self._testing.start_at(self.iter)
+
+    def _place_data(self) -> None:
+        for layer in self.net.source_layers:
+            layer.start_at((self.iter + self._skip_iterations) * self.param.iter_size)
 
     def _seed_iteration(self) -> None:
         """Seeds dropout's generator from the iteration, so that a run resumed at any of them draws the same numbers."""
@@ -381,33 +388,9 @@ class Solver:
         if self.is_root:
             log.info(where, message)
 
-    def _log_outputs(self, outputs: dict[str, Tensor]) -> None:
-        weights, index = self.net.blob_loss_weights, 0
-        for name in self.net.outputs:
-            for value in outputs[name].detach().float().reshape(-1).tolist():
-                suffix = loss_suffix(weights.get(name, 0.0), value)
-                self._info("solver.cpp:259", f"    Train net output #{index}: {name} = {ostream_number(value)}{suffix}")
-                index += 1
-
-    def _log_batch(self) -> None:
-        """Logs the number of records per update, which the published results depend on."""
-        for layer in self.net.source_layers:
-            shape = self.net.blobs[layer.param.top[0]].shape
-            if shape:
-                batch, steps, ranks = shape[0], self.param.iter_size, runtime.world_size
-                self._info(
-                    log.here(),
-                    f"Effective batch size: {batch * steps * ranks} "
-                    f"(batch_size {batch} x iter_size {steps} x {ranks} device{'s' if ranks > 1 else ''})",
-                )
-                return
-
     def _log_summary(self, first: int, seconds: float) -> None:
-        done = self.iter - first
-        pace = f", {ostream_number(done / seconds)} a second" if seconds > 0 else ""
-        minutes, rest = divmod(round(seconds), 60)
-        self._info(log.here(), f"Trained {done} iterations in {minutes} min {rest} s{pace}.")
         if self.is_root:
+            log_pace(self.iter - first, seconds)
             self._testing.log_best()
         if self._kept.newest:
             self._info(log.here(), f"Weights: {self._kept.newest[1]}")

@@ -54,10 +54,11 @@ class Testing:
 
     def run(
         self, index: int, trained: Net, iteration: int, stop: Callable[[], bool], alive: Callable[[], None]
-    ) -> None:
+    ) -> dict[str, float] | None:
         """Tests net `index` with the weights of `trained`, and logs the scores as eval_type asks.
 
-        Before each batch `stop` is asked whether to end the test; after each, `alive` is called.
+        Before each batch `stop` is asked whether to end the test; after each, `alive` is called. Returns the scores of
+        one element by output, None for a test that was ended.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
         net = self.nets[index]
@@ -72,16 +73,18 @@ class Testing:
         for _ in range(batches):
             if stop():
                 log.info("solver.cpp:494", "Test interrupted.")
-                return
+                return None
             batch_loss, outputs = self._forward(net)
             loss += batch_loss
             scores.add(outputs)
             alive()
         if self._param.test_compute_loss:
             log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
-        for name, value in scores.report().items():
+        found = scores.report()
+        for name, value in found.items():
             if name not in self._best or value > self._best[name][0]:
                 self._best[name] = (value, iteration)
+        return found
 
     def log_best(self) -> None:
         """Logs the highest of each score so far."""

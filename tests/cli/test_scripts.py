@@ -45,20 +45,15 @@ def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
     return processes.run([SCRIPTS / script, *words])
 
 
-def test_first_start_takes_the_weights(model: Path) -> None:
+def test_training_resumes_or_starts_from_the_weights(model: Path) -> None:
     done = run("train.sh", "m", "-weights", "v w.caffemodel", "-gpu", "0,1")
-    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-weights|v w.caffemodel|-gpu|0,1|"
+    begin = "train|-solver|m/solver.prototxt|-log_dir|m/log|"
+    assert done.stdout == begin + "-snapshot|auto|-weights|v w.caffemodel|-gpu|0,1|"
 
 
-@pytest.mark.parametrize("weights", [["-weights", "v w"], ["--weights=v w"], []])
-def test_later_starts_go_on_from_the_newest_snapshot(model: Path, weights: list[str]) -> None:
-    for n in (900, 1000, 80):
-        (model / f"net x_iter_{n}.solverstate").write_text("")
-    done = run("train.sh", "m", *weights, "-gpu", "0")
-    assert done.stdout == (
-        "Resuming from m/net x_iter_1000.solverstate\n"
-        "train|-solver|m/solver.prototxt|-log_dir|m/log|-snapshot|m/net x_iter_1000.solverstate|-gpu|0|"
-    )
+def test_starting_again(model: Path) -> None:
+    done = run("train.sh", "m", "-overwrite", "-gpu", "0")
+    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-overwrite|-gpu|0|"
 
 
 def test_speed(model: Path) -> None:
