@@ -121,6 +121,8 @@ def _command(argv: Sequence[str]) -> int:
         flags = parser().parse_args(argv)
         set_up_log(flags)
         _check(flags)
+        from caffe.solver.snapshot_files import check_nothing_is_overwritten
+
         param = _solver_parameter(flags)
         if not flags.snapshot and not flags.overwrite and _first_rank():
             check_nothing_is_overwritten(param)
