@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -196,10 +197,12 @@ class ImageDetector:
         threshold: float = 0.0,
         workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        turn: bool = True,
     ) -> Iterator[tuple[Path, Image, list[Detection]]]:
         """Path, image and detections (as `detect` returns them) of each file, in order.
 
         `workers` threads read, decode and resize ahead of the net (None: 2, or on a GPU one per core and at most 8).
+        Photographs are turned as their orientation tag says, unless `turn` is false.
 
         On a GPU the next batch is uploaded and queued while one is computed. A file that is missing or not an image raises
         a DataError that names it; with `on_error="skip"` it is logged as a warning and left out.
@@ -210,7 +213,7 @@ class ImageDetector:
             workers = min(8, len(os.sched_getaffinity(0))) if self.net.device.type == "cuda" else 2
         with ThreadPoolExecutor(max_workers=workers) as pool:
             batch: list[_Read] = []
-            for read in _ahead(pool, self._read, map(Path, paths), 2 * batch_size + workers):
+            for read in _ahead(pool, partial(self._read, turn=turn), map(Path, paths), 2 * batch_size + workers):
                 if read.error is not None:
                     if on_error == "raise":
                         raise read.error
@@ -227,9 +230,9 @@ class ImageDetector:
             while flying:
                 yield from self._landed(*flying.popleft(), threshold)
 
-    def _read(self, path: Path) -> _Read:
+    def _read(self, path: Path, turn: bool) -> _Read:
         try:
-            image = load(path)[1]
+            image = load(path, turn=turn)[1]
         except DataError as error:
             return _Read(path, error=error)
         return _Read(path, image, self._resized(image))
@@ -248,10 +251,13 @@ class ImageDetector:
             yield read.path, read.image, detections
 
 
-def load(path: Path) -> tuple[Path, Image]:
-    """A path and its image, H×W×3; a DataError names the file if it is missing or not an image."""
+def load(path: Path, *, turn: bool = True) -> tuple[Path, Image]:
+    """A path and its image, H×W×3, turned as its orientation tag says unless `turn` is false.
+
+    A DataError names the file if it is missing or not an image.
+    """
     try:
-        return path, read_image(path, ImageFormat())[1]
+        return path, read_image(path, ImageFormat(), turn=turn)[1]
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

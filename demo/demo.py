@@ -1,8 +1,9 @@
 """From nothing to a scored detector: draws scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300,
-trains it, scores it, and draws its detections.
+trains it, scores it, draws its detections, and writes a report.
 
 Every step is a command that a user could type. It is printed before it runs. The results remain in a directory, whose
-path is printed last: weights, log, loss curve, VOC result files, AP of each class, and pictures with boxes.
+path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with boxes, and
+report.html, which shows it all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +195,15 @@ class Run:
              "-labelmap_file", self.labels, "-draw", folder.parent / "pictures", "-draw_threshold", DRAWN],
         )  # fmt: skip
 
+    def report(self, models: Sequence[Model]) -> None:
+        """Writes one page about the models, those to compare first."""
+        runs = [f"{model.title}={self.paths(model)[0].parent}" for model in reversed(models)]
+        self.steps(
+            "The report",
+            [BIN / "caffe", "report", "-voc", self.scenes, "-title", "Drawn scenes",
+             "-out", self.folder / "report.html", *runs],
+        )  # fmt: skip
+
     def score(self, model: Model) -> dict[str, object]:
         """Returns the contents of the model's score.json."""
         folder, _ = self.paths(model)
@@ -230,7 +241,7 @@ def main() -> None:
     fresh(folder)
     begun = time.monotonic()
     models = (MDSSD, *OTHERS) if options.compare else (MDSSD,)
-    run = Run(folder, options, Steps(2 + sum(4 + bool(model.sources) for model in models) + options.compare))
+    run = Run(folder, options, Steps(3 + sum(4 + bool(model.sources) for model in models) + options.compare))
     run.make_data()
     names = (run.scenes / "ImageSets" / "Main" / "test.txt").read_text().split()[:PICTURES]
     for model in models:
@@ -244,11 +255,15 @@ def main() -> None:
              "SSD300", folder / "ssd300" / "pictures", "MDSSD300", folder / "pictures"],
         )  # fmt: skip
 
+    run.report(models)
+
     scores = {model.name: run.score(model) for model in models}
     summary = {"seconds": run.steps.seconds, "score": scores[MDSSD.name], "scores": scores}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2))
     minutes = (time.monotonic() - begun) / 60
-    print(f"\nDone in {minutes:.1f} minutes. mAP, loss curve, pictures and weights are in\n{folder}")
+    print(
+        f"\nDone in {minutes:.1f} minutes. The report is\n{folder / 'report.html'}\nWeights, log and pictures are beside it."
+    )
 
 
 if __name__ == "__main__":

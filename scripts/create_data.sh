@@ -24,6 +24,7 @@ images, and links it from examples/NAME, where the prototxts under models/ look 
   scripts/create_data.sh -n coco -r ~/data/coco -m models/labelmap_coco.prototxt -t json
 
 Databases go to ROOTFOLDER/NAME/lmdb/NAME_<list>_lmdb. Every annotation is checked before anything is written.
+At the end check_dataset says what may hurt a training; with -out and -net it says more.
 TEXT
 }
 
@@ -42,6 +43,7 @@ lists=${lists:-$root/data/$name}
 . "$root/scripts/lib/find_python.sh"
 
 found=0
+databases=()
 for list in "$lists"/*.txt; do
   subset=$(basename "$list" .txt)
   [[ -f $list && $subset != *_name_size ]] || continue
@@ -52,8 +54,11 @@ for list in "$lists"/*.txt; do
   "$python" -P -m caffe.cli.create_annoset --anno-type=detection --label-type="$type" --label-map-file="$map" \
     --check-label --encode-type=jpg --encoded "${more[@]}" "$@" \
     "$data" "$list" "$data/$name/lmdb/${name}_${subset}_lmdb" "$root/examples/$name"
+  databases+=("$data/$name/lmdb/${name}_${subset}_lmdb")
 done
 if [[ $found -eq 0 ]]; then
   echo "create_data.sh: no lists in $lists. scripts/create_list.sh makes them; see --help." >&2
   exit 1
 fi
+echo
+"$python" -P -m caffe.cli.check_dataset -short -label_map_file "$map" "${databases[@]}"

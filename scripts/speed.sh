@@ -1,28 +1,22 @@
 #!/bin/sh
-# Times a generated model's deploy net, layer by layer.
+# Measures images a second of SSD and MDSSD, one image at a time.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
     cat <<'USAGE'
-usage: scripts/speed.sh MODEL_FOLDER [flags of `caffe time`]
+usage: scripts/speed.sh [MODEL_FOLDER ...] [flags of `caffe speed`]
 
-Times the forward pass of MODEL_FOLDER/deploy.prototxt for one image. Each layer is waited for, so this is for finding
-the slow ones. The programs in benchmarks/ measure whole detectors.
+Measures SSD300, MDSSD300, SSD512 and MDSSD512, or the given ones: images a second at batch 1, with and without decoding
+and NMS, parameters and operations. `caffe speed --help` explains the flags; `caffe time` times a net layer by layer.
 
+  scripts/speed.sh -images 200 -json speed.json
   scripts/speed.sh models/MDSSD300/VOC -weights MDSSD300_VOC_iter_120000.caffemodel -gpu 0
 USAGE
 }
 
 case "${1:-}" in
     -h | -help | --help) usage; exit 0 ;;
-    "" | -*) usage >&2; exit 1 ;;
 esac
-model=$1
-shift
-if [ ! -f "$model/deploy.prototxt" ]; then
-    echo "scripts/speed.sh: $model/deploy.prototxt does not exist; the programs in prototxt_gen write it" >&2
-    exit 1
-fi
 . "$root/scripts/lib/find_python.sh"
-exec "$python" -P -m caffe.cli.caffe time -model "$model/deploy.prototxt" -phase TEST -iterations 10 "$@"
+exec "$python" -P -m caffe.cli.caffe speed "$@"

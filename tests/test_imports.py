@@ -15,12 +15,13 @@ PACKAGE = Path(caffe.__file__).parent
 #: from the top down; what stands in one line may import each other, short of circles
 LAYERS: list[tuple[str, ...]] = [
     ("caffe.cli",),
+    ("caffe.report",),
     # pycaffe's modules, which scripts import
     (
         "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.draw", "caffe.io", "caffe.model_libs",
         "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
-    ("caffe.solver", "caffe.image_detector", "caffe.export"),
+    ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.dataset_check"),
     ("caffe.engine", "caffe.default_boxes"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
     ("caffe.proto", "caffe._C"),

@@ -1,4 +1,4 @@
-"""`caffe <command>`: train, test, time, device_query, export_onnx, version."""
+"""`caffe <command>`: train, test, time, speed, report, device_query, export_onnx, version."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ commands:
   train           train or finetune a model
   test            score a model
   time            benchmark model execution time, layer by layer
+  speed           measure the images a second of whole detectors
+  report          make one HTML page about trained detectors
   device_query    show GPU diagnostic information
   export_onnx     write a model for ONNX Runtime and other software
   version         show the versions of Caffe, of this package and of PyTorch
@@ -25,10 +27,11 @@ commands:
   caffe train -solver solver.prototxt -snapshot snapshots/mdssd_iter_2000.solverstate -gpu 0,1
   caffe test  -model test.prototxt -weights mdssd_iter_120000.caffemodel -iterations 619 -gpu 0
   caffe time  -model deploy.prototxt -phase TEST
+  caffe report -voc VOCdevkit/VOC2007 MDSSD300=models/MDSSD300/VOC
   caffe export_onnx -model deploy.prototxt -weights mdssd_iter_120000.caffemodel -out mdssd.onnx
 """
 
-COMMANDS = ("train", "test", "time", "device_query", "export_onnx", "version")
+COMMANDS = ("train", "test", "time", "speed", "report", "device_query", "export_onnx", "version")
 
 
 def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -96,6 +96,10 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("check_label", type=boolean, default=False, help="refuse a label map with one name or label twice")
     parser.flag("min_dim", type=int, default=0, help="enlarge images until the smaller side is this")
     parser.flag("max_dim", type=int, default=0, help="shrink images until the larger side is this")
+    parser.flag(
+        "turn", type=boolean, default=True,
+        help="turn photographs as their orientation tag says, if their boxes were drawn on the turned image",
+    )  # fmt: skip
     add_image_flags(parser)
     add_small_flags(parser)
     flags = parser.parse_args(argv)
@@ -117,7 +121,7 @@ def _main(argv: Sequence[str]) -> None:
         if not flags.label_map_file:
             raise DataError("detection needs -label_map_file: the classes and their labels")
         label_map = LabelMap.read(flags.label_map_file, strict=flags.check_label)
-        task = Task(flags.root, image_format, flags.label_type, label_map, small=small)
+        task = Task(flags.root, image_format, flags.label_type, label_map, small=small, turn=flags.turn)
         lines = [*read_pairs(flags.list)]
     else:
         task = Task(flags.root, image_format)

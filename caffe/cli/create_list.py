@@ -80,7 +80,8 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
     if seed >= 0:
         lists["trainval"] = shuffled(lists["trainval"], seed)
     if lists["test"]:
-        write_name_sizes(str(root), [line.split()[0] for line in lists["test"]], output / "test_name_size.txt")
+        pairs = [(image, annotation) for image, annotation in map(str.split, lists["test"])]
+        write_name_sizes(str(root), pairs, output / "test_name_size.txt")
         print(f"wrote {output / 'test_name_size.txt'}")
     for kind, lines in lists.items():
         if lines:

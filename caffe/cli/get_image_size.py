@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe import log
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.image_list import read_pairs
 from caffe.data.name_size import read_ids, write_name_sizes
 
@@ -24,11 +24,13 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("list", metavar="LISTFILE", help="an image and its annotation (or label) per line")
     parser.add_argument("output", metavar="OUTFILE", help="file to write")
     parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids instead of names")
+    parser.flag("turn", type=boolean, default=True, help="sizes of images that convert_annoset turns; give it the same")
     flags = parser.parse_args(argv)
-    images = [image for image, _ in read_pairs(flags.list)]
-    log.info("get_image_size.cpp:61", f"A total of {len(images)} images.")
-    write_name_sizes(flags.root, images, flags.output, read_ids(flags.name_id_file) if flags.name_id_file else None)
-    log.info("get_image_size.cpp:103", f"Processed {len(images)} files.")
+    lines = read_pairs(flags.list)
+    log.info("get_image_size.cpp:61", f"A total of {len(lines)} images.")
+    ids = read_ids(flags.name_id_file) if flags.name_id_file else None
+    write_name_sizes(flags.root, lines, flags.output, ids, turn=flags.turn)
+    log.info("get_image_size.cpp:103", f"Processed {len(lines)} files.")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
+from caffe import log
 from caffe.cli.devices import GPU_HELP, parse_gpus
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.data.label_map import LabelMap
 from caffe.data.mean import read_mean_file
 from caffe.detection.box_drawing import Box, draw_boxes
+from caffe.detection.same_boxes import SameBoxes
 from caffe.engine.acceleration import PRECISIONS
 from caffe.engine.acceleration import use as use_acceleration
 from caffe.engine.modes import set_device, set_mode_gpu
@@ -55,6 +58,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("batch_size", type=int, default=1, help="images to pass through the net at once")
     parser.flag("gpu", default="", help=GPU_HELP.replace("these GPUs", "this GPU"))
     parser.flag("skip_broken", type=boolean, default=False, help="skip files that are not images, with a warning")
+    parser.flag("turn", type=boolean, default=True, help="turn photographs as their orientation tag says")
     parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
     flags = parser.parse_args(argv)
     use_acceleration(flags.precision)
@@ -84,14 +88,22 @@ def _main(argv: Sequence[str]) -> None:
 
     lines: list[str] = []
     listed = []
+    same = SameBoxes()
     to_screen = not (flags.out_file or flags.json or flags.draw)
     results = detector.detect_files(
         images, flags.batch_size, on_error="skip" if flags.skip_broken else "raise",
-        threshold=min(flags.confidence_threshold, flags.draw_threshold),
+        threshold=min(flags.confidence_threshold, flags.draw_threshold), turn=flags.turn,
     )  # fmt: skip
     for path, image, detections in tqdm(results, total=len(images), unit="image", disable=None, leave=False):
         chosen = [d for d in detections if d.score >= flags.confidence_threshold]
         new = [_line(path, d) for d in chosen]
+        if detections:
+            best, (height, width) = detections[0], image.shape[:2]
+            same.see(
+                np.array([best.xmin / width, best.ymin / height, best.xmax / width, best.ymax / height], np.float32)
+            )
+        if warning := same.warning():
+            log.warning(log.here(), warning)
         if to_screen:
             tqdm.write("\n".join(new), end="\n" if new else "")
         lines += new

@@ -22,6 +22,7 @@ from caffe.cli.net_flags import (
     stages,
     weight_files,
 )
+from caffe.cli.side_outputs import add_side_outputs, watchers
 from caffe.cli.startup import loading
 from caffe.errors import CaffeError
 
@@ -41,7 +42,8 @@ best weights by the first test net's score to <snapshot_prefix>_best.caffemodel.
 overwritten. Ctrl-C stops with a snapshot.
 So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
 run, the last iteration is written if its weights are good.
-The log goes to standard error; 'parse_log' and 'plot_training_log' read it.
+The log goes to standard error; 'parse_log' and 'plot_training_log' read it. With -log_dir a copy of it, metrics.csv (one
+row per display and test) and sheets of test images with boxes go to that directory.
 """
 
 
@@ -108,6 +110,7 @@ def parser() -> FlagParser:
         help="move on in the data by the records of this many iterations",
     )
     accept_unused(p)
+    add_side_outputs(p)
     return p
 
 
@@ -231,6 +234,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.solver.best import BestWeights
     from caffe.solver.deadline import Deadline
     from caffe.solver.divergence import LossNotFiniteError
+    from caffe.solver.fine_tuning import warn_if_from_scratch
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
@@ -256,6 +260,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
                 best=best,
                 keep=flags.keep,
                 skip_iterations=flags.skip_iterations,
+                watchers=watchers(flags) if root else (),
             )
             snapshot = flags.snapshot
             if snapshot == AUTO:
@@ -269,6 +274,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
                 log.info("caffe.cpp:155", f"Finetuning from {path}")
                 for net in (solver.net, *solver.test_nets):
                     copy_trained_from(net, path)
+        if root and not flags.weights and not snapshot:
+            warn_if_from_scratch(solver.net)
         _root_info(root, "caffe.cpp:251", "Starting Optimization")
         try:
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe.data.image_header import is_believable
+from caffe.data.jpeg import completed
+from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
 #: H×W×C, uint8, channels in the order blue, green, red
 Image = NDArray[Any]
 
-#: Boxes are annotated on the stored pixels, so a camera's orientation tag must not rotate the image.
+#: The pixels as they are stored. Whether a camera's orientation tag applies depends on how the boxes were annotated, and
+#: decoders disagree about it, so `caffe.data.orientation` turns images where that is wanted.
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -34,11 +37,14 @@ def fill(height: int, width: int, ground: tuple[int, ...]) -> Image:
 
 
 def decode(data: bytes, flags: int) -> Image | None:
-    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows."""
+    """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows.
+
+    A JPEG that ends early is decoded as far as it goes; the rest is gray.
+    """
     if not data or not is_believable(data):
         return None
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(completed(data), np.uint8), flags)
     except cv2.error:
         return None  # a header that claims more pixels than OpenCV allows
     if image is None:
@@ -107,12 +113,17 @@ def read_bytes(path: str | Path) -> bytes:
         raise DataError(f"cannot read the image: {error.strerror}") from None
 
 
-def read_image(path: str | Path, image_format: ImageFormat) -> tuple[bytes, Image]:
-    """A file's bytes and its image, resized as the format says; raises DataError if it cannot be read."""
+def read_image(path: str | Path, image_format: ImageFormat, *, turn: bool = False) -> tuple[bytes, Image]:
+    """A file's bytes and its image, resized as the format says; raises DataError if it cannot be read.
+
+    `turn`: turned as the file's orientation tag says, before it is resized.
+    """
     data = read_bytes(path)
     image = decode(data, _GRAY if image_format.gray else _COLOR)
     if image is None:
         raise DataError(f"cannot decode the image ({len(data):,} bytes): it is damaged or not an image")
+    if turn:
+        image = turned(image, orientation_of(data))
     return data, _resize(image, image_format)
 
 
@@ -178,3 +189,9 @@ def through_jpeg(image: Image) -> Image:
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if image.shape[2] == 3 else cv2.IMREAD_GRAYSCALE)
     assert decoded is not None
     return decoded.reshape(image.shape)
+
+
+def decode_size(data: bytes) -> tuple[int, int] | None:
+    """The height and width of an encoded image as it is stored; None if it cannot be decoded."""
+    image = decode(data, _GRAY)
+    return None if image is None else (image.shape[0], image.shape[1])

@@ -6,13 +6,17 @@ get_image_size writes the list. Result files are scaled with it, and its names a
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from caffe import log
+from caffe.data.build.annotated_frame import Frame, annotated_size, frame_of, is_annotation, turns_undecided
 from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults, read_lines
 from caffe.data.images import ImageFormat, read_image
+from caffe.data.orientation import UPRIGHT, orientation_of, turned_size
 from caffe.errors import DataError
 from caffe.files import write_text
 
@@ -54,33 +58,68 @@ def read_name_sizes(path: str | Path) -> list[NameSize]:
     return entries
 
 
-def image_size(path: str) -> tuple[int, int] | str:
-    """(height, width) of an image file, or an error message."""
+@dataclass(frozen=True)
+class Measured:
+    """The size of an image file as it is stored, its orientation tag, and the frame of its annotation."""
+
+    height: int
+    width: int
+    orientation: int
+    frame: Frame
+
+    def size(self, turn_undecided: bool) -> tuple[int, int]:
+        """The (height, width) of the image's record in an LMDB."""
+        if self.frame is Frame.TURNED or (self.frame is Frame.UNKNOWN and turn_undecided):
+            return turned_size(self.height, self.width, self.orientation)
+        return self.height, self.width
+
+
+def measure_image(path: str, annotation: str = "") -> Measured | str:
+    """An image file's size, or an error message. Without an annotation (xml, json, txt), an image is never turned."""
     try:
-        _, image = read_image(path, ImageFormat())
+        data, image = read_image(path, ImageFormat())
     except DataError as error:
         return f"{path}: {error}"
-    return image.shape[0], image.shape[1]
+    height, width = image.shape[:2]
+    orientation = orientation_of(data) if is_annotation(annotation) else UPRIGHT
+    annotated = annotated_size(annotation) if orientation != UPRIGHT else None
+    return Measured(height, width, orientation, frame_of(orientation, (height, width), annotated))
 
 
 def write_name_sizes(
-    root: str, images: Sequence[str], output: str | Path, ids: Mapping[str, int] | None = None
+    root: str,
+    lines: Sequence[tuple[str, str]],
+    output: str | Path,
+    ids: Mapping[str, int] | None = None,
+    *,
+    turn: bool = True,
 ) -> None:
-    """Writes a line `name height width` for each image below `root`; the name is the file's without its extension.
+    """Writes a line `name height width` for each line `image annotation` below `root`.
 
-    `ids` maps names to the numbers to write instead (COCO, ILSVRC).
+    The name is the file's without its extension. `ids` maps names to the numbers to write instead (COCO, ILSVRC).
+    `turn`: the sizes are those of records in which convert_annoset turned photographs.
     """
-    found = list(spread(image_size, [(os.path.join(root, image),) for image in images], "measuring"))
-    faults = [size for size in found if isinstance(size, str)]
-    lines = []
-    for image, size in zip(images, found, strict=True):
+    jobs = [(os.path.join(root, image), os.path.join(root, target) if turn else "") for image, target in lines]
+    found = list(spread(measure_image, jobs, "measuring"))
+    turn_undecided = turns_undecided(each.frame for each in found if isinstance(each, Measured))
+    faults = [each for each in found if isinstance(each, str)]
+    written = []
+    for (image, _), measured in zip(lines, found, strict=True):
         name = Path(image).stem
         if ids is not None and name not in ids:
             faults.append(f"{image}: no id for '{name}'")
-        elif not isinstance(size, str):
-            lines.append(f"{name if ids is None else ids[name]} {size[0]} {size[1]}\n")
+        elif isinstance(measured, Measured):
+            height, width = measured.size(turn_undecided)
+            written.append(f"{name if ids is None else ids[name]} {height} {width}\n")
     raise_faults(faults, "images; nothing was written")
-    write_text(output, "".join(lines))
+    twice = [name for name, count in Counter(line.split()[0] for line in written).items() if count > 1]
+    if twice:
+        log.warning(
+            log.here(),
+            f"{len(twice):,} names belong to more than one image of '{output}' ({', '.join(twice[:3])}). Result files tell "
+            "images apart by these names, so score_voc and score_coco would mix them up: rename the images",
+        )
+    write_text(output, "".join(written))
 
 
 def read_ids(path: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import raise_faults, read_pairs
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
-from caffe.data.name_size import image_size
+from caffe.data.name_size import measure_image
 from caffe.errors import DataError
 
 
@@ -85,11 +85,14 @@ def from_list(root: str, path: str | Path, label_type: str, label_map: LabelMap,
             faults.append(f"{where}: {error}")
             continue
         faults += [f"{where}: {fault}" for fault in annotations.faults]
-        size = annotations.size or image_size(os.path.join(root, image))
-        if isinstance(size, str):
-            faults.append(size)
-        else:
-            found.append(Boxes.of(annotations.groups(*size)))
+        size = annotations.size
+        if size is None:
+            measured = measure_image(os.path.join(root, image), where)
+            if isinstance(measured, str):
+                faults.append(measured)
+                continue
+            size = measured.size(turn_undecided=True)
+        found.append(Boxes.of(annotations.groups(*size)))
     raise_faults(faults, "annotations")
     return _collected(found, height, width, label_map, f"list '{path}'")
 

@@ -195,6 +195,9 @@ class SourceLayer(Layer):
         """The keys of all records in the order in which they are read, repeatedly; None if that is not known."""
         return None
 
+    def check_sizes(self, path: str, sizes: Sequence[tuple[int, int]]) -> None:
+        """Warns, once, if the (height, width) of the images in the list `path` contradict the records."""
+
     def close(self) -> None:
         """Ends worker processes and closes files. Safe to call twice."""
 

@@ -1,4 +1,4 @@
-"""The progress of a long run: a bar with loss and time left on a terminal, nothing if the log goes to a file."""
+"""The progress of a long run: one line that stays on a terminal, nothing if the log goes to a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from caffe.solver.number_format import ostream_number
 
 
 class Progress:
-    """A progress bar from `start` to `total`, with log lines scrolling above it. A context manager.
+    """A line with the progress from `start` to `total`, below the log lines. A context manager.
+
+    It shows the time left, the images a second (if `images`, their number in a step, is given), and what `advance` and
+    `note` are given.
 
     `enabled` None: only if stderr is a terminal and the log level has not been raised.
     """
 
-    def __init__(self, total: int, start: int = 0, *, unit: str = "it", enabled: bool | None = None) -> None:
+    def __init__(
+        self, total: int, start: int = 0, *, unit: str = "it", images: int = 0, enabled: bool | None = None
+    ) -> None:
         if enabled is None:
             enabled = sys.stderr.isatty() and log.minimum_level() <= log.WARNING
         self._enabled = enabled
         self._bar: tqdm[Any] | None = None
-        self._total, self._start, self._unit = total, start, unit
+        self._total, self._start, self._unit, self._images = total, start, unit, images
+        self._note = ""
 
     def __enter__(self) -> Progress:
         if self._enabled:
@@ -35,6 +41,7 @@ class Progress:
                 file=sys.stderr,
                 dynamic_ncols=True,
                 leave=False,
+                bar_format="{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]",
             )
             log.write_lines_with(lambda line: tqdm.write(line, file=sys.stderr))
         return self
@@ -52,5 +59,13 @@ class Progress:
         """Advances by one step; `figures` are shown beside the bar (loss=4.2)."""
         if self._bar is not None:
             with suppress(OSError, ValueError):  # the terminal is gone; the log says so
-                self._bar.set_postfix({k: ostream_number(v) for k, v in figures.items()}, refresh=False)
+                parts = [f"{name}={ostream_number(value)}" for name, value in figures.items()]
+                pace = self._bar.format_dict["rate"]
+                if self._images and pace:
+                    parts.append(f"{pace * self._images:.3g} images/s")
+                self._bar.set_postfix_str(", ".join([*parts, self._note] if self._note else parts), refresh=False)
                 self._bar.update()
+
+    def note(self, text: str) -> None:
+        """Shows `text` too from the next step on, such as the score of the last test."""
+        self._note = text

@@ -62,6 +62,21 @@ class ClassificationScores:
         return single
 
 
+def check_ap_version(ap_version: str) -> None:
+    """Raises CaffeError for a version of average precision that does not exist."""
+    if ap_version not in AP_VERSIONS:
+        raise CaffeError(f"solver: unknown ap_version '{ap_version}'; known: {', '.join(AP_VERSIONS)}")
+
+
+def check_detection_output(name: str, shape: Sequence[int]) -> None:
+    """Raises CaffeError if a test net's output cannot be scored with eval_type "detection"."""
+    if not shape or shape[-1] != 5:
+        raise CaffeError(
+            f"testing with eval_type: \"detection\": output '{name}' has shape {tuple(shape)}, but every "
+            "output must come from a DetectionEvaluate layer (rows of 5); consume others with a Silence layer"
+        )
+
+
 class DetectionScores:
     """DetectionEvaluate's rows, collected over the batches and turned into average precision per class.
 
@@ -71,23 +86,20 @@ class DetectionScores:
     """
 
     def __init__(self, outputs: Sequence[str], ap_version: str, per_class: bool) -> None:
-        if ap_version not in AP_VERSIONS:
-            raise CaffeError(f"solver: unknown ap_version '{ap_version}'; known: {', '.join(AP_VERSIONS)}")
+        check_ap_version(ap_version)
         self.outputs = list(outputs)
         self._version = ap_version
         self._per_class = per_class
         self._objects: dict[str, dict[int, int]] = {name: defaultdict(int) for name in outputs}
         self._found: dict[str, list[Array]] = {name: [] for name in outputs}
+        #: AP by label in the first output, after `report`
+        self.last: dict[int, float] = {}
 
     def add(self, blobs: Mapping[str, Tensor]) -> None:
         """Takes one batch's output blobs, each 1 x 1 x rows x 5."""
         for name in self.outputs:
             blob = blobs[name]
-            if blob.ndim == 0 or blob.shape[-1] != 5:
-                raise CaffeError(
-                    f"testing with eval_type: \"detection\": output '{name}' has shape {tuple(blob.shape)}, but every "
-                    "output must come from a DetectionEvaluate layer (rows of 5); consume others with a Silence layer"
-                )
+            check_detection_output(name, tuple(blob.shape))
             rows = blob.detach().float().cpu().numpy().reshape(-1, 5)
             counts = rows[:, 0] == -1
             for label, objects in rows[counts][:, 1:3]:
@@ -117,6 +129,8 @@ class DetectionScores:
         means = {}
         for index, name in enumerate(self.outputs):
             precisions = self.average_precisions(name)
+            if not index:
+                self.last = precisions
             if self._per_class:
                 for label, value in precisions.items():
                     log.info("solver.cpp:540", f"class{label}: {ostream_number(value)}")

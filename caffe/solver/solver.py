@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,12 +29,13 @@ from caffe.solver.number_format import ostream_number
 from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
-from caffe.solver.run_log import log_batch, log_outputs, log_pace
 from caffe.solver.run_snapshots import RunSnapshots
 from caffe.solver.scalar import ScalarOnItsWay
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.testing import Testing
+from caffe.solver.training_log import log_batch, log_outputs, log_pace
 from caffe.solver.updates import rule_for
+from caffe.solver.watchers import Displayed, Watcher, Watchers
 
 
 class Solver:
@@ -44,7 +45,7 @@ class Solver:
     promises; otherwise the graph runs as a whole. `exchange` averages the gradients of several ranks. `requests` is
     asked after each iteration whether to stop or snapshot. `solve` that ends with an error leaves a snapshot of the last
     iteration if its weights are good. A loss that is not finite ends training with a CaffeError
-    unless `stop_on_nonfinite` is false.
+    unless `stop_on_nonfinite` is false. `watchers` are told of displays and tests on rank 0.
 
     `best` keeps the best weights by the tests' scores. `keep` is the number of snapshots that stay on disk, None for
     all. `skip_iterations` moves the data on, to other records than an uninterrupted run would read.
@@ -61,13 +62,15 @@ class Solver:
         best: BestWeights | None = None,
         keep: int | None = None,
         skip_iterations: int = 0,
+        watchers: Iterable[Watcher] = (),
     ) -> None:
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
         self._info("solver.cpp:63", "Initializing solver from parameters: \n" + to_text(self.param))
         self._check()
         self.layerwise = layerwise
-        self._testing = Testing(self.param, layerwise=layerwise)
+        self._watchers = Watchers(watchers)
+        self._testing = Testing(self.param, layerwise=layerwise, watchers=self._watchers)
         self.requests = requests
         self.stop_on_nonfinite = stop_on_nonfinite
         self._best = best
@@ -139,14 +142,15 @@ class Solver:
             self.restore(resume_file)
         if self.is_root:
             snapshots.check_writable(self.param, at_end=True)
-            log_batch(self.net, self.param.iter_size)
         self._exchange.share(self.net.learnable_params)
+        images = log_batch(self.net, self.param.iter_size)
         began = time.monotonic()
         first = self.iter
+        self._watchers.tell(lambda watcher: watcher.begins(first, images))
         self._kept.begin()
         runtime.results_are_secondary = True
         try:
-            self._solve()
+            self._solve(images)
         except LossNotFiniteError:
             raise
         except Exception:
@@ -156,11 +160,12 @@ class Solver:
             raise
         finally:
             runtime.results_are_secondary = False
+            self._watchers.tell(lambda watcher: watcher.ends())
         self._log_summary(first, time.monotonic() - began)
 
-    def _solve(self) -> None:
-        first = self.iter
-        with Progress(self.param.max_iter, first, enabled=None if self.is_root else False) as self._progress:
+    def _solve(self, images: int) -> None:
+        enabled = None if self.is_root else False
+        with Progress(self.param.max_iter, self.iter, images=images, enabled=enabled) as self._progress:
             self.step(self.param.max_iter - self.iter)
             scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._kept.error
             due = self._stop.stops or self.param.snapshot_after_train or self._kept.error
@@ -221,16 +226,19 @@ class Solver:
         self._exchange.finish()
         if display and self.is_root:
             self._info("solver.cpp:243", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
-            log_outputs(self.net, outputs)
+            single = log_outputs(self.net, outputs)
         for _, on_gradients_ready in self._callbacks:
             on_gradients_ready()
         if graphed is not None:
             self._log_rate(rate)
         else:
             changing.enter_context(self._kept.changing())
-            self.apply_update()
+            rate = self.apply_update()
         self.iter += 1
-        self._progress.advance(loss=self._smoothed.value)
+        self._progress.advance(loss=self._smoothed.value, lr=rate)
+        if display and self.is_root:
+            row = Displayed(self.iter - 1, self._smoothed.value, rate, single)
+            self._watchers.tell(lambda watcher: watcher.displayed(row))
 
     def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
         """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""
@@ -263,13 +271,14 @@ class Solver:
         """Calls the first before each iteration, the second when its gradients are ready, before the update."""
         self._callbacks.append((on_start, on_gradients_ready))
 
-    def apply_update(self) -> None:
-        """Updates the weights from the gradients in the net, at this iteration's learning rate."""
+    def apply_update(self) -> float:
+        """Updates the weights from the gradients in the net, at this iteration's learning rate; returns it."""
         rate = self._policy.rate(self.iter, self._smoothed.value)
         if self._policy.name == "plateau":  # it follows the loss, which differs between ranks
             rate = float(self._exchange.from_root(f"rate_{self.iter}", repr(rate)))
         self._log_rate(rate)
         self._rule.apply(rate, self.iter, keep_updates=self.layerwise or self.param.snapshot_diff)
+        return rate
 
     def _log_rate(self, rate: float) -> None:
         if self.is_root and self.param.display and self.iter % self.param.display == 0:
@@ -332,6 +341,7 @@ class Solver:
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
         scores = self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
+        self._progress.note(self._testing.in_short())
         if index == 0 and scores is not None and self._best is not None:
             with self._kept.writing():
                 enough = self._best.tested(self.net, self.test_nets[0], scores, self.iter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 from caffe import log
 from caffe.engine.net import Net
 from caffe.engine.weights import share_trained_layers_with
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, shown
+from caffe.solver.label_names import LabelNames
 from caffe.solver.nets import test_nets
 from caffe.solver.number_format import ostream_number
-from caffe.solver.scores import ClassificationScores, DetectionScores
+from caffe.solver.scores import ClassificationScores, DetectionScores, check_ap_version, check_detection_output
+from caffe.solver.watchers import Tested, Watchers
 
 _EVAL_TYPES = ("classification", "detection")
 
@@ -22,14 +24,19 @@ _EVAL_TYPES = ("classification", "detection")
 class Testing:
     """The test nets of a SolverParameter, and their best scores so far.
 
-    `layerwise` as in Solver. Raises CaffeError for an unknown eval_type, or a net that cannot be built.
+    `layerwise` as in Solver; `watchers` are told of each test. Raises CaffeError for an unknown eval_type or ap_version, a
+    net that cannot be built, or (eval_type "detection") one whose outputs are not those of DetectionEvaluate.
     """
 
-    def __init__(self, param: Any, *, layerwise: bool) -> None:
+    def __init__(self, param: Any, *, layerwise: bool, watchers: Watchers | None = None) -> None:
         if param.eval_type not in _EVAL_TYPES:
             raise CaffeError(f"solver: unknown eval_type '{param.eval_type}'; known: {', '.join(_EVAL_TYPES)}")
+        if param.eval_type == "detection" and param.test_iter:
+            check_ap_version(param.ap_version)
         self._param = param
         self._layerwise = layerwise
+        self._watchers = watchers or Watchers()
+        self._last: dict[str, float] = {}
         self.nets: list[Net] = []
         self._best: dict[str, tuple[float, int]] = {}
 
@@ -37,7 +44,11 @@ class Testing:
         """Makes the nets."""
         for i, choice in enumerate(test_nets(self._param)):
             log.info("solver.cpp:196", f"Creating test net (#{i}) specified by {choice.source}")
-            self.nets.append(Net(choice.param))
+            net = Net(choice.param)
+            self.nets.append(net)
+            if self._param.eval_type == "detection":
+                for name in net.outputs:
+                    check_detection_output(name, net.blobs[name].shape)
 
     def is_due(self, iteration: int) -> bool:
         """Whether test_interval asks for a test before this iteration (regardless of test_initialization)."""
@@ -74,27 +85,50 @@ class Testing:
             if stop():
                 log.info("solver.cpp:494", "Test interrupted.")
                 return None
-            batch_loss, outputs = self._forward(net)
+            batch_loss, outputs = self._forward(net, self._watchers.wanted_blobs(net, index))
             loss += batch_loss
             scores.add(outputs)
+            self._watchers.tell(lambda watcher, blobs=outputs: watcher.test_batch(net, index, blobs))  # type: ignore[misc]
             alive()
         if self._param.test_compute_loss:
             log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
-        found = scores.report()
-        for name, value in found.items():
+        self._last = scores.report()
+        classes = _by_name(scores, net) if isinstance(scores, DetectionScores) else {}
+        result = Tested(iteration, index, self._last, classes)
+        self._watchers.tell(lambda watcher: watcher.tested(result))
+        for name, value in self._last.items():
             if name not in self._best or value > self._best[name][0]:
                 self._best[name] = (value, iteration)
-        return found
+        return self._last
 
     def log_best(self) -> None:
         """Logs the highest of each score so far."""
         for name, (value, iteration) in self._best.items():
             log.info(log.here(), f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
 
-    def _forward(self, net: Net) -> tuple[float, dict[str, Tensor]]:
+    def in_short(self) -> str:
+        """The first score of the last test and its best so far; empty before the first test."""
+        for name, value in self._last.items():
+            best, iteration = self._best[name]
+            what = "mAP" if self._param.eval_type == "detection" else name
+            last = f"{what} {value:.4f}" if abs(value) <= 1 else f"{what} {ostream_number(value)}"
+            return f"{last} (best {best:.4f} at {iteration})" if abs(best) <= 1 else last
+        return ""
+
+    def _forward(self, net: Net, keep: Sequence[str]) -> tuple[float, dict[str, Tensor]]:
         with torch.no_grad():
             if self._layerwise:
                 loss = net.forward_layers()
-                return loss, {name: net.blobs[name].data_tensor() for name in net.outputs}
-            loss_tensor, outputs = net()
+                return loss, {name: net.blobs[name].data_tensor() for name in (*net.outputs, *keep)}
+            loss_tensor, outputs = net(keep=keep)
         return (float(loss_tensor) if self._param.test_compute_loss else 0.0), outputs
+
+
+def _by_name(scores: DetectionScores, net: Net) -> dict[str, float]:
+    """AP by the class's name in the first output, logged in one line where a label map has the names."""
+    names = LabelNames(net)
+    found = {names.of(label): value for label, value in scores.last.items()}
+    if names.known and found:
+        each = ", ".join(f"{shown(name)} {value:.4f}" for name, value in found.items())
+        log.info(log.here(), f"AP by class: {each}")
+    return found

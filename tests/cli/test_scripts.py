@@ -58,13 +58,12 @@ def test_starting_again(model: Path) -> None:
 
 def test_speed(model: Path) -> None:
     done = run("speed.sh", "m", "-gpu", "0")
-    assert done.stdout == "time|-model|m/deploy.prototxt|-phase|TEST|-iterations|10|-gpu|0|"
+    assert done.stdout == "speed|m|-gpu|0|"
 
 
-@pytest.mark.parametrize("script", ["train.sh", "speed.sh"])
-def test_missing_model(model: Path, script: str) -> None:
-    assert run(script).returncode == 1
-    done = run(script, "nowhere")
+def test_missing_model(model: Path) -> None:
+    assert run("train.sh").returncode == 1
+    done = run("train.sh", "nowhere")
     assert done.returncode == 1
     assert "nowhere/" in done.stderr
 

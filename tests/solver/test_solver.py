@@ -65,7 +65,7 @@ def test_log_of_a_whole_run(solver_param: Make, capfd: pytest.CaptureFixture[str
     lines = [line for line in messages(capfd.readouterr().err) if not line.startswith("net.cpp")]
     steps = [line for line in lines if re.search(r"Iteration|Snapshotting|output|Optim|Effective", line)]
     number = r"[-+.e\d]+"
-    expected = [r"run_log.py:\d+\] Effective batch size: 4 \(batch_size 4 x iter_size 1 x 1 device\)"]
+    expected = [r"training_log.py:\d+\] Effective batch size: 4 \(batch_size 4 x iter_size 1 x 1 device\)"]
     for i in range(6):
         if i % 3 == 0:
             expected += [

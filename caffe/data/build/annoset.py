@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from caffe import log
 from caffe.data.augment.boxes import Boxes
-from caffe.data.build.annotations import describe, read_annotations
+from caffe.data.build.annotated_frame import Frame, frame_of, turns_undecided
+from caffe.data.build.annotations import Annotations, describe, read_annotations
 from caffe.data.build.pasted_list import PastedList
 from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
 from caffe.data.build.spread import spread
 from caffe.data.image_list import raise_faults
-from caffe.data.images import ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
+from caffe.data.images import Image, ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum
+from caffe.data.jpeg import ends_early
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
+from caffe.data.orientation import UPRIGHT, orientation_of, turned_size
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 
@@ -41,6 +44,10 @@ class Task:
     annotated: bool = True
     #: detection: what is done for images with small objects
     small: SmallObjects = field(default_factory=SmallObjects)
+    #: detection: whether photographs with an orientation tag are turned if their boxes were drawn on the turned image
+    turn: bool = True
+    #: whether they are turned if their annotation does not tell
+    turn_undecided: bool = True
 
 
 @dataclass
@@ -49,13 +56,18 @@ class Found:
 
     faults: list[str] = field(default_factory=list)
     oddities: Counter[str] = field(default_factory=Counter)
-    #: height, width, channels as stored
+    #: height, width, channels of the record's image
     size: tuple[int, int, int] = (0, 0, 0)
     #: the AnnotatedDatum without its datum
     annotation: bytes = b""
     labels: Counter[int] = field(default_factory=Counter)
     #: whether there are small objects, as Task.small defines them
     small: bool = False
+    #: whether the file ends before its image does
+    early: bool = False
+    #: what the boxes refer to, and whether the image is turned
+    frame: Frame = Frame.ONLY
+    turned: bool = False
 
 
 def check_line(task: Task, line: tuple[str, str | int]) -> Found:
@@ -64,37 +76,52 @@ def check_line(task: Task, line: tuple[str, str | int]) -> Found:
     found = Found()
     size = (0, 0)
     path = os.path.join(task.root, image_path)
+    orientation = UPRIGHT
     try:
         data, image = read_image(path, task.image_format)
-        height, width, channels = image.shape
-        found.size = (height, width, channels)
-        size = (height, width)
-        if task.image_format.resizes:
-            _, original = read_image(path, ImageFormat(gray=task.image_format.gray))
-            size = original.shape[:2]
-        if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
-            found.oddities["images that end early (truncated JPEG)"] += 1
+        found.size = _size_of(image)
+        original = read_image(path, ImageFormat(gray=True))[1] if task.image_format.resizes else image
+        size = (original.shape[0], original.shape[1])
+        found.early = ends_early(data)
+        orientation = orientation_of(data) if task.turn else UPRIGHT
     except DataError as error:
         found.faults.append(f"{path}: {error}")
     if isinstance(target, str):
-        _check_annotation(task, os.path.join(task.root, target), size, found)
+        annotations = _annotations(task, os.path.join(task.root, target), found)
+        if orientation != UPRIGHT and not found.faults:
+            found.frame = frame_of(orientation, size, annotations.size)
+            found.turned = found.frame is Frame.TURNED or (found.frame is Frame.UNKNOWN and task.turn_undecided)
+        if found.turned:
+            found.size = _size_of(read_image(path, task.image_format, turn=True)[1])
+            size = turned_size(*size, orientation)
+        if not found.faults:
+            _keep(annotations, task, size, found)
     return found
 
 
-def _check_annotation(task: Task, path: str, size: tuple[int, int], found: Found) -> None:
+def _size_of(image: Image) -> tuple[int, int, int]:
+    height, width, channels = image.shape
+    return height, width, channels
+
+
+def _annotations(task: Task, path: str, found: Found) -> Annotations:
     assert task.label_map is not None
     try:
         annotations = read_annotations(path, task.label_type, task.label_map)
     except DataError as error:
         found.faults.append(f"{path}: {error}")
-        return
+        return Annotations()
     found.faults.extend(f"{path}: {fault}" for fault in annotations.faults)
-    if not annotations.faults and not found.faults:
-        record = annotations.groups(*size)
-        found.annotation = record.SerializeToString()
-        found.small = bool(task.small.are_small(Boxes.of(record).corners).any())
-        found.labels.update(box.label for box in annotations.boxes)
-        found.oddities.update(annotations.oddities)
+    return annotations
+
+
+def _keep(annotations: Annotations, task: Task, size: tuple[int, int], found: Found) -> None:
+    """Notes the boxes of an image of `size` (height, width)."""
+    record = annotations.groups(*size)
+    found.annotation = record.SerializeToString()
+    found.small = bool(task.small.are_small(Boxes.of(record).corners).any())
+    found.labels.update(box.label for box in annotations.boxes)
+    found.oddities.update(annotations.oddities)
 
 
 def make_record(
@@ -104,10 +131,10 @@ def make_record(
     image_path, target = line
     path = os.path.join(task.root, image_path)
     pastes = _pastes(task, found, repeat)
-    if copies_file(path, task.image_format) and not pastes:
+    if _copies(task, path, found) and not pastes:
         data, image = read_bytes(path), None
     else:
-        data, image = read_image(path, task.image_format)
+        data, image = read_image(path, task.image_format, turn=found.turned)
     label = target if isinstance(target, int) else -1
     pasting = Pasting()
     record = caffe_pb2.AnnotatedDatum()
@@ -117,13 +144,18 @@ def make_record(
         # the line's own random numbers: the same whatever else is in the list, and however many processes work on it
         rng = np.random.default_rng([task.small.seed, number, repeat])
         image, pasting = paste(image, record, task.small, rng)
-        if not pasting.copies and copies_file(path, task.image_format):
+        if not pasting.copies and _copies(task, path, found):
             image = None
     datum = to_datum(path, data, image, found.size, task.image_format, label)
     if not task.annotated:
         return bytes(datum.SerializeToString()), pasting
     record.datum.CopyFrom(datum)
     return bytes(record.SerializeToString()), pasting
+
+
+def _copies(task: Task, path: str, found: Found) -> bool:
+    """Whether the file goes into its record byte by byte, apart from what is pasted into it."""
+    return copies_file(path, task.image_format) and not found.turned
 
 
 def _pastes(task: Task, found: Found, repeat: int) -> bool:
@@ -153,8 +185,7 @@ def build(
     with writer:
         jobs = [(task, lines[i], found[i], i, repeat) for i, repeat in order]
         copying = all(
-            copies_file(line[0], task.image_format) and not _pastes(task, each, repeat)
-            for _, line, each, _, repeat in jobs
+            _copies(task, line[0], each) and not _pastes(task, each, repeat) for _, line, each, _, repeat in jobs
         )
         records = spread(make_record, jobs, "writing", here=copying)
         for number, (job, (record, pasting)) in enumerate(zip(jobs, records, strict=True)):
@@ -173,6 +204,11 @@ def key_of(number: int, image_path: str) -> bytes:
 
 def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool) -> list[Found]:
     found = list(spread(check_line, [(task, line) for line in lines], "checking"))
+    if task.turn_undecided and not turns_undecided(each.frame for each in found):
+        undecided = [number for number, each in enumerate(found) if each.frame is Frame.UNKNOWN]
+        task = replace(task, turn_undecided=False)
+        for number in undecided:
+            found[number] = check_line(task, lines[number])
     faults = [fault for each in found for fault in each.faults]
     for number, (image_path, _) in enumerate(lines):
         if len(key_of(number, image_path)) > MAX_KEY_BYTES:
@@ -195,6 +231,7 @@ def _check(lines: Sequence[tuple[str, str | int]], task: Task, check_size: bool)
 
 
 def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task: Task) -> None:
+    _report_images(found, [image for image, _ in lines])
     oddities: Counter[str] = Counter()
     labels: Counter[int] = Counter()
     for each in found:
@@ -208,11 +245,53 @@ def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task
     log.info(log.here(), f"{labels.total():,} boxes: {boxes}" if labels else "0 boxes")
     empty = [line[0] for line, each in zip(lines, found, strict=True) if not each.labels]
     if empty:
-        some = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no boxes: {some}")
+        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no boxes: {_some(empty)}")
+    if labels[0]:
+        log.warning(
+            log.here(),
+            f"{labels[0]:,} boxes have label 0 ('{task.label_map.display_name_of(0)}'), which nets take for the background. "
+            "Number the classes from 1; create_label_map -include_background does so",
+        )
     absent = [item.name for item in task.label_map.items if item.label > 0 and not labels[item.label]]
     if absent:
         log.warning(log.here(), f"{len(absent)} classes of the label map have no boxes: {', '.join(absent)}")
+
+
+def _report_images(found: Sequence[Found], images: Sequence[str]) -> None:
+    """Names the images that end early, and says which of those with an orientation tag are turned."""
+
+    def named(chosen: Iterable[bool]) -> list[str]:
+        return [image for image, wanted in zip(images, chosen, strict=True) if wanted]
+
+    of = f"of {len(images):,} images"
+    if early := named(each.early for each in found):
+        log.warning(
+            log.here(), f"{len(early):,} {of} end early (truncated JPEG); the missing part is gray: {_some(early)}"
+        )
+    if turned := named(each.frame is Frame.TURNED for each in found):
+        log.info(
+            log.here(),
+            f"{len(turned):,} {of} turned as their orientation tag says, as in their annotation: {_some(turned)}",
+        )
+    if stored := named(each.frame is Frame.STORED for each in found):
+        log.info(
+            log.here(),
+            f"{len(stored):,} {of} not turned despite their orientation tag, because boxes were drawn on the stored "
+            f"pixels: {_some(stored)}",
+        )
+    unknown = [each for each in found if each.frame is Frame.UNKNOWN]
+    if unknown:
+        say = log.warning if any(each.labels for each in unknown) else log.info  # without boxes either is right
+        kept = "turned; -noturn keeps the stored pixels" if unknown[0].turned else "not turned"
+        say(
+            log.here(),
+            f"{len(unknown):,} {of} have an orientation tag, and their annotation does not tell whether boxes were "
+            f"drawn before or after turning. They were {kept}: {_some(named(each.frame is Frame.UNKNOWN for each in found))}",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _size(size: tuple[int, int, int]) -> str:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import json
 import math
 import re
-import xml.parsers.expat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from caffe.data.build import xml_tree
 from caffe.data.label_map import LabelMap
 from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
 #: an annotation of one image is a few kilobytes; something far larger is another file by mistake
 MAX_BYTES = 32 << 20
-_MAX_DEPTH = 64
 
 
 @dataclass
@@ -97,9 +96,15 @@ def read_annotations(path: str | Path, kind: str, label_map: LabelMap) -> Annota
 # ---- VOC XML
 
 
+#: the elements that are read, and those that enclose them
+_VOC_TAGS = frozenset(
+    ("annotation", "size", "height", "width", "object", "name", "difficult", "bndbox", "xmin", "ymin", "xmax", "ymax")
+)
+
+
 def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
     """VOC's XML: size, and objects with name, difficult, bndbox. Entities and document types are refused."""
-    root = _xml_tree(data)
+    root = xml_tree.parse(data, _VOC_TAGS)
     if root.tag != "annotation":
         raise DataError(f"not a VOC annotation: its root is <{shown(root.tag)}>, not <annotation>")
     result = Annotations(size=_xml_size(root))
@@ -127,39 +132,6 @@ def parse_xml(data: bytes, label_map: LabelMap) -> Annotations:
             xmin, ymin, xmax, ymax = corners
             result.boxes.append(Box(label, xmin, ymin, xmax, ymax, difficult))
     return result
-
-
-def _xml_tree(data: bytes) -> Element:
-    parser = xml.parsers.expat.ParserCreate()
-    builder = TreeBuilder()
-    depth = 0
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise DataError(f"not a VOC annotation: elements are nested more than {_MAX_DEPTH} deep")
-        builder.start(tag, {})
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    def refuse(*_: object) -> int:
-        raise DataError("document types with entities are not allowed in an annotation")
-
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
-    parser.EntityDeclHandler, parser.ExternalEntityRefHandler = refuse, refuse
-    try:
-        parser.Parse(data, True)
-    except xml.parsers.expat.ExpatError as error:
-        raise DataError(f"not well-formed XML: {error}") from None
-    except (LookupError, ValueError) as error:  # an encoding that Python does not know
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"not readable as XML: {error}") from None
-    return builder.close()
 
 
 def _xml_size(root: Element) -> tuple[int, int] | None:

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe import log
 from caffe.data.name_size import read_name_sizes
 from caffe.detection.image_boxes import in_image
-from caffe.engine.layer import Layer, Shape, register
+from caffe.detection.same_boxes import SameBoxes
+from caffe.engine.layer import Layer, Shape, SourceLayer, register
 from caffe.engine.layer_types.shapes import text
 from caffe.errors import CaffeError
 
@@ -52,6 +54,7 @@ class DetectionEvaluate(Layer):
                 self.sizes = [(e.height, e.width) for e in read_name_sizes(param.name_size_file)]
             except CaffeError as error:
                 raise type(error)(f"layer '{self.name}' (DetectionEvaluate): {error}") from None
+        self._same = SameBoxes()
         self._first = 0  # of self.sizes: the size of the batch's image 0
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
@@ -59,6 +62,10 @@ class DetectionEvaluate(Layer):
             if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != width:
                 self.fail(f"'{name}' is {text(shape)}; it must be 1×1×(rows)×{width}")
         return [(1, 1, len(self.classes) + bottom[0][2], 5)]
+
+    def check_data(self, sources: Sequence[SourceLayer]) -> None:
+        if self.sizes and len(sources) == 1:
+            sources[0].check_sizes(self.param.detection_evaluate_param.name_size_file, self.sizes)
 
     def takes_gradient(self, index: int) -> bool:
         return False
@@ -90,6 +97,7 @@ class DetectionEvaluate(Layer):
         for image in np.unique(valid[:, 0].astype(np.int64)):
             of_image = valid[valid[:, 0].astype(np.int64) == image]
             truth_of_image = truth[truth[:, 0].astype(np.int64) == image]
+            self._same.see(of_image[of_image[:, 2].argmax(), 3:7], truth_of_image[:, 3:7])
             for label in np.unique(of_image[:, 1].astype(np.int64)):
                 group = of_image[of_image[:, 1].astype(np.int64) == label]
                 objects = truth_of_image[truth_of_image[:, 1].astype(np.int64) == label]
@@ -100,6 +108,8 @@ class DetectionEvaluate(Layer):
                 block[:, 3], block[:, 4] = self._judge(group[:, 3:7], objects, int(image))
                 at += len(group)
         self._advance(detections, truth)
+        if warning := self._same.warning():
+            log.warning(log.here(), warning)
         return result
 
     def _judge(self, boxes: Floats, objects: Floats, image: int) -> tuple[Any, Any]:

@@ -103,6 +103,8 @@ class DetectionOutput(Layer):
             self.results.check_records(records, f"data layer '{sources[0].name}'")
         except CaffeError as error:
             raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
+        sizes = [(image.height, image.width) for image in self.results.images]
+        sources[0].check_sizes(self.param.detection_output_param.save_output_param.name_size_file, sizes)
 
     def takes_gradient(self, index: int) -> bool:
         return False

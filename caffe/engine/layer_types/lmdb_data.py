@@ -11,6 +11,8 @@ from torch import Tensor
 from caffe import log
 from caffe.data.augment.sampler import BatchSampler
 from caffe.data.augment.transform import TRAIN, Transformer
+from caffe.data.feed import listed_sizes
+from caffe.data.feed.box_checks import BoxWatch, warn_of_labels
 from caffe.data.feed.records import AnnotatedRecords, DatumRecords
 from caffe.data.feed.stream import Order, layer_seed, random_skip
 from caffe.data.lmdb_source import LmdbSource
@@ -18,6 +20,7 @@ from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.prefetching import PrefetchingLayer
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
+from caffe.runtime import runtime
 
 
 class LmdbLayer(PrefetchingLayer):
@@ -51,6 +54,7 @@ class LmdbLayer(PrefetchingLayer):
         skip = random_skip(param.rand_skip, seed)
         if skip:
             log.info("data_reader.cpp:80", f"Skipping first {skip} data points.")
+        self._checked_lists: set[str] = set()
         self._records = kind(source, transformer, Order.of_phase(len(source), self.phase == TRAIN, skip), seed)
 
     def _start(self) -> None:
@@ -65,6 +69,18 @@ class LmdbLayer(PrefetchingLayer):
         if order.skip or order.world_size > 1:
             return None
         return [source.key(index) for index in range(len(source))]
+
+    def check_sizes(self, path: str, sizes: Sequence[tuple[int, int]]) -> None:
+        if path in self._checked_lists or self.records() is None:
+            return
+        self._checked_lists.add(path)
+        if found := listed_sizes.contradiction(self._records.source, sizes):
+            log.warning(
+                log.here(),
+                f"name_size_file '{path}' does not fit the records of layer '{self.name}' ({self._records.source.path}): "
+                f"{found}. Boxes are scaled with the sizes in the list, so results and scores will be wrong: make the "
+                "list again with get_image_size",
+            )
 
     def close(self) -> None:
         if self._prefetcher is not None:
@@ -118,6 +134,9 @@ class AnnotatedData(LmdbLayer):
         records.labelled = self.num_tops == 2
         records.typed = param.HasField("anno_type")
         records.boxed = records.labelled and (first.HasField("type") or records.typed)
+        self._watch = BoxWatch(where) if records.boxed and self.phase == TRAIN else None
+        if self._watch is not None and runtime.rank == 0:
+            warn_of_labels(records.source, where)
         if records.boxed and records.typed:
             log.warning("annotated_data_layer.cpp:75", "type stored in AnnotatedDatum is shadowed.")
         self._start()
@@ -133,6 +152,8 @@ class AnnotatedData(LmdbLayer):
             return data
         if not self._records.boxed:
             return data, torch.from_numpy(np.concatenate(rows)).reshape(-1, 1, 1, 1)
+        if self._watch is not None:
+            self._watch.see(rows)
         items = [np.full((len(each), 1), item, np.float32) for item, each in enumerate(rows)]
         label = np.concatenate([np.concatenate([item, each], axis=1) for item, each in zip(items, rows, strict=True)])
         if not len(label):

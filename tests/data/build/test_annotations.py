@@ -145,7 +145,7 @@ BOMB = (
         ("xml", b"<annotation><object>"),
         ("xml", b"<html></html>"),
         ("xml", b""),
-        ("xml", b'<?xml version="1.0" encoding="klingon"?><annotation/>'),
+        ("xml", b'<?xml version="1.0" encoding="klingon"?><annotation>\xb5</annotation>'),
         ("json", b"[" * 100_000),
         ("json", b"null"),
         ("json", b'{"annotation": 5}'),

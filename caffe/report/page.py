@@ -1,0 +1,267 @@
+"""The page: everything that the templates show, and the finished HTML."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from caffe.detection import cases, figures, sheets, tide, voc
+from caffe.detection.box_drawing import Image
+from caffe.detection.image_folder import Images
+from caffe.report import checks
+from caffe.report.analysis import Analysis
+from caffe.report.charts import COLORS, reach_figure, training_figure
+from caffe.report.runs import Curves, Run, interval
+
+#: the largest page, in bytes, and what all pictures in it may take together
+LIMIT, _PICTURES = 15_000_000, 8_000_000
+#: cases on a sheet, and images side by side
+_CASES, _IMAGES = 12, 6
+#: detections of this score and over are drawn
+_DRAWN = 0.6
+
+
+@dataclass
+class Model:
+    """A model: its runs (several seeds), and the analysis of each that has results."""
+
+    name: str
+    runs: list[Run]
+    analyses: list[Analysis]
+    color: str = ""
+
+    @cached_property
+    def shown(self) -> Analysis | None:
+        """The run with the median mAP, on which all details are."""
+        ranked = sorted(self.analyses, key=lambda analysis: analysis.mean_ap)
+        return ranked[(len(ranked) - 1) // 2] if ranked else None
+
+    @property
+    def mean_ap(self) -> float | None:
+        """mAP, the mean over the runs."""
+        scores = [analysis.mean_ap for analysis in self.analyses]
+        return sum(scores) / len(scores) if scores else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Mean and half the width of the 95 % interval over seeds."""
+        return interval([analysis.mean_ap for analysis in self.analyses])
+
+    @property
+    def curves(self) -> list[Curves]:
+        return [run.curves for run in self.runs if run.curves is not None]
+
+
+@dataclass
+class Inputs:
+    """What a page is made of. `images`: the data set's; `speed`: the JSON of scripts/speed.sh."""
+
+    title: str
+    models: list[Model]
+    truth: voc.GroundTruth | None = None
+    images: Images | None = None
+    train_list: Path | None = None
+    speed: Mapping[str, Any] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(inputs: Inputs) -> str:
+    """Returns the page. Everything that comes from files is escaped."""
+    for model, color in zip(inputs.models, COLORS * len(inputs.models), strict=False):
+        model.color = color
+    scored = {model.name: model.shown for model in inputs.models if model.shown is not None}
+    environment = Environment(
+        loader=PackageLoader("caffe.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(percent=percent, duration=duration, thousands=lambda value: f"{value:,}")
+    return environment.get_template("report.html.j2").render(
+        inputs=inputs,
+        models=inputs.models,
+        scored=scored,
+        warnings=_warnings(inputs),
+        figures=_figures(inputs, scored),
+        sheets=_sheets(inputs, scored),
+        classes=_class_rows(inputs, scored),
+        coco=_coco_tables(scored),
+        thresholds={name: _thresholds(analysis) for name, analysis in scored.items()},
+        kinds=tide.DESCRIPTIONS,
+        drawn=_DRAWN,
+    )
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent; an en dash for none."""
+    return "–" if value is None or math.isnan(value) or value < 0 else f"{100 * value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+# ---- parts
+
+
+def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
+    """Pairs of a model's name (empty: the data set) and a warning."""
+    found: list[tuple[str, str]] = []
+    truth, images = inputs.truth, inputs.images
+    sizes = checks.image_sizes(images, truth.images) if images is not None and truth is not None else {}
+    if truth is not None and images is not None and inputs.train_list is not None:
+        found += [("", text) for text in checks.shared_images(images, truth.images, inputs.train_list)]
+    for model in inputs.models:
+        for run in model.runs:
+            if run.unfinished:
+                found.append((model.name, f"The training in {run.folder} is unfinished: {run.unfinished}."))
+        seeds = [run.seed for run in model.runs if run.seed is not None]
+        if len(set(seeds)) < len(seeds):
+            found.append((model.name, "Several runs have the same seed, so the interval may be too narrow."))
+        analysis = model.shown
+        if analysis is None:
+            found.append((model.name, "There are no result files yet, so nothing is scored."))
+            continue
+        found += [(model.name, text) for text in checks.silent_classes(analysis.truth, analysis.found)]
+        found += [(model.name, text) for text in checks.constant_boxes(analysis.truth, analysis.found, sizes)]
+        strangers = [name for name in analysis.found if not analysis.truth.count(name)]
+        if strangers:
+            names = ", ".join(strangers[:8])
+            found.append((model.name, f"No test image has an object of: {names}. The AP of such a class counts as 0."))
+    sets = {frozenset(model.shown.found) for model in inputs.models if model.shown is not None}
+    if len(sets) > 1:
+        found.append(("", "The models have different classes, so their mAPs are means over different classes."))
+    return found
+
+
+def _figures(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, Markup]:
+    """SVG by name; what cannot be drawn is absent."""
+    result: dict[str, Any] = {"training": training_figure({m.name: m.curves for m in inputs.models})}
+    reach = {m.name: run.boxes for m in inputs.models for run in m.runs[:1] if run.boxes}
+    result["reach"] = reach_figure(reach) if reach else None
+    if scored:
+        diagnoses = {name: list(analysis.diagnoses.values()) for name, analysis in scored.items()}
+        diagnoses = {name: each for name, each in diagnoses.items() if each}
+        if diagnoses:
+            result["size"] = figures.size_figure(diagnoses)
+            result["kinds"] = figures.kinds_figure(diagnoses)
+            result["sensitivity"] = figures.sensitivity_figure(diagnoses)
+        result["tide"] = figures.tide_figure({name: analysis.tide for name, analysis in scored.items()})
+        for name, analysis in scored.items():
+            result[f"curves {name}"] = figures.curve_figure(list(analysis.scores.values()))
+            result[f"confusion {name}"] = figures.confusion_figure(analysis.confusion)
+    return {name: _inlined(figure) for name, figure in result.items() if figure is not None}
+
+
+def _inlined(figure: Figure) -> Markup:
+    """A figure as SVG, not wider than its text stays in proportion to the page's."""
+    # Safe: matplotlib escapes the text of a figure, and draws it as paths.
+    points = figure.get_size_inches()[0] * 72
+    style = f"min-width: {min(600, 0.8 * points):.0f}px; max-width: {1.6 * points:.0f}px"
+    return Markup('<div style="{}">{}</div>').format(style, Markup(figures.svg(figure)))
+
+
+def _class_rows(inputs: Inputs, scored: Mapping[str, Analysis]) -> list[dict[str, Any]]:
+    """AP of each class in each model, with the number of objects; None where a model has no such class."""
+    names = sorted({name for analysis in scored.values() for name in analysis.scores})
+    assert inputs.truth is not None or not names
+    rows = []
+    for name in names:
+        values = [
+            analysis.scores[name].average_precision if name in analysis.scores else None for analysis in scored.values()
+        ]
+        best = max((value for value in values if value is not None), default=None)
+        objects = inputs.truth.count(name) if inputs.truth is not None else 0
+        rows.append({"name": name, "objects": objects, "values": values, "best": best})
+    return rows
+
+
+def _coco_tables(scored: Mapping[str, Analysis]) -> dict[str, list[tuple[str, list[float]]]]:
+    """Rows of COCO's measures: by the name of the groups, each measure's values by model."""
+    tables: dict[str, list[tuple[str, list[float]]]] = {}
+    for analysis in scored.values():
+        for groups, score in analysis.coco.items():
+            rows = tables.setdefault(groups, [(name, []) for name in score.measures])
+            for (_, values), value in zip(rows, score.measures.values(), strict=True):
+                values.append(value)
+    return tables
+
+
+def _thresholds(analysis: Analysis) -> dict[str, Any]:
+    """The best operating point by class, and the same as JSON to be copied."""
+    points = analysis.operating
+    # Rounded down, for a score that is equal to the threshold counts.
+    text = json.dumps(
+        {name: math.floor(p.score * 1e4) / 1e4 for name, p in points.items()}, indent=1, ensure_ascii=False
+    )
+    return {"points": points, "json": text}
+
+
+# ---- pictures
+
+
+def _sheets(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, str]:
+    """Image sheets as data URLs, by name."""
+    images, truth = inputs.images, inputs.truth
+    if images is None or truth is None or not scored:
+        return {}
+    found = {name: analysis.found for name, analysis in scored.items()}
+    make: dict[str, Callable[[], Image]] = {}
+    if len(found) > 1:
+        names = cases.differing_images(truth, found, _IMAGES)
+        if names:
+            make["side by side"] = lambda: sheets.side_by_side(images, names, truth, found, score=_DRAWN)
+    for name, analysis in scored.items():
+        false = cases.false_detections(truth, analysis.found, similar=analysis.similar, score=_DRAWN, limit=_CASES)
+        missed = cases.missed_objects(truth, analysis.found, score=_DRAWN, limit=_CASES)
+        best, worst = cases.best_and_worst(analysis.images, _IMAGES)
+        if false:
+            make[f"false {name}"] = lambda false=false: sheets.false_sheet(images, false)  # type: ignore[misc]
+        if missed:
+            make[f"missed {name}"] = lambda missed=missed: sheets.missed_sheet(images, missed)  # type: ignore[misc]
+        for what, chosen in (("worst", worst), ("best", best)):
+            if chosen:
+                make[f"{what} {name}"] = lambda chosen=chosen, analysis=analysis: sheets.image_sheet(  # type: ignore[misc]
+                    images, chosen, truth, analysis.found, score=_DRAWN
+                )
+    room = _PICTURES // max(len(make), 1)
+    return {name: data_url(draw(), room) for name, draw in make.items()}
+
+
+def data_url(image: Image, room: int) -> str:
+    """A picture as a JPEG inside the page, in as many bytes as there is room for."""
+    scale, data = 1.0, b""
+    while True:
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        for quality in (80, 65, 50):
+            data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+            if len(data) * 4 / 3 <= room:
+                return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+        if min(small.shape[:2]) < 64:
+            return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+        scale *= 0.75
+
+
+def group(runs: Sequence[Run], analyses: Mapping[int, Analysis]) -> list[Model]:
+    """Models from runs, those of the same name together, in order. `analyses`: by the run's place."""
+    models: dict[str, Model] = {}
+    for place, run in enumerate(runs):
+        model = models.setdefault(run.name, Model(run.name, [], []))
+        model.runs.append(run)
+        if place in analyses:
+            model.analyses.append(analyses[place])
+    return list(models.values())

@@ -1,0 +1,54 @@
+"""`caffe speed`: the figures of a small detector, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from caffe.cli.speed import main
+
+DETECTOR = """
+name: "small_deploy"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 32 dim: 48 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 stride: 8 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "loc" type: "Convolution" bottom: "conv" top: "loc" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "conf" type: "Convolution" bottom: "conv" top: "conf"
+  convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "loc_p" type: "Permute" bottom: "loc" top: "loc_p" permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "conf_p" type: "Permute" bottom: "conf" top: "conf_p" permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "loc_f" type: "Flatten" bottom: "loc_p" top: "loc_f" flatten_param { axis: 1 } }
+layer { name: "conf_f" type: "Flatten" bottom: "conf_p" top: "conf_f" flatten_param { axis: 1 } }
+layer { name: "prior" type: "PriorBox" bottom: "conv" bottom: "data" top: "prior" prior_box_param { min_size: 8 } }
+layer { name: "out" type: "DetectionOutput" bottom: "loc_f" bottom: "conf_f" bottom: "prior" top: "out"
+  detection_output_param { num_classes: 2 share_location: true background_label_id: 0
+    nms_param { nms_threshold: 0.45 top_k: 20 } keep_top_k: 10 confidence_threshold: 0.01 } }
+"""
+
+
+def test_figures_of_a_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deploy.prototxt").write_text(DETECTOR)
+    assert main([str(tmp_path), "-images", "3", "-json", str(tmp_path / "speed.json")]) == 0
+    assert "random weights" in capsys.readouterr().out
+    values = json.loads((tmp_path / "speed.json").read_text())
+    assert (values["images"], values["batch"], values["precision"]) == (3, 1, "fp32")
+    (row,) = values["models"]
+    assert (row["name"], row["input"]) == ("small", "48 x 32")
+    assert all(row[key] > 0 for key in ("net", "nms", "decoding", "decoding_nms"))
+    # 3x3 of 3 channels to 4, then 4 channels to 4 and to 2, at 4 x 6 places, with biases
+    assert row["parameters"] == 4 * 27 + 4 + 16 + 4 + 8 + 2
+    assert row["operations"] == 2 * 24 * (4 * 27 + 16 + 8)
+
+
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deploy.prototxt").write_text(DETECTOR[: DETECTOR.index('layer { name: "out"')])
+    assert main([str(tmp_path)]) == 1
+    assert "has 0 DetectionOutput layers" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert main([str(tmp_path), "-weights", "a,b"]) == 1
+    assert "-weights has 2 files for 1 models" in capsys.readouterr().err
+    assert main([str(tmp_path), "-image_dir", "nowhere"]) == 1
+    assert "is not a directory" in capsys.readouterr().err

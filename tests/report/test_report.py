@@ -1,0 +1,271 @@
+"""The page of `caffe report`: in a browser and without one, and what it warns of."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe.cli.report import main
+from caffe.detection import voc
+from caffe.detection.image_folder import Images
+from caffe.report import checks, page
+from caffe.report.analysis import analyze
+from caffe.report.runs import Run, find_run, interval
+from tests.processes import run
+
+HOSTILE = "<script>alert(1)</script>&amp;$x$"
+CLASSES = ("cat", HOSTILE)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def box_of(number: int) -> tuple[int, int, int, int]:
+    """The object of an image of 120 x 90; all differ."""
+    x, y = 5 + 7 * (number % 10), 4 + 5 * (number % 8)
+    return x, y, x + 20 + number % 13, y + 15 + number % 9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in VOC's form with 24 test images of two classes, one of them with a hostile name."""
+    root = tmp_path_factory.mktemp("voc")
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / name).mkdir(parents=True)
+    random = np.random.default_rng(1)
+    names = [f"t{i:02}" for i in range(24)]
+    for number, name in enumerate(names):
+        image = random.integers(0, 255, (9, 12, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), cv2.resize(image, (120, 90)))
+        corners = "".join(
+            f"<{edge}>{value}</{edge}>"
+            for edge, value in zip(("xmin", "ymin", "xmax", "ymax"), box_of(number), strict=True)
+        )
+        (root / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><size><width>120</width><height>90</height><depth>3</depth></size>"
+            f"<object><name>{html.escape(CLASSES[number % 2])}</name><difficult>0</difficult>"
+            f"<bndbox>{corners}</bndbox></object></annotation>"
+        )
+    (root / "ImageSets/Main/test.txt").write_text("\n".join(names))
+    (root / "ImageSets/Main/trainval.txt").write_text("other\n")
+    return root
+
+
+def results(folder: Path, shift: int = 0, score: float = 0.9) -> Path:
+    """A run's directory with a detection for each object, moved by `shift` pixels in every third image."""
+    (folder / "results").mkdir(parents=True)
+    for label in range(len(CLASSES)):
+        lines = []
+        for number in range(label, 24, 2):
+            x1, y1, x2, y2 = box_of(number)
+            move = shift if number % 3 == 0 else 0
+            lines.append(f"t{number:02} {score - number / 100:.4f} {x1 + move} {y1} {x2 + move} {y2}\n")
+        # The hostile name cannot be that of a file; the tests of escaping rename the class.
+        (folder / "results" / f"comp4_det_test_{'cat' if not label else 'dog'}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page about two models, one with two seeds, in which every name is hostile."""
+    root = tmp_path_factory.mktemp("runs")
+    truth = voc.read_ground_truth(data / "Annotations", data / "ImageSets/Main/test.txt")
+    runs, analyses = [], {}
+    for place, (name, shift) in enumerate(((f"a {HOSTILE}", 0), (f"a {HOSTILE}", 9), ("b" + "x" * 60, 12))):
+        found = find_run(name, results(root / str(place), shift))
+        found.results = {HOSTILE if label == "dog" else label: path for label, path in found.results.items()}
+        if place == 2:
+            del found.results["cat"]
+        found.solver_text = f"# {HOSTILE}"
+        runs.append(found)
+        analyses[place] = analyze(found, truth, eleven_points=True, threshold=0.5)
+    return page.render(
+        page.Inputs(
+            HOSTILE, page.group(runs, analyses), truth, Images(data / "JPEGImages"),
+            data / "ImageSets/Main/trainval.txt", facts={"Note": HOSTILE},
+        )
+    )  # fmt: skip
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page and their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_stands_alone_and_escapes(rendered: str) -> None:
+    assert len(rendered.encode()) < page.LIMIT
+    elements = Elements(rendered).found
+    assert not [tag for tag, _ in elements if tag in ("script", "iframe", "object", "embed", "base", "form")]
+    ids = {attributes["id"] for _, attributes in elements if "id" in attributes}
+    for tag, attributes in elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:") or value[1:] in ids, f"<{tag} {name}={value[:60]}>"
+    assert "url(http" not in rendered
+    assert "@import" not in rendered
+    assert html.escape(HOSTILE).replace("&#x27;", "&#39;") in rendered
+    images = [attributes for tag, attributes in elements if tag == "img"]
+    assert len(images) >= 5
+    assert all(attributes["alt"] for attributes in images)
+    assert len([tag for tag, _ in elements if tag == "svg"]) >= 8
+
+
+def test_number_that_matters_is_first_with_its_interval(rendered: str) -> None:
+    value = re.search(r'<div class="value">([\d.]+) <small>± ([\d.]+)</small>', rendered)
+    assert value is not None
+    # mAP 100 and 50 or more of the second seed: the interval of two runs is wide.
+    assert float(value[1]) < 100
+    assert float(value[2]) > 10
+    assert rendered.index('class="value"') < rendered.index("<section")
+    assert "The models have different classes" in rendered
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1440])
+def test_in_a_browser(rendered: str, width: int, tmp_path: Path) -> None:
+    """Nothing is wider than the window, every picture is decoded, and no script of the page runs."""
+    (tmp_path / "page.html").write_text(
+        f'<!doctype html><meta charset="utf-8"><iframe id="f" style="width: {width}px; height: 900px; border: 0" '
+        f'srcdoc="{html.escape(rendered)}"></iframe><pre id="out"></pre><script>'
+        "window.alert = () => { document.title = 'ran'; };"
+        "onload = () => { const d = document.getElementById('f').contentDocument, e = d.documentElement;"
+        "for (const i of d.images) i.loading = 'eager';"
+        "setTimeout(() => { document.getElementById('out').textContent = JSON.stringify({"
+        "scroll: e.scrollWidth, client: e.clientWidth, images: d.images.length,"
+        "broken: [...d.images].filter(i => !i.complete || !i.naturalWidth).length, height: e.scrollHeight});"
+        "}, 2000); };</script>"
+    )
+    assert CHROMIUM is not None
+    done = run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--window-size=1600,1000", "--virtual-time-budget=20000", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        env={"HOME": str(tmp_path)},
+    )  # fmt: skip
+    out = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
+    assert out is not None, done.stderr[-2000:]
+    seen = json.loads(html.unescape(out[1]))
+    assert seen["scroll"] <= seen["client"], seen
+    assert seen["images"] >= 5
+    assert seen["broken"] == 0
+    assert seen["height"] > 3000
+    assert "<title>ran</title>" not in done.stdout
+
+
+def detections(boxes: np.ndarray, scores: float = 0.9) -> voc.Detections:
+    return voc.Detections(tuple(f"t{i:02}" for i in range(len(boxes))), np.full(len(boxes), scores), boxes)
+
+
+def test_constant_boxes(data: Path) -> None:
+    truth = voc.read_ground_truth(data / "Annotations", data / "ImageSets/Main/test.txt")
+    objects = np.array([box_of(i) for i in range(24)], float)
+    constant = np.tile([[30.0, 20, 60, 50]], (24, 1)) + np.arange(24)[:, None] % 2
+    (warning,) = checks.constant_boxes(truth, {"cat": detections(constant)}, {})
+    assert "“cat”: the best box is nearly the same in 100 % of 24 images" in warning
+    assert checks.constant_boxes(truth, {"cat": detections(objects)}, {}) == []
+    # Constant in units of the image, as a net's output is, but not in pixels.
+    sizes = {f"t{i:02}": (100 + 40 * i, 90 + 30 * i) for i in range(24)}
+    scaled = constant * np.array([[*sizes[f"t{i:02}"], *sizes[f"t{i:02}"]] for i in range(24)]) / 100
+    assert checks.constant_boxes(truth, {"cat": detections(scaled)}, {}) == []
+    assert len(checks.constant_boxes(truth, {"cat": detections(scaled)}, sizes)) == 1
+
+
+def test_silent_classes(data: Path) -> None:
+    truth = voc.read_ground_truth(data / "Annotations", data / "ImageSets/Main/test.txt")
+    low = detections(np.array([box_of(i) for i in range(24)], float), 0.31)
+    first, second = checks.silent_classes(truth, {"cat": low})
+    assert "No detection at all of “<script>" in first
+    assert "No score is over 0.5 (the highest is 0.31)" in second
+
+
+def test_images_of_training_among_the_test_images(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(data / "JPEGImages", folder)
+    shutil.copy(folder / "t05.jpg", folder / "copy.jpg")
+    (folder / "new.jpg").write_bytes(b"x" + (folder / "t06.jpg").read_bytes()[1:])
+    (tmp_path / "train.txt").write_text("copy\nnew\nt07\nmissing\n")
+    names = [f"t{i:02}" for i in range(24)]
+    (warning,) = checks.shared_images(Images(folder), names, tmp_path / "train.txt")
+    assert "1 with the same name, such as “t07”" in warning
+    assert "1 with the same content, such as “copy” and “t05”" in warning
+    (tmp_path / "train.txt").write_text("new\n")
+    assert checks.shared_images(Images(folder), names, tmp_path / "train.txt") == []
+
+
+def test_best_score_of_a_class(data: Path, tmp_path: Path) -> None:
+    truth = voc.read_ground_truth(data / "Annotations", data / "ImageSets/Main/test.txt")
+    (tmp_path / "cat.txt").write_text(
+        "".join(
+            f"t{i:02} {score} {' '.join(map(str, box_of(i if right else i + 5)))}\n"
+            for i, score, right in ((0, 0.9, True), (2, 0.8, True), (4, 0.7, False), (6, 0.7, True), (8, 0.2, False))
+        )
+    )
+    analysis = analyze(
+        Run("m", tmp_path, results={"cat": tmp_path / "cat.txt"}), truth, eleven_points=True, threshold=0.5
+    )
+    best = analysis.operating["cat"]
+    # 3 of 4 right at 0.7, of 12 objects: F1 6/16; equal scores are taken together.
+    assert best.score == pytest.approx(0.7)
+    assert (best.precision, best.recall, best.f1) == pytest.approx((3 / 4, 3 / 12, 6 / 16))
+
+
+def test_interval_over_seeds() -> None:
+    assert interval([0.5]) is None
+    found = interval([0.895, 0.883, 0.877])
+    assert found is not None
+    assert found[0] == pytest.approx(0.885)
+    assert found[1] == pytest.approx(4.303 * np.std([0.895, 0.883, 0.877], ddof=1) / np.sqrt(3), rel=1e-6)
+
+
+def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run" / "log").mkdir(parents=True)
+    (tmp_path / "run" / "solver.prototxt").write_text(
+        'test_net: "gone.prototxt" max_iter: 500 display: 10 random_seed: 3'
+    )
+    (tmp_path / "run" / "log" / "metrics.csv").write_text(
+        "iteration,seconds,phase,loss,learning_rate,images_per_second,detection_eval\n"
+        "0,1,train,9.5,0.1,4,\n10,2,train,8.5,0.1,4,\n20,3,test,,,,0.25\n"
+    )
+    out = tmp_path / "r.html"
+    assert main(["-voc", str(data), "-out", str(out), str(tmp_path / "run")]) == 0
+    assert "run: not scored yet" in capsys.readouterr().out
+    text = out.read_text()
+    assert "is unfinished: 20 of 500 iterations." in text
+    assert "There are no result files yet" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("results/comp4_det_test_cat.txt", "elsewhere 0.5 1 1 9 9\n", "are not in the image list, e.g. 'elsewhere'"),
+        ("results/comp4_det_test_cat.txt", "t00 nan 1 1 9 9\n", "finite"),
+        ("results/comp4_det_test_cow.txt", "", "are the results of another data set?"),
+        ("log/metrics.csv", "a,b\n1,2\n", "its first columns are not"),
+        ("notes.txt", "", "is it the directory of a run?"),
+    ],
+)
+def test_bad_input(
+    file: str, line: str, message: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(line)
+    assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), f"m={tmp_path / 'run'}"]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "r.html").exists()
