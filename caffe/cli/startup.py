@@ -80,13 +80,14 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     if os.getpid() == _first_process:  # another one was forked, and says nothing
         with suppress(OSError):
-            os.write(2, f"{_program()}: SIGTERM while no training was running: nothing to keep\n".encode())
+            os.write(2, f"{_program()}: SIGTERM: no training is running, so no snapshot is written\n".encode())
     os._exit(TERMINATED)
 
 
 def _is_training() -> bool:
     """Whether the command is `caffe train`, which ends after SIGTERM as it does later, while it trains."""
-    return any(word == "train" or word.endswith("caffe.cli.train") for word in sys.orig_argv[1:])
+    program = _program()
+    return program == "train" or (program == "caffe" and "train" in sys.orig_argv[1:])
 
 
 def _is_command() -> bool:

@@ -94,13 +94,16 @@ def parser() -> FlagParser:
         help="stop when this many tests in a row brought nothing better than <snapshot_prefix>_best.caffemodel",
     )
     p.flag(
-        "overwrite", default=False, type=boolean, help="start again though there are snapshots under snapshot_prefix"
+        "overwrite",
+        default=False,
+        type=boolean,
+        help="start again though there are snapshots under snapshot_prefix; they are removed after the first new one",
     )
     p.flag(
         "skip_bad_records",
         default=0,
         type=number(int, 0),
-        help="leave out up to this many training records that cannot be read; they are listed at the end",
+        help="leave out up to this many training records (on each rank) that cannot be read; they are listed at the end",
     )
     p.flag("base_lr", default=None, type=number(float, 0, over=True), help="a learning rate to use instead of base_lr")
     p.flag(
@@ -227,7 +230,7 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
 def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
     import torch
 
-    from caffe.data.feed.bad_records import log_left_out
+    from caffe.data.feed import bad_records
     from caffe.data.feed.memory import keep_freed_memory
     from caffe.engine.weights import copy_trained_from
     from caffe.runtime import runtime
@@ -239,7 +242,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     from caffe.solver.solver import Solver
 
     accelerate(flags)
-    runtime.skip_bad_records = flags.skip_bad_records
+    bad_records.allow(flags.skip_bad_records)
     keep_freed_memory()
     root = runtime.rank == 0
     if root:
@@ -252,6 +255,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
     try:
         with loading():
             best = BestWeights(param, flags.patience)
+            if flags.overwrite and root:
+                best.forget()
             solver = Solver(
                 param,
                 exchange=exchange,
@@ -259,6 +264,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
                 stop_on_nonfinite=not flags.ignore_nonfinite,
                 best=best,
                 keep=flags.keep,
+                overwrite=flags.overwrite,
                 skip_iterations=flags.skip_iterations,
                 watchers=watchers(flags) if root else (),
             )
@@ -283,7 +289,7 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         except LossNotFiniteError as error:
             raise CaffeError(f"{error}. {_how_to_go_on(flags, param, error, snapshot)}") from error
         finally:
-            log_left_out()
+            bad_records.log_left_out()
             for net in (solver.net, *solver.test_nets):
                 net.close()
     except torch.OutOfMemoryError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ class BestWeights:
             self.best = Best(int(found["iteration"]), str(found["output"]), float(found["score"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             log.warning(log.here(), f"{self._note}: not readable, so the best score starts anew: {error}")
+
+    def forget(self) -> None:
+        """Lets the scores start anew, also for later resumes; the weights stay until there are others."""
+        with suppress(OSError):
+            Path(self._note).unlink(missing_ok=True)
 
     def tested(self, net: Net, test_net: Net, scores: Mapping[str, float], iteration: int) -> bool:
         """Takes a test's scores after `iteration` iterations; keeps the weights if they are better.

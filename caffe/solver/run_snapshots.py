@@ -13,19 +13,28 @@ from caffe import log
 from caffe.engine.net import Net
 from caffe.errors import WriteError
 from caffe.solver import snapshots
-from caffe.solver.snapshot_files import remove_older
+from caffe.solver.snapshot_files import remove, remove_older, snapshots_under
 
 
 class RunSnapshots:
     """Writes a run's snapshots, at moments when weights, history and iteration belong together.
 
     `write` writes one and returns the name of its weights; `iteration` is the number of iterations done. `keep`: how
-    many snapshots stay on disk, None for all.
+    many snapshots stay on disk, None for all. `overwrite`: those that are there now are of another run, and go as soon as
+    the first of this one is whole.
     """
 
     def __init__(
-        self, param: Any, net: Net, write: Callable[[], str], iteration: Callable[[], int], keep: int | None
+        self,
+        param: Any,
+        net: Net,
+        write: Callable[[], str],
+        iteration: Callable[[], int],
+        *,
+        keep: int | None = None,
+        overwrite: bool = False,
     ) -> None:
+        self._others = {each.iteration for each in snapshots_under(param.snapshot_prefix)} if overwrite else set()
         self._param, self._net, self._write, self._iteration, self._keep = param, net, write, iteration, keep
         #: iteration and weights of the newest one
         self.newest: tuple[int, str] | None = None
@@ -65,6 +74,8 @@ class RunSnapshots:
         with self._lock:
             self.newest = (self._iteration(), self._write())
             self.error = ""
+            remove(self._param.snapshot_prefix, self._others - {self._iteration()})
+            self._others.clear()
             if self._keep is not None:
                 remove_older(self._param.snapshot_prefix, self._iteration(), self._keep)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +135,17 @@ def advice(state_path: str) -> str:
 
 
 def remove_older(prefix: str, iteration: int, keep: int) -> None:
-    """Removes the snapshots before `iteration`, apart from the newest `keep` - 1 of them.
+    """Removes the snapshots before `iteration`, apart from the newest `keep` - 1 of them."""
+    older = sorted({each.iteration for each in snapshots_under(prefix) if each.iteration < iteration}, reverse=True)
+    remove(prefix, older[keep - 1 :])
+
+
+def remove(prefix: str, iterations: Iterable[int]) -> None:
+    """Removes snapshots. A file that cannot be removed stays, with a warning.
 
     The state goes first: without it nobody takes the rest for a snapshot.
     """
-    older = sorted({each.iteration for each in snapshots_under(prefix) if each.iteration < iteration}, reverse=True)
-    for each in older[keep - 1 :]:
+    for each in iterations:
         for extension in (".solverstate", ".solverstate.h5", ".caffemodel", ".caffemodel.h5", ".sha256"):
             path = Path(f"{prefix}_iter_{each}{extension}")
             try:

@@ -11,72 +11,97 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from caffe.cli import train
+from caffe.proto.solver_state import read_solver_state
 from caffe.proto.weights import read_weights
 
-#: data workers, and what is added to the solver; 12 images, so that three iterations of 2 × 2 are an epoch
-VARIANTS = ((0, "snapshot: 3"), (1, "snapshot: 2"), (3, "snapshot: 2 type: 'Adam'"), (8, "snapshot: 1"))
-ITERATIONS = 24
+#: data workers, and what is added to the solver; three iterations of 2 x 2 images are an epoch
+VARIANTS = (
+    (0, 'snapshot: 3 iter_size: 2 lr_policy: "fixed"'),
+    (1, 'snapshot: 2 iter_size: 2 type: "Adam" lr_policy: "poly" power: 1'),
+    (3, 'snapshot: 2 iter_size: 3 lr_policy: "fixed" snapshot_format: HDF5'),
+    (8, 'snapshot: 1 iter_size: 2 lr_policy: "plateau" gamma: 0.5 plateau_winsize: 2'),
+)
+IMAGES, ITERATIONS = 12, 12
+#: lines of log after which a training is killed, at most: about five iterations
+LINES = 24
 NET = """
-layer { name: "data" type: "ImageData" top: "data" top: "label"
+layer { name: "data" type: "ImageData" top: "data" top: "label" include { phase: TRAIN }
   image_data_param { source: "list.txt" batch_size: 2 shuffle: true } transform_param { mirror: true scale: 0.004 } }
+layer { name: "data" type: "ImageData" top: "data" top: "label" include { phase: TEST not_stage: "constant" }
+  image_data_param { source: "list.txt" batch_size: 1 } transform_param { scale: 0.004 } }
+layer { name: "data" type: "DummyData" top: "data" top: "label" include { phase: TEST stage: "constant" }
+  dummy_data_param { shape { dim: 1 dim: 3 dim: 6 dim: 6 } shape { dim: 1 } data_filler { value: 1 } data_filler { } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-  convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+  convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: "xavier" } } }
 layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "conv" }
 layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }
 layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
-SOLVER = """net: "net.prototxt" base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 iter_size: 2 display: 1 random_seed: 5
-solver_mode: CPU test_iter: 2 test_iter: 1 test_interval: 5 test_state {{ }} test_state {{ }} max_iter: {} {}
-snapshot_prefix: "{}"
+SOLVER = """net: "net.prototxt" base_lr: 0.01 momentum: 0.9 display: 1 random_seed: 5 solver_mode: CPU
+test_iter: 2 test_iter: 1 test_interval: 5 test_state {{ }} test_state {{ stage: "constant" }} max_iter: {iterations}
+snapshot_prefix: "{prefix}" {more}
 """
 
 
 def prepare() -> None:
     """Writes the images, their list and the net into the current directory."""
     draw = np.random.default_rng(0)
-    for i in range(12):
-        cv2.imwrite(f"{i}.png", draw.integers(0, 256, (12, 12, 3), np.uint8))
-    Path("list.txt").write_text("".join(f"{i}.png {i % 3}\n" for i in range(12)))
+    for i in range(IMAGES):
+        cv2.imwrite(f"{i}.png", draw.integers(0, 256, (6, 6, 3), np.uint8))
+    Path("list.txt").write_text("".join(f"{i}.png {i % 3}\n" for i in range(IMAGES)))
     Path("net.prototxt").write_text(NET)
 
 
-def piece(solver: str, workers: int, lines: int | None) -> bool:
-    """Trains until the end, or until SIGKILL after `lines` lines of log. Returns whether it ended by itself."""
-    log, ours = os.pipe()
+def piece(prefix: str, workers: int, lines: int | None, delay: float = 0.0) -> bool:
+    """Trains until the end, or until SIGKILL `delay` seconds after `lines` lines of the training's log.
+
+    Returns whether it ended by itself. SystemExit if it ended with an error.
+    """
+    read, write = os.pipe()
     if (child := os.fork()) == 0:
-        os.close(log)
-        os.dup2(ours, 2)
+        os.close(read)
+        os.dup2(write, 2)
+        os.close(write)
         os.environ["CAFFE_DATA_WORKERS"] = str(workers)
-        os._exit(train.main(["-solver", solver, "-snapshot", "auto", "-keep", "2"]))
-    os.close(ours)
-    text, seen = b"", 0
-    while data := os.read(log, 1 << 16):
-        text, seen = text + data, seen + data.count(b"Iteration ")
-        if lines is not None and seen >= lines:
-            os.kill(child, signal.SIGKILL)
-            break
-    os.close(log)
+        os._exit(train.main(["-solver", f"{prefix}.prototxt", "-snapshot", "auto", "-keep", "2"]))
+    os.close(write)
+    text, seen = "", 0
+    with open(read, encoding="utf-8", errors="replace") as log:
+        for line in log:
+            text += line
+            seen += seen > 0 or "Starting Optimization" in line
+            if lines is not None and seen > lines:
+                time.sleep(delay)
+                os.kill(child, signal.SIGKILL)
+                break
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit(f"a training failed:\n{text.decode(errors='replace')}")
+        raise SystemExit(f"a training failed:\n{text}")
     return os.WIFEXITED(status)
 
 
-def end_of(prefix: str) -> tuple[list[bytes], bytes]:
-    """The weights of the last iteration, and its solver state without the weights' name."""
-    blobs = [blob.tobytes() for w in read_weights(f"{prefix}_iter_{ITERATIONS}.caffemodel") for blob in w.blobs]
-    state = Path(f"{prefix}_iter_{ITERATIONS}.solverstate").read_bytes()
-    return blobs, state.replace(prefix.encode(), b"")
+def end_of(prefix: str) -> dict[str, object]:
+    """What a run leaves: the last weights and solver state, and which test was the best."""
+    (path,) = Path().glob(f"{prefix}_iter_{ITERATIONS}.solverstate*")
+    state = read_solver_state(str(path))
+    return {
+        "weights": [blob.tobytes() for layer in read_weights(state.learned_net) for blob in layer.blobs],
+        "history": [np.asarray(blob).tobytes() for blob in state.history],
+        "schedule": (state.iter, state.current_step, state.minimum_loss, state.iter_last_event),
+        "best": Path(f"{prefix}_best.json").read_text(),
+    }
 
 
 def main() -> int:
@@ -90,18 +115,23 @@ def main() -> int:
     prepare()
     draw, kills, runs = random.Random(options.seed), 0, 0
     while kills < options.kills:
-        workers, text = VARIANTS[runs % len(VARIANTS)]
-        names = [f"whole_{runs:04}", f"piece_{runs:04}"]
-        for name in names:
-            Path(f"{name}.prototxt").write_text(SOLVER.format(ITERATIONS, text, name))
-        piece(f"{names[0]}.prototxt", workers, None)
-        while not piece(f"{names[1]}.prototxt", workers, draw.randint(1, 12)):
+        workers, more = VARIANTS[runs % len(VARIANTS)]
+        whole, pieces = (f"{what}_{os.getpid()}_{runs:04}" for what in ("whole", "pieces"))
+        for prefix in (whole, pieces):
+            Path(f"{prefix}.prototxt").write_text(SOLVER.format(iterations=ITERATIONS, prefix=prefix, more=more))
+        piece(whole, workers, None)
+        while not piece(pieces, workers, draw.randint(1, LINES), draw.uniform(0, 0.01)):
             kills += 1
-        if end_of(names[0]) != end_of(names[1]):
-            print(f"run {runs} ({workers} workers, {text}) ended with other bits than a whole one")
+        expected, found = end_of(whole), end_of(pieces)
+        if differ := [what for what in expected if expected[what] != found[what]]:
+            print(f"run {runs} ({workers} workers, {more}) differs from a whole one in: {', '.join(differ)}")
             return 1
         runs += 1
-    print(f"{kills} kills in {runs} runs: each ended bit for bit as a whole one")
+        for path in [*Path().glob(f"{whole}*"), *Path().glob(f"{pieces}*")]:
+            path.unlink()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(each.ru_utime + each.ru_stime for each in used)
+    print(f"{kills} kills in {runs} runs: each ended bit for bit as a whole one ({seconds:.0f} s of processor time)")
     return 0
 
 

@@ -137,6 +137,38 @@ def test_another_runs_snapshots_are_not_overwritten(
     assert [path.name for path in Path().glob("*.solverstate")] == ["line_iter_6.solverstate"]
 
 
+def test_a_run_that_starts_again_is_not_mixed_with_the_one_before(trained: Solver, solver_param: Make) -> None:
+    """The other's snapshots stay until there is a new one, and go then, although they are of later iterations."""
+    solver = Solver(solver_param("snapshot: 1"), overwrite=True)
+    assert snapshot_files.newest_whole("line") == "line_iter_4.solverstate"
+    solver.step(1)
+    assert {path.name for path in Path().glob("line_*")} == {
+        f"line_iter_1.{kind}" for kind in ("caffemodel", "solverstate", "sha256")
+    }
+    solver.step(1)
+    assert len(list(Path().glob("*.solverstate"))) == 2
+
+
+def test_resuming_with_auto(trained: Solver, solver_param: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    """From the newest whole snapshot; -weights only where there is none."""
+    flip("line_iter_4.solverstate")
+    shutil.copy("line_iter_2.caffemodel", "start.caffemodel")
+    Path("solver.prototxt").write_text(text_format.MessageToString(solver_param()))
+    command = ["-solver", "solver.prototxt", "-snapshot", "auto", "-weights", "start.caffemodel"]
+    assert train.main(command) == 0
+    err = capfd.readouterr().err
+    assert "Snapshot line_iter_4.solverstate is not used: line_iter_4.solverstate: damaged" in err
+    assert "Resuming from line_iter_2.solverstate" in err
+    assert "Finetuning" not in err
+    for path in Path().glob("line_*"):
+        path.unlink()
+    assert train.main(command) == 0
+    err = capfd.readouterr().err
+    assert "No whole snapshot under 'line': starting from the beginning" in err
+    assert "Finetuning from start.caffemodel" in err
+    assert "Resuming" not in err
+
+
 def test_the_command_that_goes_on_after_a_loss_that_is_not_finite(
     solver_param: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

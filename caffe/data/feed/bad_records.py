@@ -13,15 +13,19 @@ from caffe.runtime import runtime
 _left_out: dict[str, str] = {}
 
 
+def allow(count: int) -> None:
+    """A training begins, which may leave out `count` records; with several ranks, each of them as many."""
+    runtime.skip_bad_records = count
+    _left_out.clear()
+
+
 def leave_out(record: str, error: str) -> None:
     """Counts a record of this process's training. Raises its error if that is one more than are allowed."""
     if record in _left_out:
         return
     allowed = runtime.skip_bad_records
     if len(_left_out) >= allowed:
-        raise DataError(
-            f"{error}. {len(_left_out)} bad records have been left out before (-skip_bad_records {allowed})"
-        )
+        raise DataError(f"{error}. Records left out before it: {len(_left_out)} (-skip_bad_records {allowed})")
     _left_out[record] = error
     log.warning(log.here(), f"Left out, {len(_left_out)} of at most {allowed}: {error}")
 

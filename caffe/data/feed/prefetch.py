@@ -126,7 +126,14 @@ class Prefetcher:
         return result
 
     def _collect(self) -> tuple[Tensor, list[Array]]:
-        """The batch at `_next`, from the workers or made here."""
+        """The batch at `_next`, from the workers or made here. After an error the next call begins with the same record."""
+        try:
+            return self._gather()
+        except DataError:
+            self._end_workers()
+            raise
+
+    def _gather(self) -> tuple[Tensor, list[Array]]:
         places = range(self._next, self._next + self._batch_size)
         shape = self._shape
         data: Tensor | None = None
@@ -239,10 +246,8 @@ class Prefetcher:
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
             reason = ". Out of memory? Set CAFFE_DATA_WORKERS to use fewer workers" if code == -9 else ""
-            self._end_workers()
             raise DataError(f"{self._where(place)}: the data worker {how}{reason}") from None
         if error:
-            self._end_workers()
             raise DataError(error)
         return self._slot(place) if record is None else record, rows, left_out
 
