@@ -6,7 +6,7 @@ CLANG := $(wildcard layers/*.cpp layers/*.h cuda/*.cu cuda/*.cuh cuda/*.h)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check format bench gpu-test gpu-sanitize gpu-bench proto clean
+.PHONY: help setup demo test lint types check format bench fuzz sanitize soak gpu-test gpu-sanitize gpu-bench proto clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,17 @@ format: .venv/.ready  ## rewrite the sources in the project's style
 bench: .venv/.ready  ## every CPU benchmark; results as JSON under benchmarks/results
 	@for program in benchmarks/cpu_*.py; do echo "== $$program"; $(PY) $$program || exit 1; done
 
+FUZZ ?= --count 10000
+
+fuzz: .venv/.ready  ## 10,000 mutated inputs of every kind (FUZZ="--count 500 --kind run_net"; --help of python -m tests.fuzz)
+	@OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ)
+
+sanitize: .venv/.ready  ## the native layers' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/sanitize.sh
+
+soak: .venv/.ready  ## an hour (SOAK_S seconds) of training that is killed, starved and resumed; writes soak_run/
+	@OMP_NUM_THREADS=1 $(PY) -m tests.soak
+
 gpu-test: .venv/.ready  ## the tests that need a GPU
 	@$(PY) -m pytest -q -m gpu
 
@@ -59,5 +70,5 @@ proto: .venv/.ready  ## compile caffe/proto/caffe.proto again
 	@cd caffe/proto && ../../$(PY) -m grpc_tools.protoc -I . --pyi_out=. --descriptor_set_out=caffe.desc caffe.proto
 
 clean:  ## remove what was built, .venv included
-	rm -rf .venv build dist demo_run .mypy_cache .pytest_cache .ruff_cache .hypothesis caffe/_C*.so
+	rm -rf .venv build dist demo_run soak_run .mypy_cache .pytest_cache .ruff_cache .hypothesis caffe/_C*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

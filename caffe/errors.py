@@ -2,7 +2,13 @@
 
 
 class CaffeError(ValueError):
-    """Something in the user's files, flags or data. The command line prints its message alone and exits with 1."""
+    """Something in the user's files, flags or data. The command line prints its message alone and exits with 1.
+
+    Names from a file are part of messages. Characters in them that a terminal would interpret become `?`.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(_plain(text) if isinstance(text, str) else text for text in arguments))
 
 
 class ProtoError(CaffeError):
@@ -23,6 +29,10 @@ class WriteError(CaffeError):
 
 class EndOfData(DataError):
     """A data source that does not start over has no batch left."""
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text) if not text.isprintable() else text
 
 
 def shown(text: str, limit: int = 60) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe.data.images import decode
 from caffe.errors import CaffeError, DataError
 from caffe.proto import caffe_pb2
 
@@ -188,15 +190,15 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> FloatArr
 
     Gray images are repeated for three channels, alpha is dropped. Raises DataError for a file that is not an image.
     """
-    encoded = np.fromfile(filename, dtype=np.uint8)
-    # cv2 raises for no bytes at all
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    try:
+        pixels = decode(Path(filename).read_bytes(), cv2.IMREAD_UNCHANGED)
+    except DataError as error:
+        raise DataError(f"{filename}: {error}") from None
     if pixels is None:
         raise DataError(f"{filename}: not an image that can be read, or damaged")
     largest = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)  # else floats already
     image: FloatArray = pixels.astype(np.float32) / np.float32(largest)
-    if image.ndim == 2:
-        image = image[:, :, np.newaxis]
+    if image.shape[2] == 1:
         return np.tile(image, (1, 1, 3)) if color else image
     image = np.ascontiguousarray(image[:, :, 2::-1])
     return image if color else (image @ _LUMINANCE)[:, :, np.newaxis]

@@ -28,6 +28,10 @@ class Runtime:
     results_are_secondary: bool = False
     #: how many training records that cannot be read are left out before one is an error
     skip_bad_records: int = 0
+    #: whether layers of type "Python" may run the module that they name, and whether layers may write files. False in
+    #: commands that only look at a net, which may be a stranger's
+    python_layers: bool = True
+    layers_write: bool = True
 
     @property
     def device(self) -> torch.device:

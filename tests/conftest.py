@@ -43,8 +43,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _fresh_process() -> None:
+    """What commands that ran in this process have left is undone."""
     torch.manual_seed(0)
+    runtime.python_layers = runtime.layers_write = True
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import caffe
 from caffe import io
 from caffe.cli.flags import FlagParser, run
+from caffe.cli.net_flags import add_allow_python, only_look
 from caffe.errors import CaffeError, DataError
 from caffe.files import replacing
 
@@ -30,6 +31,8 @@ def add_net_flags(parser: FlagParser) -> None:
     """Adds the flags for the net, the device, and how an image becomes the net's input."""
     parser.flag("model_def", required=True, help="the net's deploy prototxt")
     parser.flag("pretrained_model", required=True, help="its weights, .caffemodel or .h5")
+    parser.max_pixels()
+    add_allow_python(parser)
     # It takes no value: the next word may be a file name.
     parser.add_argument("-gpu", "--gpu", action="store_true", help="compute on the GPU")
     parser.flag("mean_file", default="", help=".npy of the mean, channels x height x width or one value per channel")
@@ -63,6 +66,7 @@ def _command(argv: Sequence[str]) -> None:
     parser.flag("images_dim", type=numbers, default="256,256", help="height,width that images are resized to first")
     parser.flag("ext", default="jpg", help="extension of the images in a folder")
     flags = parser.parse_args(argv)
+    only_look(flags)
 
     images = _images(Path(flags.input_file).expanduser(), flags.ext)
     if flags.gpu:

@@ -34,6 +34,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("database", metavar="INPUT_DB", help="LMDB of Datum or AnnotatedDatum records")
     parser.add_argument("output", metavar="OUTPUT_FILE", nargs="?", default="", help="mean image to write (BlobProto)")
     parser.flag("backend", default="lmdb", help="database to read; only lmdb")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
     mean = mean_image(LmdbSource(flags.database))

@@ -36,6 +36,7 @@ def add_image_flags(parser: FlagParser) -> None:
     parser.flag("check_size", type=boolean, default=False, help="refuse images of different sizes")
     parser.flag("encoded", type=boolean, default=False, help="store images compressed, as their files are")
     parser.flag("encode_type", default="", help="store images compressed as jpg or png")
+    parser.max_pixels()
     parser.flag("redo", type=boolean, default=False, help="replace an existing database")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.net_flags import add_allow_python, only_look
 from caffe.data.build.annotations import PARSERS
 from caffe.data.label_map import LabelMap
 from caffe.default_boxes import boxes_file, objects, picture, proposal, report
@@ -63,7 +64,9 @@ def _main(argv: Sequence[str]) -> None:
     )  # fmt: skip
     parser.flag("seed", type=int, default=1, help="seed of the search and of the objects that it uses")
     parser.flag("out", help="directory for boxes.json, reach.txt, reach.json and reach.png")
+    add_allow_python(parser)
     flags = parser.parse_args(argv)
+    only_look(flags)
     if not flags.net:
         parser.error("-net is required: a prototxt such as models/MDSSD300/VOC/deploy.prototxt")
     if flags.seed < 0:

@@ -18,6 +18,7 @@ import numpy as np
 import caffe
 from caffe.cli.classify import add_net_flags, load_array
 from caffe.cli.flags import FlagParser, run
+from caffe.cli.net_flags import only_look
 from caffe.errors import CaffeError, DataError
 from caffe.files import replacing
 
@@ -45,6 +46,7 @@ def _command(argv: Sequence[str]) -> None:
     add_net_flags(parser)
     parser.flag("context_pad", type=int, default=16, help="pixels of the input that show a window's surroundings")
     flags = parser.parse_args(argv)
+    only_look(flags)
 
     ending = Path(flags.output_file).suffix.lower()
     if ending not in (".csv", ".h5"):

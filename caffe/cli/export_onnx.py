@@ -7,7 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from caffe.cli.flags import FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_net_state, build_net, load_weights, set_up_log
+from caffe.cli.net_flags import (
+    accept_unused,
+    add_allow_python,
+    add_net_state,
+    build_net,
+    load_weights,
+    only_look,
+    set_up_log,
+)
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -30,6 +38,7 @@ def _command(argv: Sequence[str]) -> None:
     parser.flag("weights", required=True, help="its weights, .caffemodel or .h5; several separated by ','")
     parser.flag("out", required=True, help="the .onnx file to write")
     add_net_state(parser)
+    add_allow_python(parser)
     accept_unused(parser)
     flags = parser.parse_args(argv)
     set_up_log(flags)
@@ -39,6 +48,7 @@ def _command(argv: Sequence[str]) -> None:
         if error.name is None or error.name.partition(".")[0] != "onnx":
             raise
         raise CaffeError("this command needs the package onnx (pip install onnx onnxruntime)") from None
+    only_look(flags)
     net = build_net(flags, 1)
     load_weights(net, flags.weights)
     model = export_onnx(net, flags.out)

@@ -33,6 +33,7 @@ def parser() -> FlagParser:
     p.add_argument("db_type", choices=["lmdb"], help="the kind of database")
     p.add_argument("device", nargs="?", default="CPU", choices=["CPU", "GPU"], help="where to run (default: CPU)")
     p.add_argument("device_id", nargs="?", type=int, default=0, help="which GPU (default: 0)")
+    p.max_pixels()
     return p
 
 

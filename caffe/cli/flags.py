@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,6 +37,14 @@ class _Version(argparse.Action):
 
         print(versions())
         raise SystemExit(0)
+
+
+class _MaxPixels(argparse.Action):
+    """Sets the limit in the environment, for this process and those that it starts."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, values)
+        os.environ["CAFFE_MAX_PIXELS"] = str(values)
 
 
 def number(
@@ -90,6 +99,13 @@ class FlagParser(argparse.ArgumentParser):
             )  # fmt: skip
         else:
             self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
+
+    def max_pixels(self) -> None:
+        """Adds `-max_pixels`, which a command that decodes images takes."""
+        self.flag(
+            "max_pixels", type=number(int, 1), action=_MaxPixels, metavar="N",
+            help="refuse images of more pixels than this (default: CAFFE_MAX_PIXELS, or 200 million)",
+        )  # fmt: skip
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Keeps a boolean flag without a value from taking the positional argument after it as its value."""

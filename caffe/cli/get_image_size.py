@@ -25,6 +25,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("output", metavar="OUTFILE", help="file to write")
     parser.flag("name_id_file", default="", help="lines of a name and an id: writes ids instead of names")
     parser.flag("turn", type=boolean, default=True, help="sizes of images that convert_annoset turns; give it the same")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     lines = read_pairs(flags.list)
     log.info("get_image_size.cpp:61", f"A total of {len(lines)} images.")

@@ -53,6 +53,24 @@ def add_acceleration(parser: FlagParser) -> None:
     parser.flag("graph", default=False, type=boolean, help="GPU: run passes as CUDA graphs, if the layers allow it")
 
 
+def add_allow_python(parser: FlagParser) -> None:
+    """The flag -allow_python, of commands that look at a net which may be a stranger's; see `only_look`."""
+    parser.flag(
+        "allow_python",
+        default=False,
+        type=boolean,
+        help='let layers of type "Python" run the modules that the net names',
+    )
+
+
+def only_look(flags: argparse.Namespace) -> None:
+    """From now on nets run no Python layers, unless -allow_python is given, and their layers write no files."""
+    from caffe.runtime import runtime
+
+    runtime.python_layers = flags.allow_python
+    runtime.layers_write = False
+
+
 def accelerate(flags: argparse.Namespace) -> None:
     """Applies the flags of `add_acceleration` to nets that are made from now on."""
     from caffe.engine import acceleration

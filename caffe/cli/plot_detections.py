@@ -36,6 +36,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
     parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
+    parser.max_pixels()
     flags = parser.parse_args(argv)
     images = Images(flags.imgdir)
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from caffe import log
 from caffe.cli.devices import GPU_HELP, parse_gpus
 from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.net_flags import add_allow_python, only_look
 from caffe.data.label_map import LabelMap
 from caffe.data.mean import read_mean_file
 from caffe.detection.box_drawing import Box, draw_boxes
@@ -60,7 +61,10 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("skip_broken", type=boolean, default=False, help="skip files that are not images, with a warning")
     parser.flag("turn", type=boolean, default=True, help="turn photographs as their orientation tag says")
     parser.flag("precision", default="fp32", choices=PRECISIONS, help="tf32 (GPU) or bf16 convolutions; fp32: exact")
+    parser.max_pixels()
+    add_allow_python(parser)
     flags = parser.parse_args(argv)
+    only_look(flags)
     use_acceleration(flags.precision)
     os.environ.setdefault("GLOG_minloglevel", "1")  # hide the net's description, which is long
     files = [f for f in (flags.model_def, flags.model_weights) if f] + flags.files

@@ -39,6 +39,7 @@ def parser() -> FlagParser:
     p.flag("ap_version", default="Integral", help="how average precision is computed: 11point, MaxIntegral or Integral")
     add_net_state(p)
     add_acceleration(p)
+    p.max_pixels()
     accept_unused(p)
     return p
 

@@ -36,6 +36,7 @@ def parser() -> FlagParser:
     p.flag("iterations", default=50, type=int, help="the number of iterations to run")
     p.flag("gpu", default="", help="run on this GPU; default: the CPU")
     add_net_state(p)
+    p.max_pixels()
     accept_unused(p)
     return p
 

@@ -112,6 +112,7 @@ def parser() -> FlagParser:
         type=number(int, 0),
         help="move on in the data by the records of this many iterations",
     )
+    p.max_pixels()
     accept_unused(p)
     add_side_outputs(p)
     return p

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.image_header import is_believable
+from caffe.data.image_header import is_decodable
 from caffe.data.jpeg import completed
 from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
@@ -39,9 +39,10 @@ def fill(height: int, width: int, ground: tuple[int, ...]) -> Image:
 def decode(data: bytes, flags: int) -> Image | None:
     """The decoded image, H×W×C with C 1, 3 or 4, BGR; None if `data` is not an image that OpenCV knows.
 
-    A JPEG that ends early is decoded as far as it goes; the rest is gray.
+    A JPEG that ends early is decoded as far as it goes; the rest is gray. Raises DataError if an image claims more
+    pixels than `caffe.data.image_header.max_pixels`.
     """
-    if not data or not is_believable(data):
+    if not data or not is_decodable(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(completed(data), np.uint8), flags)
@@ -66,7 +67,10 @@ def decode_datum(datum: Any, where: str, *, force_color: bool = False, force_gra
         flags = _GRAY
     else:
         flags = cv2.IMREAD_UNCHANGED
-    image = decode(datum.data, flags)
+    try:
+        image = decode(datum.data, flags)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     if image is None:
         raise DataError(f"{where}: cannot decode the image ({len(datum.data):,} bytes). It is damaged or not an image")
     if image.dtype != np.uint8:

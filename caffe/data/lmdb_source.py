@@ -1,8 +1,7 @@
 """LMDB databases of Datum and AnnotatedDatum records, read and written as Caffe does.
 
-Keys are `%08d_<image path of the list's line>`, so their order is the list's. LMDB requires that a
-process opens an environment once and never uses it across a fork. `_Environment` ensures both, because several layers
-may read one database.
+Keys are `%08d_<image path of the list's line>`, so their order is the list's. The library writes; reading is
+`caffe.data.lmdb_pages`, which a damaged file cannot crash.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import lmdb
 
+from caffe.data.lmdb_pages import Damage, LmdbPages, Truncated
 from caffe.errors import DataError, shown
 from caffe.proto import caffe_pb2
 
@@ -27,33 +26,12 @@ _COMMIT_EVERY = 1000
 MAX_KEY_BYTES = 511
 
 
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def _show(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
-
-
-class _Environment:
-    """A database opened for reading in this process, shared by all that read it."""
-
-    def __init__(self, path: str) -> None:
-        self.pid = os.getpid()
-        # lock=False: Caffe's databases are written once, and often are on read-only storage.
-        self.env: Any = lmdb.open(path, readonly=True, lock=False, create=False)
-
-    @classmethod
-    def of(cls, path: str) -> _Environment:
-        """The environment of `path` in this process; one inherited through a fork is closed and opened again."""
-        file = os.stat(os.path.join(path, "data.mdb"))
-        key = (file.st_dev, file.st_ino)
-        environment = _opened.get(key)
-        if environment is not None and environment.pid != os.getpid():
-            environment.env.close()
-            environment = None
-        if environment is None:
-            environment = _opened[key] = cls(path)
-        return environment
-
-
-_opened: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weakref.WeakValueDictionary()
 
 
 class LmdbSource:
@@ -62,7 +40,6 @@ class LmdbSource:
     def __init__(self, path: str | Path) -> None:
         """Opens the database and lists its keys; raises DataError if it is missing, empty or not an LMDB."""
         self.path = str(path)
-        self._env: _Environment | None = None
         data = Path(path) / "data.mdb"
         if not Path(path).exists():
             raise DataError(f"no database at '{path}'. Build one with convert_annoset or convert_imageset")
@@ -73,40 +50,18 @@ class LmdbSource:
                     f"'{path}' is a LevelDB; this project reads LMDB. Build the database again with -backend=lmdb"
                 )
             raise DataError(f"'{path}' is not an LMDB: it has no data.mdb")
-        self._keys = self._read_keys()
+        try:
+            self._pages = LmdbPages(data)
+        except Truncated as error:
+            raise DataError(f"database '{path}' is truncated: data.mdb has {error}. Copy or build it again") from None
+        except (Damage, OSError) as error:
+            raise DataError(
+                f"cannot read database '{path}': data.mdb: {_reason(error)}. It is damaged or not an LMDB: copy or "
+                "build it again"
+            ) from None
+        self._keys = self._pages.keys
         if not self._keys:
             raise DataError(f"database '{path}' is empty: no image was converted into it")
-
-    def _read_keys(self) -> list[bytes]:
-        try:
-            with self._environment().begin() as transaction:
-                cursor = transaction.cursor()
-                self._check_whole()
-                return list(cursor.iternext(keys=True, values=False))
-        except (lmdb.Error, OSError) as error:
-            raise self._broken(error) from None
-
-    def _check_whole(self) -> None:
-        """A truncated file would end the process with SIGBUS once a page beyond its end is touched."""
-        info, stat = self._environment().info(), self._environment().stat()
-        needed = (info["last_pgno"] + 1) * stat["psize"]
-        size = os.path.getsize(os.path.join(self.path, "data.mdb"))
-        if size < needed:
-            raise DataError(
-                f"database '{self.path}' is truncated: data.mdb has {size:,} bytes of {needed:,}. "
-                "Copy or build it again"
-            )
-
-    def _environment(self) -> Any:
-        if self._env is None or self._env.pid != os.getpid():
-            try:
-                self._env = _Environment.of(self.path)
-            except lmdb.Error as error:
-                raise self._broken(error) from None
-        return self._env.env
-
-    def _broken(self, error: Exception) -> DataError:
-        return DataError(f"cannot read database '{self.path}': {error}. It is damaged or not an LMDB")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -118,15 +73,9 @@ class LmdbSource:
     def value(self, index: int) -> bytes:
         """The bytes of record `index`."""
         try:
-            with self._environment().begin(buffers=False) as transaction:
-                value = transaction.get(self._keys[index])
-        except lmdb.Error as error:
-            raise DataError(f"database '{self.path}', record '{self.key(index)}': {error}") from None
-        if value is None:
-            raise DataError(
-                f"database '{self.path}': record '{self.key(index)}' disappeared while the database was read"
-            )
-        return bytes(value)
+            return self._pages.value(index)
+        except (Damage, OSError) as error:
+            raise DataError(f"{self.where(index)} cannot be read: {_reason(error)}") from None
 
     def datum(self, index: int) -> Any:
         """Record `index` as a Datum (classification)."""
@@ -174,8 +123,8 @@ class LmdbSource:
         return message
 
     def close(self) -> None:
-        """Releases the environment; the database is closed when its last reader does so."""
-        self._env = None
+        """Closes the file."""
+        self._pages.close()
 
 
 class LmdbWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from caffe import log
 from caffe.data.label_map import LabelMap
 from caffe.data.name_size import read_name_sizes
 from caffe.detection.image_boxes import in_image
-from caffe.errors import CaffeError, NetError, WriteError
+from caffe.errors import CaffeError, NetError, WriteError, shown
 from caffe.files import replacing
 from caffe.runtime import runtime
 
@@ -91,6 +92,12 @@ class ResultFiles:
                 "predictions per prior), or the label map of this net"
             )
         self.names = {c: label_map.name_of(c) for c in self.labels}
+        for path in self.paths():
+            if path.parent != self.folder or "\0" in path.name or len(os.fsencode(path.name)) > 255:
+                raise NetError(
+                    f"the result file '{shown(str(path))}' would not be in output_directory: names in label map "
+                    f"'{param.label_map_file}' and output_name_prefix must be plain file names, without '/'"
+                )
         images = read_name_sizes(param.name_size_file)
         total = param.num_test_image if param.HasField("num_test_image") else len(images)
         if not 0 < total <= len(images):

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from caffe.engine.fillers import fill
-from caffe.errors import NetError
+from caffe.engine.memory import Memory
+from caffe.errors import NetError, shown
 
 Shape = tuple[int, ...]
 TRAIN, TEST = 0, 1
@@ -48,6 +49,8 @@ class Layer(nn.Module):
     #: how many bottoms and tops it takes: (minimum, maximum), None for no limit
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    #: the fewest axes of its bottoms
+    least_axes: ClassVar[int] = 0
     #: as many tops as bottoms
     same_count: ClassVar[bool] = False
     #: tops that the prototxt does not name are added (loss layers may leave theirs out)
@@ -57,6 +60,9 @@ class Layer(nn.Module):
     #: each top is memory of its own, which no other blob shares: a layer that works in place on it may really
     #: overwrite it, in passes without gradients
     fresh_tops: ClassVar[bool] = False
+    #: with gradients, every bottom that needs one is kept as it is until the layer's backward, which computes the
+    #: weights' gradients from it
+    keeps_bottoms: ClassVar[bool] = False
     #: each top is its only bottom, unchanged
     passes_through: ClassVar[bool] = False
     #: the tops depend on the bottoms' shapes alone, so export computes them once
@@ -81,6 +87,8 @@ class Layer(nn.Module):
         self.phase = phase
         self.blobs = nn.ParameterList()
         self.num_tops = len(param.top)
+        #: what the net needs so far; set by the net
+        self.memory: Memory | None = None
         #: set by the net: what the layer reads is not read again, so it may be overwritten
         self.in_place = len(param.bottom) > 0 and len(param.top) > 0 and param.top[0] == param.bottom[0]
 
@@ -139,7 +147,14 @@ class Layer(nn.Module):
     # ---- what the base class provides
 
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:
-        """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros)."""
+        """Appends a learned blob of `shape`, filled as the FillerParameter says (None: zeros).
+
+        Raises NetError if the machine does not have the memory.
+        """
+        if min(shape, default=1) < 0:
+            self.fail(f"would have a parameter of shape {tuple(shape)}")
+        if self.memory is not None:
+            self.memory.parameter(self, shape)
         blob = nn.Parameter(torch.zeros(tuple(shape)))
         if filler is not None:
             self.fill(blob.data, filler)
@@ -162,7 +177,7 @@ class Layer(nn.Module):
 
     def fail(self, message: str) -> NoReturn:
         """Raises a NetError that names this layer."""
-        raise NetError(f"layer '{self.name}' ({self.type_name}): {message}")
+        raise NetError(f"layer '{shown(self.name)}' ({self.type_name}): {message}")
 
     def canonical_axis(self, axis: int, num_axes: int, what: str = "axis") -> int:
         """`axis` counted from the front; negative ones count from the end, as in NumPy."""
@@ -227,6 +242,6 @@ def layer_class(type_name: str, layer_name: str) -> type[Layer]:
         near = difflib.get_close_matches(type_name, _registry, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise NetError(
-            f"layer '{layer_name}': unknown layer type '{type_name}'.{hint} Known types: {', '.join(layer_types())}"
+            f"layer '{shown(layer_name)}': unknown layer type '{shown(type_name)}'.{hint} Known types: {', '.join(layer_types())}"
         )
     return _registry[type_name]

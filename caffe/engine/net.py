@@ -89,7 +89,7 @@ class Net(nn.Module):
         #: the steps of a pass without gradients: `steps`, or fewer with the same result
         self.inference_steps = fuse(self.steps) if fusing else self.steps
         self._compiles = runtime.compile
-        self._run_head = acceleration.compiled(self._run_first) if runtime.compile else self._run_first
+        self._run_head = acceleration.compiled(self._run_first) if runtime.compile else None
         self._cuda_graph: GraphedForward | None = None
 
     # ---- contents
@@ -170,7 +170,9 @@ class Net(nn.Module):
         # A step that compilation must leave to Python would split the loop over all steps, so it and the rest run
         # afterwards.
         count = compilable_steps(steps) if self._compiles else len(steps)
-        loss, result, blobs = self._run_head(blobs, keep, count)
+        # not an attribute that is a method of its own net: such a net would be dropped only by garbage collection
+        run_first = self._run_head or self._run_first
+        loss, result, blobs = run_first(blobs, keep, count)
         if count < len(steps):
             more = self.run_steps(steps[count:], blobs, keep, result)
             loss = loss if more is None else more if loss is None else loss + more

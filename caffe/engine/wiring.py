@@ -11,7 +11,8 @@ import torch
 from caffe import log
 from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers the layer types)
 from caffe.engine.blob import Blob
-from caffe.engine.layer import Layer, Shape, layer_class
+from caffe.engine.layer import TRAIN, Layer, Shape, layer_class
+from caffe.engine.memory import Memory
 from caffe.engine.parameters import Parameters
 from caffe.errors import NetError
 from caffe.runtime import runtime
@@ -50,8 +51,11 @@ class Wiring:
         #: the layer that wrote each blob last
         self._writers: dict[str, Layer] = {}
         self._needs_grad: dict[str, bool] = {}
+        self._memory = Memory()
         self._add_layers()
         self._mark_backward()
+        if self.param.state.phase == TRAIN:
+            self._memory.backward(self.steps, {name: blob.shape for name, blob in self.blobs.items()})
         self.outputs = sorted(self._unread)
         for output in self.outputs:
             log_root("net.cpp:270", f"This network produces output {output}")
@@ -154,8 +158,20 @@ class Wiring:
 
     def _set_up(self, step: Step) -> list[Shape]:
         bottom = [self.blobs[b].shape for b in step.bottoms]
+        for name, shape in zip(step.bottoms, bottom, strict=True):
+            if 0 in shape and not step.layer.passes_through:
+                step.layer.fail(f"its bottom '{name}' is {'×'.join(map(str, shape))}: it has no values")
+            if len(shape) < step.layer.least_axes:
+                step.layer.fail(f"needs bottoms with {step.layer.least_axes} or more axes; '{name}' has {len(shape)}")
+        step.layer.memory = self._memory
         step.layer.setup(bottom)
         shapes = [tuple(int(d) for d in s) for s in step.layer.reshape(bottom)]
+        self._memory.blobs(step.layer, bottom, shapes)
+        for name, top, before, after in zip(step.bottoms, step.tops, bottom, shapes, strict=False):
+            if name == top and math.prod(before) != math.prod(after):
+                step.layer.fail(
+                    f"cannot work in place on '{name}': its top has another size; give the top another name"
+                )
         assert len(shapes) == len(step.tops), f"{step.layer.type_name}: {len(shapes)} shapes for {len(step.tops)} tops"
         log_root("net.cpp:150", f"Setting up {step.layer.name}")
         return shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ class Graph:
         self.outputs: list[Any] = []
         self._scope = ""
         self._taken: set[str] = set()
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keeps these names for the graph's inputs and outputs: a layer's name and a hint could make the same."""
+        self._taken.update(names)
 
     def enter(self, layer: str) -> None:
         """Prefixes the names of the following values with the layer's."""
@@ -73,7 +77,6 @@ class Graph:
     def input(self, name: str, shape: Sequence[int | str]) -> None:
         """A float input; a dimension that is a string may have any size."""
         self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
-        self._taken.add(name)
 
     def output(self, name: str, shape: Sequence[int | str]) -> None:
         """Makes the float value `name` an output."""

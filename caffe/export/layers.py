@@ -64,6 +64,8 @@ def _convolution(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], 
     if layer.channel_axis != 1:
         raise fail(layer, f"its channels are axis {layer.channel_axis}, but ONNX's are axis 1")
     geometry = layer.geometry
+    if not geometry.kernel:
+        raise fail(layer, "its blobs have no spatial axes")
     parameters = [g.constant(blob(layer, 0), "weights")]
     if len(layer.blobs) > 1:
         parameters.append(g.constant(blob(layer, 1), "bias"))

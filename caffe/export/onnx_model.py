@@ -13,10 +13,10 @@ import torch
 from caffe.engine.layer import Shape, SourceLayer
 from caffe.engine.net import Net
 from caffe.engine.wiring import Step
-from caffe.errors import NetError
+from caffe.errors import NetError, shown
 from caffe.export import detection  # noqa: F401  (registers its conversion)
 from caffe.export.graph import Array, Graph
-from caffe.export.layers import converter
+from caffe.export.layers import converter, fail
 from caffe.files import replacing
 
 NOTES = (
@@ -59,6 +59,7 @@ class _Exporter:
                 f"net '{self.net.name}' has no input: it reads its data itself. Export the deploy net, whose first layer "
                 'is of type "Input"'
             )
+        self.graph.reserve((*self.net.inputs, *self.net.outputs))
         for step in self.net.steps:
             self.graph.enter(step.layer.name)
             self._step(step)
@@ -68,7 +69,11 @@ class _Exporter:
                     self.graph.add("Identity", self.values[name], output=name)
                 self.graph.output(name, self._output_shape(name))
         model = self.graph.model(NOTES)
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            reason = shown(str(error).splitlines()[0], 200)
+            raise NetError(f"net '{shown(self.net.name)}' has no equivalent in ONNX: {reason}") from error
         return model
 
     def _output_shape(self, name: str) -> list[int | str]:
@@ -94,6 +99,8 @@ class _Exporter:
             made = self._computed(step, [np.zeros(shape, np.float32) for shape in bottoms])
         elif names and len(constants) == len(names) and layer.graph_obstacle() is None:
             made = self._computed(step, constants)
+        elif () in bottoms:
+            raise fail(layer, f"its bottom '{step.bottoms[bottoms.index(())]}' has no axes, so it has no batch")
         else:
             made = converter(layer)(self.graph, layer, names, bottoms, tops)
         self.values.update(zip(step.tops, made, strict=True))

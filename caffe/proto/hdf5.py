@@ -22,7 +22,8 @@ from caffe.files import replacing
 from caffe.proto.mapped import map_file
 from caffe.proto.wire import FloatArray
 
-MAX_LINKS = 1_000_000
+MAX_LINKS = 100_000
+"""The most entries of one group; the largest nets have thousands."""
 _UNPACKED_LIMIT = 64
 """The largest size of a compressed array, as a multiple of the file's size (Caffe writes none compressed)."""
 

@@ -19,6 +19,7 @@ from caffe.proto.wire import (
     LENGTH,
     VARINT,
     BlobWriter,
+    Budget,
     FloatArray,
     WireError,
     blobs_size,
@@ -67,16 +68,16 @@ def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
     if kind is not None and "NetParameter" in kind:
         raise ProtoError(_weights_given(path))
     state = SolverState(0, "", [], path=path)
-    seen_iter = False
+    seen_iter, budget = False, Budget()
     try:
-        for part in fields(buffer, 0, len(buffer)):
+        for part in fields(buffer, 0, len(buffer), budget):
             key = (part.number, part.wire_type)
             if key == (1, VARINT):
                 state.iter, seen_iter = signed(part.value), True
             elif key == (2, LENGTH):
                 state.learned_net = bytes(buffer[part.start : part.end][:4096]).decode("utf-8", "surrogateescape")
             elif key == (_HISTORY, LENGTH):
-                state.history.append(read_blob(buffer, part.start, part.end).data)
+                state.history.append(read_blob(buffer, part.start, part.end, budget).data)
             elif key == (4, VARINT):
                 state.current_step = signed(part.value)
             elif key == (5, FIXED32):

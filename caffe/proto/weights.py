@@ -26,6 +26,7 @@ from caffe.proto.wire import (
     VARINT,
     BlobArrays,
     BlobWriter,
+    Budget,
     Field,
     FloatArray,
     WireError,
@@ -69,12 +70,13 @@ def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
     if buffer[:8] == HDF5_SIGNATURE:
         return _read_hdf5(path)
     layers: list[LayerWeights] = []
+    budget = Budget()
     try:
-        for top in fields(buffer, 0, len(buffer)):
+        for top in fields(buffer, 0, len(buffer), budget):
             if top.wire_type == LENGTH and top.number == _LAYER:
-                layers.append(_read_layer(buffer, top, blobs_number=_BLOBS))
+                layers.append(_read_layer(buffer, top, budget, blobs_number=_BLOBS))
             elif top.wire_type == LENGTH and top.number == _V1_LAYERS:
-                layers.append(_read_v1_layer(buffer, top))
+                layers.append(_read_v1_layer(buffer, top, budget))
     except WireError as error:
         raise _unreadable(path, buffer, layers, error) from error
     if not layers:
@@ -104,8 +106,8 @@ def _text(buffer: memoryview, span: Field) -> str:
 class _Blobs:
     """Collects a layer's blobs, and says which layer and blob could not be read."""
 
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
+    def __init__(self, buffer: memoryview, budget: Budget) -> None:
+        self._buffer, self._budget = buffer, budget
         self._spans: list[Field] = []
 
     def add(self, span: Field) -> None:
@@ -115,7 +117,7 @@ class _Blobs:
         blobs: list[BlobArrays] = []
         for index, span in enumerate(self._spans):
             try:
-                blobs.append(read_blob(self._buffer, span.start, span.end))
+                blobs.append(read_blob(self._buffer, span.start, span.end, self._budget))
             except WireError as error:
                 problem = f"layer '{shown(name)}', blob {index}: {str(error).partition(': ')[2]}"
                 raise WireError(error.offset, problem, error.truncated) from error
@@ -123,11 +125,11 @@ class _Blobs:
         return LayerWeights(name, type_, [blob.data for blob in blobs], diffs if len(diffs) == len(blobs) else [])
 
 
-def _read_layer(buffer: memoryview, span: Field, blobs_number: int) -> LayerWeights:
+def _read_layer(buffer: memoryview, span: Field, budget: Budget, blobs_number: int) -> LayerWeights:
     """A LayerParameter, or a V0LayerParameter, which has name and type under the same numbers."""
     name = type_ = ""
-    blobs = _Blobs(buffer)
-    for part in fields(buffer, span.start, span.end):
+    blobs = _Blobs(buffer, budget)
+    for part in fields(buffer, span.start, span.end, budget):
         if part.wire_type != LENGTH:
             continue
         if part.number == 1:
@@ -139,13 +141,13 @@ def _read_layer(buffer: memoryview, span: Field, blobs_number: int) -> LayerWeig
     return blobs.weights(name, type_)
 
 
-def _read_v1_layer(buffer: memoryview, span: Field) -> LayerWeights:
+def _read_v1_layer(buffer: memoryview, span: Field, budget: Budget) -> LayerWeights:
     """A V1LayerParameter; if it wraps a V0 layer, that layer's fields count instead of its own."""
     name = type_ = ""
-    blobs = _Blobs(buffer)
-    for part in fields(buffer, span.start, span.end):
+    blobs = _Blobs(buffer, budget)
+    for part in fields(buffer, span.start, span.end, budget):
         if part.number == 1 and part.wire_type == LENGTH:
-            v0 = _read_layer(buffer, part, blobs_number=50)
+            v0 = _read_layer(buffer, part, budget, blobs_number=50)
             v0.type = V0_TYPES.get(v0.type, v0.type)
             return v0
         if part.number == 4 and part.wire_type == LENGTH:

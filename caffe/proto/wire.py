@@ -19,8 +19,12 @@ from caffe.errors import ProtoError
 FloatArray = npt.NDArray[np.float32]
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
-MAX_FIELDS = 1_000_000
-"""The most fields in one message, apart from its blobs' unpacked floats. The largest nets have thousands."""
+MAX_FIELDS = 500_000
+"""The most fields in one file, apart from its blobs' numbers. The largest nets have some ten thousand."""
+MAX_AXES = 32
+"""Caffe's largest number of axes of a blob."""
+MAX_PIECES = 1000
+"""The most pieces that the numbers of one blob may come in. Protobuf writes one."""
 
 
 class WireError(ProtoError):
@@ -82,15 +86,26 @@ def read_field(buffer: memoryview, position: int, end: int) -> Field:
     return Field(number, wire_type, start, start + size, 0)
 
 
-def fields(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
+class Budget:
+    """How many more fields a file may have. One is shared by all messages of a file, however they are nested."""
+
+    def __init__(self, fields: int = MAX_FIELDS) -> None:
+        self.left = fields
+
+    def spend(self, offset: int) -> None:
+        """Counts a field; raises WireError when there are too many."""
+        self.left -= 1
+        if self.left < 0:
+            raise WireError(offset, f"over {MAX_FIELDS:,} fields in one file")
+
+
+def fields(buffer: memoryview, start: int, end: int, budget: Budget) -> Iterator[Field]:
     """The fields of the message in `buffer[start:end]`, in their order."""
-    for _ in range(MAX_FIELDS):
-        if start == end:
-            return
+    while start < end:
+        budget.spend(start)
         field = read_field(buffer, start, end)
         yield field
         start = field.end
-    raise WireError(start, f"over {MAX_FIELDS:,} fields in one message")
 
 
 class BlobArrays(NamedTuple):
@@ -105,33 +120,39 @@ def _run(buffer: memoryview, field: Field, end: int, kind: str) -> tuple[npt.NDA
     record = np.dtype([("tag", "u1"), ("value", kind)])
     first = field.start - 1
     records = np.frombuffer(buffer, record, (end - first) // record.itemsize, first)
-    others = np.flatnonzero(records["tag"] != buffer[first])
-    count = int(others[0]) if others.size else len(records)
+    # Piece by piece, each as long as all before it: many short runs must not look through the whole rest each.
+    count, piece = 0, 64
+    while count < len(records):
+        others = np.flatnonzero(records["tag"][count : count + piece] != buffer[first])
+        if others.size:
+            count += int(others[0])
+            break
+        count, piece = min(count + piece, len(records)), 2 * piece
     return records["value"][:count], first + count * record.itemsize
 
 
-def _dims(buffer: memoryview, start: int, end: int) -> list[int]:
+def _dims(buffer: memoryview, start: int, end: int, budget: Budget) -> list[int]:
     """BlobShape.dim, packed or not."""
     dims: list[int] = []
-    for field in fields(buffer, start, end):
+    for field in fields(buffer, start, end, budget):
         if field.number != 1:
             continue
         if field.wire_type == VARINT:
             dims.append(signed(field.value))
         elif field.wire_type == LENGTH:
             position = field.start
-            while position < field.end:
+            while position < field.end and len(dims) <= MAX_AXES:
                 value, position = read_varint(buffer, position, field.end)
                 dims.append(signed(value))
-        if len(dims) > 32:
-            raise WireError(start, "a blob with more than 32 axes, Caffe's maximum")
+        if len(dims) > MAX_AXES:
+            raise WireError(start, f"a blob with more than {MAX_AXES} axes, Caffe's maximum")
     return dims
 
 
 _FLOATS, _FLOAT_DIFFS, _DOUBLES, _DOUBLE_DIFFS = 5, 6, 8, 9
 
 
-def read_blob(buffer: memoryview, start: int, end: int) -> BlobArrays:
+def read_blob(buffer: memoryview, start: int, end: int, budget: Budget) -> BlobArrays:
     """The BlobProto in `buffer[start:end]`.
 
     Shapes come as `shape` or as the older num, channels, height, width, which take precedence, as in Caffe. Doubles
@@ -141,16 +162,17 @@ def read_blob(buffer: memoryview, start: int, end: int) -> BlobArrays:
     dims: list[int] = []
     chunks: dict[int, list[npt.NDArray[np.generic]]] = {}
     position = start
-    for _ in range(MAX_FIELDS):
-        if position == end:
-            break
+    while position < end:
+        budget.spend(position)
         field = read_field(buffer, position, end)
         position = field.end
         number, wire_type = field.number, field.wire_type
         if number <= 4 and wire_type == VARINT:
             legacy[number] = signed(field.value)
         elif number == 7 and wire_type == LENGTH:
-            dims += _dims(buffer, field.start, field.end)
+            dims += _dims(buffer, field.start, field.end, budget)
+            if len(dims) > MAX_AXES:
+                raise WireError(field.start, f"a blob with more than {MAX_AXES} axes, Caffe's maximum")
         elif number in (_FLOATS, _FLOAT_DIFFS, _DOUBLES, _DOUBLE_DIFFS):
             kind, fixed = ("<f4", FIXED32) if number < _DOUBLES else ("<f8", FIXED64)
             if wire_type == LENGTH:
@@ -162,9 +184,10 @@ def read_blob(buffer: memoryview, start: int, end: int) -> BlobArrays:
                 values, position = _run(buffer, field, end, kind)
             else:
                 raise WireError(field.start, f"a blob's numbers under wire type {wire_type}")
-            chunks.setdefault(number, []).append(values)
-    else:
-        raise WireError(position, f"over {MAX_FIELDS:,} fields in one blob")
+            pieces = chunks.setdefault(number, [])
+            if len(pieces) == MAX_PIECES:
+                raise WireError(field.start, f"a blob's numbers in over {MAX_PIECES:,} pieces")
+            pieces.append(values)
     shape = [legacy.get(number, 0) for number in (1, 2, 3, 4)] if legacy else dims
     data = _joined(start, chunks, shape, _DOUBLES, _FLOATS)
     diff = _joined(start, chunks, shape, _DOUBLE_DIFFS, _FLOAT_DIFFS) if chunks.keys() & {6, 9} else None
@@ -176,7 +199,7 @@ def _joined(
 ) -> FloatArray:
     parts = chunks.get(doubles) or chunks.get(floats) or [np.empty(0, "<f4")]
     values = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32, copy=False)
-    if len(shape) > 32 or any(not 0 <= extent < 1 << 31 for extent in shape) or math.prod(shape) != values.size:
+    if any(not 0 <= extent < 1 << 31 for extent in shape) or math.prod(shape) != values.size:
         raise WireError(start, f"a blob of shape {tuple(shape)} with {values.size:,} numbers")
     return values.reshape(shape)
 
@@ -228,7 +251,7 @@ def split_fields(message: bytes) -> list[tuple[int, bytes]]:
     """The complete fields of a serialized message with their numbers, in ascending order."""
     view = memoryview(message)
     found, start = [], 0
-    for field in fields(view, 0, len(message)):
+    for field in fields(view, 0, len(message), Budget(len(message))):
         found.append((field.number, message[start : field.end]))
         start = field.end
     return sorted(found, key=lambda item: item[0])

@@ -90,6 +90,19 @@ def test_result_files(tmp_path: Path) -> None:
     assert (tmp_path / "results/det_n1.txt").read_text() == "a 0.9 0 0 10 10\nb 0.9 0 0 20 30\n"
 
 
+@pytest.mark.parametrize("name", ["../n1", "/etc/n1", "a/b", "a\\000b", "n" * 300, ".."])
+def test_names_that_leave_the_output_directory(tmp_path: Path, name: str) -> None:
+    items = f'item {{ name: "{name}" label: 1 }} item {{ name: "n2" label: 2 }}'
+    (tmp_path / "map").write_text(f'item {{ name: "n0" label: 0 }} {items}')
+    (tmp_path / "sizes").write_text("a 10 20\n")
+    settings = f'label_map_file: "{tmp_path}/map" name_size_file: "{tmp_path}/sizes" output_name_prefix: "det_"'
+    if name == "..":
+        settings = settings.replace("det_", "../")
+    with pytest.raises(NetError, match="would not be in output_directory: names in label map '.*map' and"):
+        net(tmp_path, f'save_output_param {{ output_directory: "{tmp_path}/results" {settings} }}')
+    assert not (tmp_path / "results").exists()
+
+
 def test_video_of_what_it_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -52,7 +52,6 @@ class _OneRecord(LmdbSource):
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self._env = None
         self._keys = [b"00000000_images/a.jpg"]
 
     def value(self, index: int) -> bytes:

@@ -6,6 +6,7 @@ the result (a view that is never read proves nothing), and add both to KINDS.
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from caffe.proto.solver_state import SolverState, read_solver_state, write_solve
 from caffe.proto.text import read_net, read_solver, to_text
 from caffe.proto.upgrade import upgrade_net
 from caffe.proto.weights import read_weights, write_weights
-from tests.fuzz import data_kinds
+from tests.fuzz import data_kinds, net_kinds, store_kinds
+from tests.fuzz.mutate import mutated
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Kind:
     read: Callable[[Path], object]
     suffix: str = ""
     names_file: bool = True
+    #: makes an input of the samples, in place of mutations of their bytes
+    change: Callable[[Sequence[bytes], random.Random], bytes] = mutated
+    #: seconds of processor time that a case may take
+    seconds: float = 1.0
 
 
 def _written(name: str, write: Callable[[Path], None]) -> bytes:
@@ -157,5 +163,22 @@ KINDS: dict[str, Kind] = {
     "json": Kind(lambda: [data_kinds.JSON], data_kinds.read_annotation("json"), ".json", names_file=False),
     "txt": Kind(lambda: [data_kinds.TXT], data_kinds.read_annotation("txt"), ".txt", names_file=False),
     "pairs": Kind(lambda: [data_kinds.PAIRS], read_pairs, ".txt"),
+    "image": Kind(store_kinds.images, store_kinds.read_image, names_file=False),
+    "lmdb": Kind(store_kinds.databases, store_kinds.read_database, names_file=False, change=store_kinds.changed_pages),
+    "coco": Kind(lambda: [store_kinds.COCO], store_kinds.split_coco, ".json"),
+    "load_state": Kind(
+        store_kinds.states, store_kinds.load_state, ".solverstate", names_file=False, change=store_kinds.changed_state
+    ),
+    "run_net": Kind(
+        net_kinds.nets, net_kinds.run_net, ".prototxt", names_file=False, change=net_kinds.changed, seconds=5
+    ),
+    "export_net": Kind(
+        net_kinds.exportable_nets,
+        net_kinds.export_net,
+        ".prototxt",
+        names_file=False,
+        change=net_kinds.changed,
+        seconds=5,
+    ),
     "labels": Kind(lambda: [data_kinds.IMAGES_AND_LABELS], read_labels, ".txt"),
 }

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from caffe.data.augment.boxes import Corners, areas, coverage, intersections
 from caffe.errors import NetError
 
+#: of a crop, in units of the image's side; float32 has still steps of less near 1
+_LEAST_SIDE = np.float32(1e-6)
 _Limits = tuple[float | None, float | None]
 
 
@@ -99,7 +101,8 @@ class BatchSamplers:
         square = scale * scale
         ratio = np.clip(least_ratio + (most_ratio - least_ratio) * uniform[1], square, np.float32(1) / square)
         root = np.sqrt(ratio)
-        size = np.stack([scale * root, scale / root])
+        # a side that is lost in rounding, beside its position, would leave a crop without area
+        size = np.maximum(np.stack([scale * root, scale / root]), _LEAST_SIDE)
         # rounding can make a side a little over 1, where the original aborts because the interval is empty
         start = uniform[2:] * np.maximum(np.float32(0), np.float32(1) - size)
         return np.ascontiguousarray(np.concatenate([start, start + size]).T)

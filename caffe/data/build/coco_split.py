@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 from caffe.files import write_text
 
 
@@ -31,21 +31,39 @@ def split(instances: str | Path, root: Path, images: str, annotations: str) -> t
         for each in document.get("annotations", []):
             objects[int(each["image_id"])].append({key: each[key] for key in _KEPT if key in each})
         sizes = [f"{number} {int(image['height'])} {int(image['width'])}" for number, _, image in entries]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"'{instances}' is not a COCO instances file: {type(error).__name__} {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:  # 1e999 is an infinity
+        raise DataError(
+            f"'{instances}' is not a COCO instances file: {type(error).__name__} {shown(str(error))}"
+        ) from None
     strangers = objects.keys() - {number for number, _, _ in entries}
     if strangers:
         raise DataError(
             f"'{instances}': has objects in {len(strangers):,} images that it does not list, e.g. {min(strangers)}"
         )
+    for number, name, _ in entries:
+        if problem := _unusable(name):
+            raise DataError(f"'{instances}': file_name '{shown(name)}' of image {number} {problem}")
     lines = []
     for number, name, image in tqdm(entries, desc="splitting", unit=" images", disable=None, leave=False):
-        if Path(name).name != name:
-            raise DataError(f"'{instances}': file_name '{name}' is not a plain name")
         target = Path(annotations) / f"{Path(name).stem}.json"
         write_text(root / target, json.dumps({"image": image, "annotation": objects[number]}))
         lines.append(f"{Path(images) / name} {target}")
     return lines, sizes
 
 
+def _unusable(name: str) -> str | None:
+    """What keeps a file_name from being the name of a file in the images' directory; None for one that can be."""
+    if not name or Path(name).name != name or name == "..":
+        return "is not a plain name"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair"
+    if "\0" in name or len(name.splitlines()) > 1:
+        return "has a character that no list of files can have"
+    return f"is longer than {_NAME_BYTES} bytes" if size > _NAME_BYTES else None
+
+
+#: what file systems allow, less the extension .json
+_NAME_BYTES = 250
 _KEPT = ("id", "category_id", "bbox", "iscrowd", "area")

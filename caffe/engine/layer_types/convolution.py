@@ -95,6 +95,7 @@ class _Convolving(_Windowed):
     tops = (1, None)
     same_count = True
     fresh_tops = True
+    keeps_bottoms = True
     rounds_blobs = True
     operations: tuple[Callable[..., Any], ...]
 

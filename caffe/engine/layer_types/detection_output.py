@@ -16,6 +16,7 @@ from caffe.engine.layer import Layer, Shape, SourceLayer, register
 from caffe.engine.layer_types.shapes import count, text
 from caffe.errors import CaffeError
 from caffe.ops.detection_output import detection_output_static, trim
+from caffe.runtime import runtime
 
 
 @register
@@ -63,11 +64,11 @@ class DetectionOutput(Layer):
         self.results: result_files.ResultFiles | None = None
         self.visualizer: Visualizer | None = None
         try:
-            if result_files.wanted(param.save_output_param):
+            if runtime.layers_write and result_files.wanted(param.save_output_param):
                 self.results = result_files.ResultFiles(
                     param.save_output_param, param.num_classes, param.background_label_id
                 )
-            if param.visualize:
+            if runtime.layers_write and param.visualize:
                 if len(bottom) < 4:
                     self.fail("visualize needs a fourth bottom, the images (usually 'data')")
                 self.visualizer = Visualizer(param, self.param.transform_param)

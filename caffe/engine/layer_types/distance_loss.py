@@ -133,7 +133,7 @@ class ContrastiveLoss(LossLayer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         param = self.param.contrastive_loss_param
-        a, b = (full_precision(x).flatten(1) for x in bottom[:2])
+        a, b = (full_precision(x).reshape(len(x), -1) for x in bottom[:2])
         alike = bottom[2].detach().reshape(-1).long() != 0
         doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)  # type: ignore[no-untyped-call]
         return doubled / a.shape[0] / 2

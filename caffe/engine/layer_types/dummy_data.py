@@ -36,6 +36,8 @@ class DummyData(SourceLayer):
         if any(size < 0 for each in sizes for size in each):
             self.fail(f"has a shape with a negative size: {sizes}")
         self._shapes: list[Shape] = [tuple(size) for size in sizes]
+        if self.memory is not None:
+            self.memory.blobs(self, [], self._shapes)  # the constant ones are allocated here
         fillers = list(param.data_filler) or [caffe_pb2.FillerParameter(type="constant")]
         self._fillers = [fillers[min(i, len(fillers) - 1)] for i in range(count)]
         self._constants = [

@@ -9,8 +9,11 @@ import h5py
 import torch
 from torch import Tensor
 
+from caffe import log
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.shapes import legacy_dim, text
+from caffe.errors import shown
+from caffe.runtime import runtime
 
 
 @register
@@ -50,7 +53,8 @@ class Parameter(Layer):
 class HDF5Output(Layer):
     """Writes its two bottoms into the datasets `data` and `label` (num × channels × height × width) of an HDF5 file.
 
-    The file is created with the net; every forward adds its batch. (The original fails at the second one.)
+    The file is created with the net; every forward adds its batch. (The original fails at the second one.) Only HDF5
+    files are overwritten. Nothing is written by commands that only look at the net (`runtime.layers_write`).
     """
 
     type_name = "HDF5Output"
@@ -64,10 +68,19 @@ class HDF5Output(Layer):
         return "writes a file"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        self.path = Path(self.param.hdf5_output_param.file_name)
-        if not self.param.hdf5_output_param.file_name:
+        name = self.param.hdf5_output_param.file_name
+        if not name or "\0" in name:
             self.fail("hdf5_output_param needs a file_name")
+        self.path = Path(name)
+        self.writes = runtime.layers_write
+        if not self.writes:
+            log.info(log.here(), f"Layer {self.name} does not write '{self.path}' here")
+            return
+        if not self.path.is_absolute() and ".." in self.path.parts:
+            self.fail(f"file_name '{shown(name)}' leaves the current directory; give the whole path if you mean that")
         try:
+            if self.path.exists() and not h5py.is_hdf5(self.path):
+                self.fail(f"'{self.path}' exists and is not an HDF5 file; it is not overwritten. Remove it first")
             with h5py.File(self.path, "w"):
                 pass
         except OSError as error:
@@ -82,6 +95,8 @@ class HDF5Output(Layer):
 
     @torch.no_grad()
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
+        if not self.writes:
+            return ()
         with h5py.File(self.path, "a") as file:
             for name, blob in zip(("data", "label"), bottom, strict=True):
                 rows = blob.reshape([legacy_dim(blob.shape, axis) for axis in range(4)]).float().cpu().numpy()

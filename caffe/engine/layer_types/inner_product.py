@@ -17,6 +17,7 @@ class InnerProduct(Layer):
 
     type_name = "InnerProduct"
     fresh_tops = True
+    keeps_bottoms = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.inner_product_param

@@ -35,6 +35,12 @@ class LRN(Neuron):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         if len(bottom[0]) != 4:
             self.fail(f"needs a bottom with 4 axes (num, channels, height, width), not {text(bottom[0])}")
+        p, (num, channels, height, width) = self.param.lrn_param, bottom[0]
+        if self.memory is not None:  # the neighbors beyond the edges
+            across = p.norm_region != WITHIN_CHANNEL
+            more = p.local_size - 1
+            around = (channels + more, height, width) if across else (channels, height + more, width + more)
+            self.memory.blobs(self, [(num, *around)], [])
         return [bottom[0]]
 
     def forward(self, *bottom: Tensor) -> Tensor:
@@ -60,10 +66,13 @@ class BatchNorm(Layer):
     type_name = "BatchNorm"
     fresh_tops = True
     learns = False
+    least_axes = 1
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.batch_norm_param
         self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == TEST
+        if not (param.eps > 0 or (param.eps == 0 and self.use_global_stats)):
+            self.fail(f"eps must be over 0, not {param.eps:g}")
         self.channels = self._channels(bottom[0])
         for shape in ((self.channels,), (self.channels,), (1,)):
             self.add_blob(shape).requires_grad_(False)

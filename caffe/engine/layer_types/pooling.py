@@ -128,6 +128,10 @@ class _Pooled(Layer):
     def check_window(self, window: PoolingWindow, method: int) -> None:
         if min(window.kernel) < 1 or min(window.stride) < 1:
             self.fail(f"kernel {text(window.kernel)} and stride {text(window.stride)} must be positive")
+        if max(*window.kernel, *window.stride, *window.pad) >= 1 << 31:
+            self.fail(
+                f"kernel {text(window.kernel)}, stride {text(window.stride)} or pad {text(window.pad)} is over 2³¹"
+            )
         if window.pad != (0, 0):
             if method == STOCHASTIC:
                 self.fail("STOCHASTIC pooling does not allow padding; only MAX and AVE do")
@@ -140,6 +144,9 @@ class _Pooled(Layer):
 
     def pooled_shape(self, bottom: Sequence[int], window: PoolingWindow) -> Shape:
         down, across = window.pooled(bottom[2], bottom[3])
+        if not window.fits_torch(bottom[2], bottom[3]) and self.memory is not None:
+            left, right, above, below = window.margins(bottom[2], bottom[3])
+            self.memory.blobs(self, [(*bottom[:2], bottom[2] + above + below, bottom[3] + left + right)], [])
         if down < 1 or across < 1:
             self.fail(f"a kernel of {text(window.kernel)} has no window in an image of {text(bottom[2:])}")
         return (bottom[0], bottom[1], down, across)
@@ -199,6 +206,10 @@ class Pooling(_Pooled):
         return pool(x, window, self.param.pooling_param.pool, self.phase)
 
 
+#: an image of four billion pixels a side
+_MOST_LEVELS = 32
+
+
 @register
 class SPP(_Pooled):
     """Spatial pyramid pooling (He et al. 2014): level l pools the image into about 2^l × 2^l bins; all side by side."""
@@ -207,8 +218,8 @@ class SPP(_Pooled):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.height = self.param.spp_param.pyramid_height
-        if self.height < 1:
-            self.fail("pyramid_height must be given and positive")
+        if not 1 <= self.height <= _MOST_LEVELS:
+            self.fail(f"pyramid_height must be given, from 1 to {_MOST_LEVELS}, not {self.height}")
 
     def _windows(self, bottom: Sequence[int]) -> list[PoolingWindow]:
         windows = []

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caffe import log
 from caffe.engine.blob import Blob, ParameterBlob
 from caffe.engine.layer import Layer, Shape, register
+from caffe.errors import shown
+from caffe.runtime import runtime
 
 
 class BlobVec(list[Blob]):
@@ -81,6 +84,13 @@ class Python(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         settings = self.param.python_param
+        if not runtime.python_layers:
+            self.fail(
+                f"would run the Python module '{shown(settings.module)}'. If you trust it, give -allow_python; to look at "
+                "the rest of the net, remove the layer"
+            )
+        if not all(part.isidentifier() for part in settings.module.split(".")):
+            self.fail(f"python_param's module is '{shown(settings.module)}', which is not the name of a Python module")
         try:
             module = importlib.import_module(settings.module)
         except ModuleNotFoundError as error:
@@ -91,6 +101,11 @@ class Python(Layer):
             )
         if not hasattr(module, settings.layer):
             self.fail(f"module '{settings.module}' has no class '{settings.layer}'")
+        if runtime.rank == 0:
+            where = getattr(module, "__file__", None) or "built in"
+            log.info(
+                log.here(), f"Layer {self.name} runs {settings.layer} of the Python module {settings.module} ({where})"
+            )
         user_class = getattr(module, settings.layer)
         if not (isinstance(user_class, type) and issubclass(user_class, PythonLayerBase)):
             self.fail(f"'{settings.module}.{settings.layer}' must be a class derived from caffe.Layer")

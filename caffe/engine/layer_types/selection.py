@@ -22,6 +22,7 @@ class ArgMax(Layer):
     """
 
     type_name = "ArgMax"
+    least_axes = 1
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.argmax_param
@@ -50,7 +51,7 @@ class ArgMax(Layer):
                 values, where = self._largest(x, self.canonical_axis(self.axis, x.dim()))
                 result = values if param.out_max_val else where.to(x.dtype)
             else:
-                values, where = self._largest(x.flatten(1), 1)
+                values, where = self._largest(x.reshape(len(x), -1), 1)
                 found = [where.to(x.dtype), values] if param.out_max_val else [where.to(x.dtype)]
                 result = torch.stack(found, dim=1)
         top: Tensor = NoGradient.apply(result, x, self)  # type: ignore[no-untyped-call]
@@ -120,6 +121,7 @@ class BatchReindex(Layer):
     """Items of the first bottom in the order of the second's indices, which may omit or repeat items."""
 
     type_name = "BatchReindex"
+    least_axes = 1
     bottoms = (2, 2)
 
     def takes_gradient(self, index: int) -> bool:
@@ -145,6 +147,7 @@ class Filter(Layer):
     """
 
     type_name = "Filter"
+    least_axes = 1
     bottoms = (2, None)
     tops = (1, None)
     dynamic_axes = MappingProxyType({0: "items"})
