@@ -23,7 +23,10 @@ import numpy as np
 from caffe.cli import train
 from caffe.proto.solver_state import read_solver_state
 from caffe.proto.weights import read_weights
+from caffe.solver import best, deadline, fine_tuning, launch, ranks, solver
 
+#: what `caffe train` imports when it needs it; the forks have it from here
+_LOADED = (best, deadline, fine_tuning, launch, ranks, solver)
 #: data workers, and what is added to the solver; three iterations of 2 x 2 images are an epoch
 VARIANTS = (
     (0, 'snapshot: 3 iter_size: 2 lr_policy: "fixed"'),
