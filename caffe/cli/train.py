@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,12 +21,10 @@ from caffe.cli.net_flags import (
     stages,
     weight_files,
 )
+from caffe.cli.resuming import AUTO, how_to_go_on, newest, warn_of_later
 from caffe.cli.side_outputs import add_side_outputs, watchers
 from caffe.cli.startup import loading
 from caffe.errors import CaffeError
-
-#: -snapshot auto
-AUTO = "auto"
 
 EXAMPLES = """\
 examples:
@@ -140,7 +137,7 @@ def _command(argv: Sequence[str]) -> int:
 
     ranks_wanted = max(len(gpus), flags.cpu_ranks)
     if ranks.started_by_launcher():
-        return _one_of_several(flags, param, gpus)
+        return _one_of_several(argv, flags, param, gpus)
     if ranks_wanted > 1:
         return launch.launch(
             launch.caffe_command(["train", *argv]),
@@ -150,10 +147,10 @@ def _command(argv: Sequence[str]) -> int:
             stop_seconds=flags.stop_seconds,
         )
     devices.use(gpus[0] if gpus else None)
-    return _train(flags, param, gpus, None)
+    return _train(argv, flags, param, gpus, None)
 
 
-def _one_of_several(flags: argparse.Namespace, param: Any, gpus: list[int]) -> int:
+def _one_of_several(argv: Sequence[str], flags: argparse.Namespace, param: Any, gpus: list[int]) -> int:
     """Trains as one rank. Our launcher, if it started this process, reports the error."""
     from caffe.solver import ranks
 
@@ -165,7 +162,7 @@ def _one_of_several(flags: argparse.Namespace, param: Any, gpus: list[int]) -> i
     devices.use(gpus[local] if gpus else None)
     try:
         with ranks.joined(bool(gpus), flags.rank_timeout) as exchange:
-            return _train(flags, param, gpus, exchange)
+            return _train(argv, flags, param, gpus, exchange)
     except CaffeError:
         if ranks.LAUNCHED not in os.environ:
             raise
@@ -208,7 +205,7 @@ def _solver_parameter(flags: argparse.Namespace) -> Any:
     param.train_state.stage.extend(stages(flags))
     if flags.base_lr is not None:
         param.base_lr = flags.base_lr
-    if flags.patience is not None and not param.test_iter:
+    if flags.patience is not None and not (param.test_iter and param.test_interval):
         raise CaffeError("-patience counts tests, but the solver has none: give it test_iter and test_interval")
     return param
 
@@ -228,7 +225,7 @@ def _gpus(flags: argparse.Namespace, param: Any) -> list[int]:
     return devices.parse_gpus(str(param.device_id))
 
 
-def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
+def _train(argv: Sequence[str], flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any) -> int:
     import torch
 
     from caffe.data.feed import bad_records
@@ -271,12 +268,15 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
             )
             snapshot = flags.snapshot
             if snapshot == AUTO:
-                snapshot = _newest(param) if root else ""
+                snapshot = newest(param) if root else ""
                 snapshot = exchange.from_root("snapshot", snapshot) if exchange else snapshot
             if snapshot:
                 _root_info(root, "caffe.cpp:241", f"Resuming from {snapshot}")
                 solver.restore(snapshot)
                 best.resume()
+                if root and flags.snapshot != AUTO:
+                    warn_of_later(param, solver.iter)
+            start = snapshot, solver.iter
             for path in weight_files(flags.weights) if root and not snapshot else ():
                 log.info("caffe.cpp:155", f"Finetuning from {path}")
                 for net in (solver.net, *solver.test_nets):
@@ -288,7 +288,8 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
             with requests, Deadline(flags.stop_seconds, solver.last_resort) if root else nullcontext():
                 solver.solve()
         except LossNotFiniteError as error:
-            raise CaffeError(f"{error}. {_how_to_go_on(flags, param, error, snapshot)}") from error
+            again = how_to_go_on(argv, flags.weights, param, error, start, flags.skip_iterations)
+            raise CaffeError(f"{error}. {again}") from error
         finally:
             bad_records.log_left_out()
             for net in (solver.net, *solver.test_nets):
@@ -303,40 +304,6 @@ def _train(flags: argparse.Namespace, param: Any, gpus: list[int], exchange: Any
         return TERMINATED
     _root_info(root, "caffe.cpp:254", "Optimization Done.")
     return 0
-
-
-def _newest(param: Any) -> str:
-    """The newest whole snapshot under the solver's prefix; empty, with a line in the log, if there is none."""
-    from caffe.solver.snapshot_files import newest_whole
-
-    newest = newest_whole(param.snapshot_prefix)
-    if newest is None:
-        log.info(log.here(), f"No whole snapshot under '{param.snapshot_prefix}': starting from the beginning.")
-    return newest or ""
-
-
-def _how_to_go_on(flags: argparse.Namespace, param: Any, error: Any, resumed: str) -> str:
-    """The command that goes on with a tenth of the rate, with the records behind those that led to the error."""
-    from caffe.solver.number_format import ostream_number
-
-    start, first = f"-weights {shlex.quote(flags.weights)} " if flags.weights else "", 0
-    if error.newest:
-        first, weights = error.newest
-        resumed = weights.replace(".caffemodel", ".solverstate")
-    elif resumed:
-        first = int(resumed.rpartition("_iter_")[2].partition(".")[0] or 0)
-    if resumed:
-        start = f"-snapshot {shlex.quote(resumed)} "
-    elif param.snapshot or param.snapshot_after_train:
-        start += "-overwrite "
-    skip = flags.skip_iterations + error.iteration + 1 - first
-    where = f" -gpu {shlex.quote(flags.gpu)}" if flags.gpu else ""
-    where += f" -cpu_ranks {flags.cpu_ranks}" if flags.cpu_ranks > 1 else ""
-    return (
-        "To go on with a tenth of the rate, over other records:\n"
-        f"  caffe train -solver {shlex.quote(flags.solver)} {start}-base_lr {ostream_number(param.base_lr / 10)} "
-        f"-skip_iterations {skip}{where}"
-    )
 
 
 def _say_devices(gpus: list[int]) -> None:
