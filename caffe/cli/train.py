@@ -125,10 +125,12 @@ def _command(argv: Sequence[str]) -> int:
         flags = parser().parse_args(argv)
         set_up_log(flags)
         _check(flags)
-        from caffe.solver.snapshot_files import check_nothing_is_overwritten
+        from caffe.solver.snapshot_files import check_nothing_is_overwritten, check_start_stays
 
         param = _solver_parameter(flags)
-        if not flags.snapshot and not flags.overwrite and _first_rank():
+        if flags.overwrite:
+            check_start_stays(param, weight_files(flags.weights) if _first_rank() else ())
+        elif not flags.snapshot and _first_rank():
             check_nothing_is_overwritten(param)
         gpus = _gpus(flags, param)
         # The rest needs torch.distributed, which takes a while to import.

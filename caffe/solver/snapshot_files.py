@@ -155,6 +155,16 @@ def remove(prefix: str, iterations: Iterable[int]) -> None:
                 return
 
 
+def check_start_stays(param: Any, weights: Iterable[str]) -> None:
+    """Raises CaffeError if a run that overwrites another one starts from weights of that one, which would be removed."""
+    prefix = re.escape(os.path.abspath(param.snapshot_prefix))
+    for path in weights:
+        if re.fullmatch(rf"{prefix}_(iter_\d+|best)\.caffemodel(\.h5)?", os.path.abspath(path)):
+            raise CaffeError(
+                f"-weights {path} is one of the snapshots that -overwrite removes: give another snapshot_prefix, or move it"
+            )
+
+
 def check_nothing_is_overwritten(param: Any) -> None:
     """Raises CaffeError if a new run's snapshots would overwrite, or be mixed with, those of another one."""
     prefix = param.snapshot_prefix

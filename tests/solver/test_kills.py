@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.processes import ROOT, python
+from tests.solver.kill_soak import VARIANTS
 
 
 def test_thirty_random_kills(tmp_path: Path) -> None:
@@ -13,4 +15,7 @@ def test_thirty_random_kills(tmp_path: Path) -> None:
         cwd=ROOT, env={"OMP_NUM_THREADS": "1"}, seconds=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "each ended bit for bit as a whole one" in done.stdout
+    found = re.match(r"(\d+) kills in (\d+) runs: each ended bit for bit as a whole one", done.stdout)
+    assert found, done.stdout
+    assert int(found[1]) >= 30
+    assert int(found[2]) >= len(VARIANTS)

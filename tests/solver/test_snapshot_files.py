@@ -133,6 +133,8 @@ def test_another_runs_snapshots_are_not_overwritten(
     assert {path: path.read_bytes() for path in Path().glob("line_*")} == before
     assert train.main(["-solver", "solver.prototxt", "-snapshot", "auto"]) == 0
     assert "Resuming from line_iter_4.solverstate" in capfd.readouterr().err
+    assert train.main(["-solver", "solver.prototxt", "-overwrite", "-weights", "line_iter_2.caffemodel"]) == 1
+    assert "-weights line_iter_2.caffemodel is one of the snapshots that -overwrite removes" in capfd.readouterr().err
     assert train.main(["-solver", "solver.prototxt", "-overwrite", "-keep", "1"]) == 0
     assert [path.name for path in Path().glob("*.solverstate")] == ["line_iter_6.solverstate"]
 
