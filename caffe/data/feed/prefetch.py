@@ -126,7 +126,7 @@ class Prefetcher:
         return result
 
     def _collect(self) -> tuple[Tensor, list[Array]]:
-        """The batch at `_next`, from the workers or made here. After an error the next call begins with the same record."""
+        """The batch at `_next`, from the workers or made here. After an error the next call begins with it again."""
         try:
             return self._gather()
         except DataError:
