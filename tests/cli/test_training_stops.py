@@ -45,7 +45,7 @@ def message_of(solver: str, capfd: pytest.CaptureFixture[str]) -> str:
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
     err = capfd.readouterr().err
     assert "Traceback" not in err
-    message, _, command = err.strip().splitlines()[-3:]
+    message, command = err.strip().splitlines()[-2:]
     assert command.startswith("  caffe train -solver solver.prototxt ")
     return message
 
