@@ -36,7 +36,7 @@ _WHERE = {
     "TRAIN": "caffe.proto.caffe_pb2",
     "TEST": "caffe.proto.caffe_pb2",
 }
-_MODULES = {"io", "draw", "net_spec", "classifier", "detector", "model_libs", "coord_map", "proto", "pycaffe"}
+_MODULES = {"io", "draw", "net_spec", "classifier", "detector", "model_libs", "coord_map", "dnn", "proto", "pycaffe"}
 
 __all__ = sorted([*_WHERE, "io", "proto", "__version__"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ from caffe.files import replacing
 from caffe.proto.text import to_text
 from prototxt_gen.inputs import Inputs, dataset_inputs, find_inputs
 from prototxt_gen.layers import Width
-from prototxt_gen.network import Network, deploy_net, test_net, train_net
+from prototxt_gen.network import FINE_TUNING, Network, deploy_net, test_net, train_net
 from prototxt_gen.settings import DATASETS, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
-from prototxt_gen.solver import solver
+from prototxt_gen.solver import file_name, solver
 
 if TYPE_CHECKING:
     from prototxt_gen.start import Start
@@ -35,10 +36,12 @@ examples:
   python prototxt_gen/{program} --label_map my/labelmap.prototxt --train_lmdb my/train_lmdb --test_lmdb my/test_lmdb \\
       --test_name_size my/test_name_size.txt --output my/{lower} --max_iter 20000
       for your own data: the label map gives the number of classes, the list that of test images
+{start}  python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
+      a quarter of the channels, trained on the CPU
+"""
+START_EXAMPLE = """\
   python prototxt_gen/{program} --start_from ssd{size}.caffemodel
       also writes start.caffemodel, initial weights that compute what this SSD{size} computes
-  python prototxt_gen/{program} --width 0.25 --gpus none --batch 8
-      a quarter of the channels, trained on the CPU
 """
 
 
@@ -53,10 +56,10 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     if settings == released(network, flags.dataset):
         # Files equal to the checked-in ones name the same command, whatever the flags were.
         arguments = [] if flags.dataset == DEFAULT_DATASET else ["--dataset", flags.dataset]
-    start = make_start(network, settings, flags.start_from) if flags.start_from else None
+    start = make_start(network, settings, flags.start_from) if getattr(flags, "start_from", None) else None
     command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
     written = write(network, settings, command)
-    weights = "<a trained SSD>.caffemodel"
+    weights = network.weights
     if start is not None:
         weights = f"{settings.output}/start.caffemodel"
         start.save(weights)
@@ -76,8 +79,15 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
         f"{', '.join(map(str, settings.steps)) or 'no step'}\n"
         + ("" if start else _new_heads(network, settings))
         + "".join(f"wrote {path}\n" for path in written)
-        + f"train with: caffe train -solver {settings.output}/solver.prototxt -weights {weights}{gpus}"
+        + f"train with: caffe train -solver {settings.output}/solver.prototxt"
+        + (f" -weights {weights}" if weights else "")
+        + gpus
     )
+    if (second := fine_tuning(network, settings)) is not None:
+        print(
+            f"then with: caffe train -solver {settings.output}/{file_name('solver', second)} -weights "
+            f"{settings.snapshot_prefix}_iter_{settings.max_iter}.caffemodel{gpus}"
+        )
 
 
 def _new_heads(network: Network, settings: Settings) -> str:
@@ -98,6 +108,9 @@ def _new_heads(network: Network, settings: Settings) -> str:
 
 def make_start(network: Network, settings: Settings, ssd: str) -> Start:
     """Returns the initial weights for --start_from."""
+    from prototxt_gen.vgg import VGGNetwork
+
+    assert isinstance(network, VGGNetwork)
     from prototxt_gen.start import start_from  # this imports PyTorch, which is not needed for the prototxts
 
     with log.quiet():
@@ -112,7 +125,7 @@ def resolve(network: Network, flags: argparse.Namespace) -> Settings:
     """
     inputs = find_inputs(DATASETS[flags.dataset], flags)
     settings = _settings(network, flags, inputs, "models")
-    if flags.output or (settings == released(network, flags.dataset) and not flags.start_from):
+    if flags.output or (settings == released(network, flags.dataset) and not getattr(flags, "start_from", None)):
         return settings
     return _settings(network, flags, inputs, "jobs")
 
@@ -130,9 +143,11 @@ def released(network: Network, dataset: str) -> Settings | None:
 
 def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folder: str) -> Settings:
     dataset = DATASETS[flags.dataset]
-    batch_per_gpu, iter_size = divide_batch(flags.batch or network.batch, len(flags.gpus), flags.images_per_gpu)
-    max_iter = flags.max_iter or dataset.max_iter
-    steps = scaled_steps(dataset, max_iter) if flags.steps is None else flags.steps
+    fits = flags.images_per_gpu or network.images_per_gpu
+    batch_per_gpu, iter_size = divide_batch(flags.batch or network.batch, len(flags.gpus), fits)
+    schedule = network.schedule(flags.dataset)
+    max_iter = flags.max_iter or schedule.max_iter
+    steps = scaled_steps(schedule.steps, schedule.max_iter, max_iter) if flags.steps is None else flags.steps
     check_steps(steps, max_iter)
 
     if flags.boxes and flags.scales != "released":
@@ -162,7 +177,7 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         iter_size=iter_size,
         augmentation=flags.augmentation,
         solver_type=flags.solver_type,
-        base_lr=flags.base_lr,
+        base_lr=flags.base_lr or schedule.base_lr,
         max_iter=max_iter,
         steps=steps,
         snapshot=flags.snapshot or min(10_000, max_iter),
@@ -175,6 +190,25 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         output=output,
         boxes=network.boxes_of(flags.boxes) if flags.boxes else None,
         frozen=flags.freeze,
+        offset=getattr(flags, "offset", "published").replace("centred", "centered"),
+    )
+
+
+def fine_tuning(network: Network, settings: Settings) -> Settings | None:
+    """Returns the settings of the second training, if the network has one: shorter or longer as the first one is."""
+    if settings.dataset not in network.fine_tuning:
+        return None
+    first, second = network.schedule(settings.dataset), network.fine_tuning[settings.dataset]
+    max_iter = max(1, round(second.max_iter * settings.max_iter / first.max_iter))
+    return replace(
+        settings,
+        training=FINE_TUNING,
+        base_lr=settings.base_lr * second.base_lr / first.base_lr,
+        max_iter=max_iter,
+        steps=tuple(step for step in scaled_steps(second.steps, second.max_iter, max_iter) if step),
+        snapshot=min(settings.snapshot, max_iter),
+        snapshot_prefix=f"{settings.snapshot_prefix}_{FINE_TUNING}",
+        test_interval=min(settings.test_interval, max_iter),
     )
 
 
@@ -185,15 +219,19 @@ def _name_of(label_map: str) -> str:
 def write(network: Network, settings: Settings, command: str) -> list[str]:
     """Writes train, test, deploy and solver.prototxt into `settings.output`; each appears complete or not at all.
 
-    Files that are about to be replaced with different contents are named first.
+    A network with a second training also gets train_ft.prototxt and solver_ft.prototxt. Files that are about to be
+    replaced with different contents are named first.
     """
     # The solver comes last: if it exists, its nets exist.
     messages = {
         "train": train_net(network, settings),
         "test": test_net(network, settings),
         "deploy": deploy_net(network, settings),
-        "solver": solver(settings),
     }
+    if (second := fine_tuning(network, settings)) is not None:
+        messages["train_ft"] = train_net(network, second)
+        messages["solver_ft"] = solver(second)
+    messages["solver"] = solver(settings)
     texts = {
         f"{settings.output}/{name}.prototxt": f"{MADE_BY}{command}\n{to_text(message)}"
         for name, message in messages.items()
@@ -224,7 +262,11 @@ def _parser(network: Network) -> FlagParser:
         prog=f"python prototxt_gen/{program}",
         description=f"Writes {network.name}'s train.prototxt, test.prototxt, deploy.prototxt and solver.prototxt.",
         epilog=EXAMPLES.format(
-            program=program, name=network.name, lower=network.name.lower(), batch=network.batch, size=network.size
+            program=program,
+            name=network.name,
+            lower=network.name.lower(),
+            batch=network.batch,
+            start=START_EXAMPLE.format(program=program, size=network.size) if network.starts_from_ssd else "",
         ),
     )
     flag = parser.flag
@@ -264,19 +306,27 @@ def _parser(network: Network) -> FlagParser:
         help="of training images: SSD's, or only mirroring for short runs",
     )  # fmt: skip
     flag("solver_type", default="SGD", choices=("SGD", "Adam"), help="update rule; the paper's is SGD")
-    flag("base_lr", type=_rate, default=0.001, help="learning rate at the start")
-    flag("max_iter", type=_positive, help="iterations (default: the data set's; voc 120000, coco 320000)")
-    flag("steps", type=_steps, help="iterations where the rate falls to a tenth, e.g. 60000,100000 (default: the "
-         "data set's, scaled to max_iter); none for a constant rate")  # fmt: skip
+    voc, coco = network.schedule("voc"), network.schedule("coco")
+    flag("base_lr", type=_rate, help=f"learning rate at the start (default: {voc.base_lr:g})")
+    flag("max_iter", type=_positive, help=f"iterations (default: voc {voc.max_iter}, coco {coco.max_iter})")
+    flag("steps", type=_steps, help="iterations where the rate falls to a tenth, e.g. 60000,100000 (default: those of "
+         "the published schedule, scaled to max_iter); none for a constant rate")  # fmt: skip
     flag("snapshot", type=_positive, help="iterations between snapshots (default: 10000, at most max_iter)")
     flag("snapshot_prefix", help="prefix of the snapshots' paths (default: OUTPUT/name of the net)")
     flag("test_interval", type=_positive, help="iterations between tests (default: 10000, at most max_iter)")
     flag("random_seed", type=int, help="makes the run repeatable")
-    flag(
-        "start_from",
-        metavar="SSD.caffemodel",
-        help="also write start.caffemodel, initial weights that compute what this trained SSD computes",
-    )
+    if any(source.offset != 0.5 for source in network.sources):
+        flag(
+            "offset", default="published", choices=("published", "centered", "centred"),
+            help="the published networks center their default boxes 16 pixels or more off their cells, and released "
+                 "weights were trained so; centered: on their cells",
+        )  # fmt: skip
+    if network.starts_from_ssd:
+        flag(
+            "start_from",
+            metavar="SSD.caffemodel",
+            help="also write start.caffemodel, initial weights that compute what this trained SSD computes",
+        )
     flag("output", help=f"directory for the prototxts (default: jobs/{network.name}/<name of the data>; "
          "models/... if all settings are the data set's own)")  # fmt: skip
     flag("result_dir", help="directory for the detections that testing writes (default: results/...)")

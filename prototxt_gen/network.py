@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from caffe.default_boxes.boxes_file import read_boxes
@@ -13,25 +14,55 @@ from caffe.net_spec import NetSpec
 from prototxt_gen.data import input_data, test_data, train_data
 from prototxt_gen.default_boxes import box_sizes
 from prototxt_gen.detection import detection_evaluate, detection_output, multibox_loss
-from prototxt_gen.fusion import FusionModule, fusion_module
-from prototxt_gen.multibox_head import Source, multibox_head
-from prototxt_gen.settings import Settings
-from prototxt_gen.vgg import Extra, extra_layers, vgg16
+from prototxt_gen.layers import Width
+from prototxt_gen.multibox_head import PLAIN_HEAD, Head, Source, multibox_head
+from prototxt_gen.settings import DATASETS, Settings
 
 
 @dataclass(frozen=True)
-class Network:
-    """SSD, or MDSSD if it has fusion modules."""
+class Schedule:
+    """How a network is trained on a data set: the learning rate falls to a tenth at each of `steps`."""
+
+    base_lr: float
+    max_iter: int
+    steps: tuple[int, ...]
+
+
+#: the names of the trainings of a network that is trained in two of them, as in the names of files
+FIRST, FINE_TUNING = "", "ft"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(ABC):
+    """A detector that predicts from several blobs. Derived classes are the families; their fields describe a member."""
 
     name: str
     #: height and width of the input in pixels
     size: int
     #: images per update of the weights, over all GPUs
     batch: int
-    extra: tuple[Extra, ...]
+    #: the most of them that a GPU takes at a time; iter_size completes the batch
+    images_per_gpu: int | None = None
     #: blobs with predictions, shallow to deep
     sources: tuple[Source, ...]
-    modules: tuple[FusionModule, ...] = ()
+    head: Head = PLAIN_HEAD
+    #: by data set; of those that are not in it, the data set's own
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    #: the second training, with other fixed parts than the first, by data set
+    fine_tuning: Mapping[str, Schedule] = field(default_factory=dict)
+    #: the weights that training starts from; None if it starts from random numbers
+    weights: str | None = "<a trained SSD>.caffemodel"
+    #: whether --start_from can make initial weights from those of a trained SSD
+    starts_from_ssd: bool = False
+
+    @abstractmethod
+    def add_body(self, net: NetSpec, width: Width, training: str) -> None:
+        """Adds the layers from `data` to the blobs with predictions. training: FIRST or FINE_TUNING."""
+
+    def schedule(self, dataset: str) -> Schedule:
+        """Returns the schedule of the (first) training."""
+        own = DATASETS[dataset]
+        return self.schedules.get(dataset) or Schedule(0.001, own.max_iter, own.steps)
 
     def box_sizes(self, scales: str, dataset: str) -> list[tuple[float, float]]:
         """Returns (min_size, max_size) of each source, in pixels. Module 1, if it is there, has Module 2's."""
@@ -116,12 +147,12 @@ def freeze(proto: Any, names: Sequence[str]) -> None:
 
 
 def _detector(net: NetSpec, network: Network, settings: Settings) -> None:
-    top = vgg16(net, "data", settings.width)
-    extra_layers(net, top, network.extra, settings.width)
-    for module in network.modules:
-        fusion_module(net, module, settings.width)
+    network.add_body(net, settings.width, settings.training)
     boxes = settings.boxes or network.default_boxes(settings.scales, settings.dataset)
-    multibox_head(net, network.sources, boxes, settings.num_classes)
+    multibox_head(
+        net, network.sources, boxes, settings.num_classes, network.head, settings.width, settings.training == FINE_TUNING,
+        centered=settings.offset == "centered",
+    )  # fmt: skip
 
 
 def _named(net: NetSpec, name: str) -> Any:

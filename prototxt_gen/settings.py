@@ -93,6 +93,10 @@ class Settings:
     boxes: tuple[Shapes, ...] | None = None
     #: layers that do not learn: their names, or the part before a "_"
     frozen: tuple[str, ...] = ()
+    #: where the default boxes are centered: "published", or "centered" on their cells
+    offset: str = "published"
+    #: which training this is, of a network that is trained in two: network.FIRST or FINE_TUNING
+    training: str = ""
 
 
 def divide_batch(batch: int, num_gpus: int, fits: int | None) -> tuple[int, int]:
@@ -118,9 +122,9 @@ def even_test_batch(num_images: int, at_most: int = 8) -> int:
     return next(batch for batch in range(at_most, 0, -1) if num_images % batch == 0)
 
 
-def scaled_steps(dataset: Dataset, max_iter: int) -> tuple[int, ...]:
-    """The data set's steps, scaled to a run of another length."""
-    return tuple(round(step * max_iter / dataset.max_iter) for step in dataset.steps)
+def scaled_steps(steps: Sequence[int], length: int, max_iter: int) -> tuple[int, ...]:
+    """The steps of a run of `length` iterations, scaled to a run of `max_iter`."""
+    return tuple(round(step * max_iter / length) for step in steps)
 
 
 def check_steps(steps: Sequence[int], max_iter: int) -> None:

@@ -8,10 +8,15 @@ from caffe.proto import caffe_pb2
 from prototxt_gen.settings import Settings
 
 
+def file_name(kind: str, settings: Settings) -> str:
+    """The name of a file of this training: train.prototxt, or train_ft.prototxt."""
+    return f"{kind}{'_' * bool(settings.training)}{settings.training}.prototxt"
+
+
 def solver(settings: Settings) -> Any:
     """A SolverParameter for the nets in `settings.output`."""
     proto = caffe_pb2.SolverParameter(
-        train_net=f"{settings.output}/train.prototxt",
+        train_net=f"{settings.output}/{file_name('train', settings)}",
         test_net=[f"{settings.output}/test.prototxt"],
         # a whole pass over the test images
         test_iter=[-(-settings.num_test_images // settings.test_batch)],

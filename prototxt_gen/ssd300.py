@@ -8,10 +8,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from prototxt_gen.command_line import main
 from prototxt_gen.multibox_head import Source
-from prototxt_gen.network import Network
-from prototxt_gen.vgg import Extra
+from prototxt_gen.vgg import Extra, VGGNetwork
 
-SSD300 = Network(
+SSD300 = VGGNetwork(
     name="SSD300",
     size=300,
     batch=32,

@@ -26,8 +26,9 @@ from caffe.errors import CaffeError
 from caffe.proto.weights import LayerWeights, read_weights
 from prototxt_gen.feature_length import mean_lengths
 from prototxt_gen.fusion import FusionModule
-from prototxt_gen.network import Network, deploy_net
+from prototxt_gen.network import deploy_net
 from prototxt_gen.settings import Settings
+from prototxt_gen.vgg import VGGNetwork
 
 #: initial scale of a deep norm, relative to the value of the net's filler
 DEEP_SHARE = 0.05
@@ -60,7 +61,7 @@ class _Head:
     in_ssd: str | None
 
 
-def start_from(ssd: str | Path, network: Network, settings: Settings, deep_share: float = DEEP_SHARE) -> Start:
+def start_from(ssd: str | Path, network: VGGNetwork, settings: Settings, deep_share: float = DEEP_SHARE) -> Start:
     """Returns weights of `network` that compute what the trained SSD in the weights file `ssd` computes.
 
     SSD's layers are copied by name. A module's shallow norm gets the scale of SSD's norm of the same blob (conv4_3).
@@ -100,7 +101,7 @@ def start_from(ssd: str | Path, network: Network, settings: Settings, deep_share
     return start
 
 
-def _heads(network: Network, trained: Trained) -> list[_Head]:
+def _heads(network: VGGNetwork, trained: Trained) -> list[_Head]:
     shallow = {module.name: module.shallow for module in network.modules}
     heads = []
     for source in network.sources:
@@ -110,7 +111,7 @@ def _heads(network: Network, trained: Trained) -> list[_Head]:
     return heads
 
 
-def _pairs(network: Network, heads: Iterable[_Head]) -> list[tuple[FusionModule, _Head]]:
+def _pairs(network: VGGNetwork, heads: Iterable[_Head]) -> list[tuple[FusionModule, _Head]]:
     by_blob = {head.blob: head for head in heads}
     return [(module, by_blob[module.name]) for module in network.modules]
 
@@ -122,7 +123,7 @@ def _is_head(name: str) -> bool:
 # ---- what the file must contain
 
 
-def _check(ssd: str | Path, trained: Trained, layers: Layers, network: Network, settings: Settings) -> None:
+def _check(ssd: str | Path, trained: Trained, layers: Layers, network: VGGNetwork, settings: Settings) -> None:
     """Raises CaffeError unless the file has exactly the layers of this network's SSD, in its shapes, heads aside."""
     wanted_name = f"SSD{network.size}"
     fused = next((name for name in trained if _of_a_module(name)), None)
@@ -245,7 +246,7 @@ def _copy_scale(module: FusionModule, head: _Head, trained: Trained, layers: Lay
 
 
 def _scale_to_mean_length(
-    modules: list[FusionModule], layers: Layers, start: Start, network: Network, settings: Settings
+    modules: list[FusionModule], layers: Layers, start: Start, network: VGGNetwork, settings: Settings
 ) -> None:
     """Sets the scale of shallow norms of blobs that SSD does not normalize to the blob's mean length.
 

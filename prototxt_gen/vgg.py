@@ -1,4 +1,4 @@
-"""The backbone: VGG-16 with fc6 and fc7 as convolutions, and SSD's extra layers on top."""
+"""SSD and MDSSD: VGG-16 with fc6 and fc7 as convolutions, SSD's extra layers on top, and MDSSD's fusion modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
+from prototxt_gen.fusion import FusionModule, fusion_module
 from prototxt_gen.layers import Width, convolution, relu
+from prototxt_gen.network import Network
 
 #: (channels, convolutions) of conv1 … conv5
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -24,6 +26,22 @@ class Extra:
     kernel: int
     stride: int
     pad: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGNetwork(Network):
+    """SSD, or MDSSD if it has fusion modules."""
+
+    extra: tuple[Extra, ...]
+    modules: tuple[FusionModule, ...] = ()
+    starts_from_ssd: bool = True
+
+    def add_body(self, net: NetSpec, width: Width, training: str) -> None:
+        """Adds conv1_1 to the last extra layer, and the fusion modules."""
+        top = vgg16(net, "data", width)
+        extra_layers(net, top, self.extra, width)
+        for module in self.modules:
+            fusion_module(net, module, width)
 
 
 def vgg16(net: NetSpec, bottom: str, width: Width) -> str:

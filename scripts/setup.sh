@@ -94,6 +94,10 @@ fi
 echo "setup: installing the rest and building the native layers"
 pip install 'scikit-build-core>=0.11' 'nanobind>=2.4' 'cmake>=3.25' ninja
 PATH="$PWD/.venv/bin:$PATH" pip install --no-build-isolation -e '.[dev]'
+# torchvision only for tests, which are skipped without it. Its releases go with PyTorch's, 0.28 with 2.13 and so on, and
+# require exactly that one: without --no-deps pip could replace the PyTorch that was just installed.
+torchvision=$(.venv/bin/python -c 'import torch; print("torchvision==0.%d.*" % (int(torch.__version__.split(".")[1]) + 15))')
+pip install --no-deps "$torchvision" || echo "setup: no $torchvision; tests that need it are skipped"
 
 .venv/bin/python - <<'END'
 import torch

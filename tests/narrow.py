@@ -29,14 +29,14 @@ def narrow_deploy(network: Network = MDSSD300) -> Any:
     return deploy_net(network, narrow_settings(1))
 
 
-def narrow_train(batch: int = 2) -> Any:
-    """MDSSD300's training net, its data layer replaced by an Input of images and six label rows."""
-    net = train_net(MDSSD300, narrow_settings(batch))
+def narrow_train(batch: int = 2, network: Network = MDSSD300) -> Any:
+    """The training net, its data layer replaced by an Input of images and six label rows."""
+    net = train_net(network, narrow_settings(batch))
     data = net.layer[0]
     tops = list(data.top)
     data.Clear()
     data.name, data.type = "data", "Input"
     data.top.extend(tops)
-    for shape in ((batch, 3, 300, 300), (1, 1, 6, 8)):
+    for shape in ((batch, 3, network.size, network.size), (1, 1, 6, 8)):
         data.input_param.shape.add().dim.extend(shape)
     return net

@@ -18,10 +18,11 @@ LAYERS: list[tuple[str, ...]] = [
     ("caffe.report",),
     # pycaffe's modules, which scripts import
     (
-        "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.draw", "caffe.io", "caffe.model_libs",
-        "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
+        "caffe", "caffe.classifier", "caffe.coord_map", "caffe.detector", "caffe.dnn", "caffe.draw", "caffe.io",
+        "caffe.model_libs", "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
-    ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.dataset_check"),
+    ("caffe.recipe",),
+    ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.interop", "caffe.dataset_check"),
     ("caffe.engine", "caffe.default_boxes"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
     ("caffe.proto", "caffe._C"),

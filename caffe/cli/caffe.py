@@ -1,4 +1,4 @@
-"""`caffe <command>`: train, test, time, speed, report, device_query, export_onnx, version."""
+"""`caffe <command>`: the program's commands, each in a module of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ commands:
   report          make one HTML page about trained detectors
   device_query    show GPU diagnostic information
   export_onnx     write a model for ONNX Runtime and other software
+  score_onnx      score exported detectors in ONNX Runtime, and time them
+  import_weights  make a .caffemodel from the weights of another framework
+  export_weights  write a .caffemodel as the weights of another framework
   version         show the versions of Caffe, of this package and of PyTorch
 
 'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
@@ -31,7 +34,10 @@ commands:
   caffe export_onnx -model deploy.prototxt -weights mdssd_iter_120000.caffemodel -out mdssd.onnx
 """
 
-COMMANDS = ("train", "test", "time", "speed", "report", "device_query", "export_onnx", "version")
+COMMANDS = (
+    "train", "test", "time", "speed", "report", "device_query", "export_onnx", "score_onnx",
+    "import_weights", "export_weights", "version",
+)  # fmt: skip
 
 
 def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from google.protobuf import text_format
+
 from caffe.cli.flags import FlagParser, run
 from caffe.data.build import coco_split
 from caffe.data.build.voc_lists import find_datasets, list_lines, subset
@@ -24,9 +26,11 @@ ImageSets/Main/{trainval,test}.txt. Writes into OUTFOLDER
     create_list -datasets=BCCD ~/data/bccd data/bccd
 
 COCO: -coco_instances names an annotation file; it is split into one file per image inside ROOTFOLDER. OUTFOLDER gets
-<name>.txt and <name>_name_size.txt, where name is the annotation file's without 'instances_'.
+<name>.txt, <name>_name_size.txt and <name>_labelmap.prototxt, where name is the annotation file's without 'instances_'.
 
     create_list -coco_instances=annotations/instances_val2017.json -images=val2017 ~/data/coco data/coco
+
+import_annotations reads other folders: VOC XML without ImageSets, what Roboflow, CVAT and Label Studio export, YOLO, CSV.
 """
 
 
@@ -93,12 +97,15 @@ def _coco(root: Path, output: Path, instances: str, images: str) -> None:
     path = Path(instances)
     path = path if path.is_file() else root / instances
     name = path.stem.removeprefix("instances_")
-    lines, sizes = coco_split.split(path, root, images or name, f"Annotations/{name}")
-    missing = [f"no image '{line.split()[0]}'" for line in lines if not (root / line.split()[0]).is_file()]
+    found = coco_split.split(path, root, images or name, f"Annotations/{name}")
+    missing = [f"no image '{line.split()[0]}'" for line in found.lines if not (root / line.split()[0]).is_file()]
     raise_faults(missing, f"the images of '{path}'; -images names their directory inside {root}")
-    write_text(output / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-    write_text(output / f"{name}_name_size.txt", "".join(f"{line}\n" for line in sizes))
-    print(f"wrote {output / f'{name}.txt'} and {output / f'{name}_name_size.txt'}: {len(lines):,} images")
+    write_text(output / f"{name}.txt", "".join(f"{line}\n" for line in found.lines))
+    write_text(output / f"{name}_name_size.txt", "".join(f"{line}\n" for line in found.sizes))
+    print(f"wrote {output / f'{name}.txt'} and {output / f'{name}_name_size.txt'}: {len(found.lines):,} images")
+    if found.label_map is not None:
+        write_text(output / f"{name}_labelmap.prototxt", text_format.MessageToString(found.label_map.to_proto()))
+        print(f"wrote {output / f'{name}_labelmap.prototxt'}: {len(found.label_map.items) - 1:,} categories")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from caffe.engine.layer import Layer, Shape
 from caffe.export.graph import Array, Graph
-from caffe.export.layers import converts, fail
+from caffe.export.registry import converts, fail
 from caffe.proto import caffe_pb2
 
 _Code = caffe_pb2.PriorBoxParameter
@@ -69,7 +69,7 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     )
     survivors = g.add("Gather", selected, g.constant([0, 2]), axis=1)
     rows = g.add("Reshape", best, g.constant([-1, per_class]))
-    nothing = g.add("ConstantOfShape", g.add("Shape", rows), value=_scalar(_LOWEST))
+    nothing = g.add("ConstantOfShape", g.add("Shape", rows), value=g.scalar(_LOWEST))
     surviving = g.add("ScatterND", nothing, survivors, g.add("GatherND", rows, survivors))
 
     # The best of each image, N × kept, then ordered by label and, within it, by score.
@@ -90,14 +90,10 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     fields = [g.add("Unsqueeze", g.add("Cast", field, to=1), g.constant([2])) for field in (image, label, score)]
     table = g.add("Reshape", g.add("Concat", *fields, corners, axis=2), g.constant([-1, 7]))
     valid = g.add("Reshape", g.add("Greater", score, g.constant(_LOWEST)), g.constant([-1]))
-    found = g.add("Compress", table, valid, axis=0)
+    # not by Compress, which OpenCV does not have
+    rows = g.add("Reshape", g.add("NonZero", valid), g.constant([-1]))
+    found = g.add("Gather", table, rows, axis=0)
     return [_or_nothing(g, found, column, layer.param.top[0])]
-
-
-def _scalar(value: float) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(np.array([value], dtype=np.float32))
 
 
 def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:

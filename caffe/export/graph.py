@@ -17,8 +17,10 @@ OPSET = 17
 class Graph:
     """Collects nodes. Values are identified by name; every method that adds a node returns the name of its result."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, fixed: bool = False) -> None:
         self.name = name
+        #: the batch has one size, which converters may use
+        self.fixed = fixed
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self._known: dict[str, Array] = {}
@@ -63,6 +65,11 @@ class Graph:
         name = self.fresh(hint)
         self._known[name] = value
         return name
+
+    @staticmethod
+    def scalar(value: float) -> Any:
+        """A float as the value of an attribute."""
+        return numpy_helper.from_array(np.array([value], dtype=np.float32))
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """A node with one output."""

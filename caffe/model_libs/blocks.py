@@ -36,6 +36,7 @@ def ConvBNLayer(
     dilation: int = 1,
     use_scale: bool = True,
     lr_mult: float = 1,
+    decay_mult: float = 1,
     conv_prefix: str = "",
     conv_postfix: str = "",
     bn_prefix: str = "",
@@ -53,13 +54,13 @@ def ConvBNLayer(
     """
     if use_bn:
         fields: dict[str, Any] = dict(
-            param=[dict(lr_mult=lr_mult, decay_mult=1)],
+            param=[dict(lr_mult=lr_mult, decay_mult=decay_mult)],
             weight_filler=dict(type="gaussian", std=0.01),
             bias_term=False,
         )
     else:
         fields = dict(
-            param=[dict(lr_mult=lr_mult, decay_mult=1), dict(lr_mult=2 * lr_mult, decay_mult=0)],
+            param=[dict(lr_mult=lr_mult, decay_mult=decay_mult), dict(lr_mult=2 * lr_mult, decay_mult=0)],
             weight_filler=dict(type="xavier"),
             bias_filler=dict(type="constant", value=0),
         )

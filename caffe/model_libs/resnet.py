@@ -20,9 +20,16 @@ def ResBody(
     stride: int,
     use_branch1: bool,
     dilation: int = 1,
+    kernel: int = 1,
+    pad: int = 0,
+    lr_mult: float = 1,
+    decay_mult: float = 1,
     **bn_param: Any,
 ) -> None:
-    """Adds one residual block, `res<block_name>`: 1 × 1, 3 × 3, 1 × 1 convolutions beside the identity or branch1."""
+    """Adds one residual block, `res<block_name>`: 1 × 1, 3 × 3, 1 × 1 convolutions beside the identity or branch1.
+
+    `kernel` and `pad` are those of the first convolution of both sides. They and the multipliers are of DSSD's fork.
+    """
 
     def conv(bottom: str, branch: str, relu: bool, **fields: Any) -> str:
         ConvBNLayer(
@@ -36,15 +43,18 @@ def ResBody(
             bn_postfix="",
             scale_prefix=f"scale{block_name}_",
             scale_postfix="",
+            lr_mult=lr_mult,
+            decay_mult=decay_mult,
             **fields,
             **bn_param,
         )
         return f"res{block_name}_{branch}"
 
     shortcut = from_layer
+    first = dict(kernel_size=kernel, pad=pad, stride=stride)
     if use_branch1:
-        shortcut = conv(from_layer, "branch1", False, num_output=out2c, kernel_size=1, pad=0, stride=stride)
-    branch = conv(from_layer, "branch2a", True, num_output=out2a, kernel_size=1, pad=0, stride=stride)
+        shortcut = conv(from_layer, "branch1", False, num_output=out2c, **first)
+    branch = conv(from_layer, "branch2a", True, num_output=out2a, **first)
     branch = conv(branch, "branch2b", True, num_output=out2b, kernel_size=3, pad=dilation, stride=1, dilation=dilation)
     branch = conv(branch, "branch2c", False, num_output=out2c, kernel_size=1, pad=0, stride=1)
     net[f"res{block_name}"] = L.Eltwise(net[shortcut], net[branch])

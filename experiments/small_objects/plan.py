@@ -19,8 +19,9 @@ class Arm:
     """One side of the comparison.
 
     boxes: those of the released SSD, or those that design_boxes proposes. start: `trunk`, everything except the
-    prediction heads from a trained SSD, as in the paper; or `function` (MDSSD only), weights that initially compute what
-    that SSD computes. longer: trained for the same time as MDSSD, instead of the same number of iterations.
+    prediction heads from a trained SSD, as in the paper; or `function`, weights that initially compute what that SSD
+    computes, where new heads consider the background likely (the generators' --start_from). longer: trained for the
+    same time as MDSSD, instead of the same number of iterations.
     """
 
     network: str
@@ -46,8 +47,11 @@ ARMS = {
         Arm("mdssd300", "designed"),
         Arm("ssd300", "released", longer=True),
         Arm("ssd300", "designed", longer=True),
+        Arm("ssd300", "released", start="function"),
         Arm("mdssd300", "released", start="function"),
+        Arm("ssd300", "designed", start="function"),
         Arm("mdssd300", "designed", start="function"),
+        Arm("ssd300", "designed", start="function", longer=True),
     )
 }
 #: the arms that the comparison needs; the others are selected by name

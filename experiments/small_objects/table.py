@@ -39,6 +39,15 @@ DIFFERENCES = (
     ("MDSSD − SSD, designed boxes, equal time", "mdssd300-designed", "ssd300-designed-longer"),
     ("designed − released boxes, SSD", "ssd300-designed", "ssd300-released"),
     ("designed − released boxes, MDSSD", "mdssd300-designed", "mdssd300-released"),
+    ("MDSSD − SSD, released boxes, both from SSD's function", "mdssd300-released-function", "ssd300-released-function"),
+    ("MDSSD − SSD, designed boxes, both from SSD's function", "mdssd300-designed-function", "ssd300-designed-function"),
+    (
+        "MDSSD − SSD, designed boxes, both from SSD's function, equal time",
+        "mdssd300-designed-function",
+        "ssd300-designed-function-longer",
+    ),
+    ("start of SSD's function − the paper's, SSD, released boxes", "ssd300-released-function", "ssd300-released"),
+    ("start of SSD's function − the paper's, SSD, designed boxes", "ssd300-designed-function", "ssd300-designed"),
     ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),
     ("start of SSD's function − the paper's, MDSSD, designed boxes", "mdssd300-designed-function", "mdssd300-designed"),
 )

@@ -20,7 +20,7 @@ SCRIPTS = {
 }
 COMMANDS = {**SCRIPTS, **{f"caffe {command}": f"caffe.cli.{command}" for command in caffe.COMMANDS}}
 #: modules that are commands under another name
-WRAPPERS = {"detect.sh": "ssd_detect", "get_voc.sh": "download_voc"}
+WRAPPERS = {"detect.sh": "ssd_detect", "get_voc.sh": "download_voc", "get_weights.sh": "get_weights"}
 PROGRAMS = [
     *sorted((ROOT / "scripts").glob("*")),
     *sorted((ROOT / "demo").glob("*.py")),

@@ -56,6 +56,40 @@ def test_starting_again(model: Path) -> None:
     assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-overwrite|-gpu|0|"
 
 
+def test_train_a_solver_of_another_name(model: Path) -> None:
+    (model / "solver.prototxt").rename(model / "solver_ft.prototxt")
+    done = run("train.sh", "m/solver_ft.prototxt")
+    assert done.stdout == "train|-solver|m/solver_ft.prototxt|-log_dir|m/log|-snapshot|auto|"
+
+
+def test_dssd_goes_on_with_the_training_that_has_not_ended(model: Path) -> None:
+    dssd = model.parent / "d"
+    dssd.mkdir()
+    (model / "solver.prototxt").write_text('max_iter: 9\nsnapshot_prefix: "m/net x"\n')
+    (dssd / "solver.prototxt").write_text('max_iter: 8\nsnapshot_prefix: "d/net"\n')
+    (dssd / "solver_ft.prototxt").write_text('max_iter: 7\nsnapshot_prefix: "d/net_ft"\n')
+    arguments = ("train_dssd.sh", "m", "d", "r.caffemodel", "-gpu", "0")
+    done = run(*arguments)
+    assert (done.returncode, "r.caffemodel does not exist" in done.stderr) == (1, True)
+    put(model.parent / "r.caffemodel", "")
+    done = run(*arguments)
+    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-snapshot|auto|-weights|r.caffemodel|-gpu|0|"
+    assert (done.returncode, "m/net x_iter_9.caffemodel does not exist" in done.stderr) == (1, True)
+    put(model / "net x_iter_9.caffemodel", "")
+    done = run(*arguments)
+    assert done.stdout.endswith(
+        "train|-solver|d/solver.prototxt|-log_dir|d/log|-snapshot|auto|-weights|m/net x_iter_9.caffemodel|-gpu|0|"
+    )
+    put(dssd / "net_iter_8.caffemodel", "")
+    done = run(*arguments)
+    assert done.stdout.endswith(
+        "train|-solver|d/solver_ft.prototxt|-log_dir|d/log|-snapshot|auto|-weights|d/net_iter_8.caffemodel|-gpu|0|"
+    )
+    put(dssd / "net_ft_iter_7.caffemodel", "")
+    done = run(*arguments)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "DSSD is trained: d/net_ft_iter_7.caffemodel")
+
+
 def test_speed(model: Path) -> None:
     done = run("speed.sh", "m", "-gpu", "0")
     assert done.stdout == "speed|m|-gpu|0|"

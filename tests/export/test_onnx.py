@@ -350,27 +350,6 @@ def test_trained_face_detector(shared: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ('layer { name: "l" type: "MVN" bottom: "x" top: "y" }', r"'l' \(MVN\) cannot be exported: .* There is one for AbsVal"),
-        ('layer { name: "l" type: "Pooling" bottom: "x" top: "y" pooling_param { pool: STOCHASTIC kernel_size: 2 } }',
-         "STOCHASTIC pooling has no equivalent"),
-        ('layer { name: "l" type: "LRN" bottom: "x" top: "y" lrn_param { norm_region: WITHIN_CHANNEL } }', "WITHIN_CHANNEL"),
-        ('layer { name: "l" type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { use_global_stats: false } }',
-         "normalizes by the batch"),
-        ('layer { name: "l" type: "Reshape" bottom: "x" top: "y" reshape_param { shape { dim: 2 dim: -1 } } }',
-         "changes the batch axis"),
-    ],
-)  # fmt: skip
-def test_refused(layers: str, message: str) -> None:
-    net = net_of(
-        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 dim: 4 dim: 4 dim: 4 } } }' + layers
-    )
-    with pytest.raises(CaffeError, match=message):
-        onnx_model(net)
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
         ("nms_param { eta: 0.9 }", "eta 0.9: ONNX's suppression has a fixed threshold"),
@@ -402,11 +381,11 @@ def test_nets_that_read_their_own_data_are_refused() -> None:
 def test_nothing_is_left_of_a_failed_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "net.prototxt").write_text(
         'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 4 } } } '
-        'layer { name: "l" type: "MVN" bottom: "x" top: "y" }'
+        'layer { name: "l" type: "HDF5Output" bottom: "x" bottom: "x" hdf5_output_param { file_name: "x.h5" } }'
     )
     net = Net(read_net(tmp_path / "net.prototxt"), 1)
     save(net, str(tmp_path / "w.caffemodel"))
     flags = ["-model", str(tmp_path / "net.prototxt"), "-weights", str(tmp_path / "w.caffemodel")]
     assert main([*flags, "-out", str(tmp_path / "net.onnx")]) == 1
-    assert "layer 'l' (MVN) cannot be exported" in capsys.readouterr().err
+    assert "layer 'l' (HDF5Output) cannot be exported" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.prototxt", "w.caffemodel"]

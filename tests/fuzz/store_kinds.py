@@ -29,7 +29,7 @@ _MOST_PIXELS = 4_000_000
 _PAGE = 4096
 
 COCO = b"""{"images": [{"id": 1, "file_name": "a.jpg", "height": 480, "width": 640},
-{"id": 2, "file_name": "b c.jpg", "height": 5, "width": 6, "license": 3}],
+{"id": 2, "file_name": "c/b.jpg", "height": 5, "width": 6, "license": 3}],
 "annotations": [{"image_id": 1, "category_id": 17, "bbox": [1.5, 2, 30, 40.25], "iscrowd": 0, "area": 1200, "id": 5},
 {"image_id": 2, "category_id": 1, "bbox": [0, 0, 6, 5], "segmentation": [[1, 2, 3, 4]]}]}
 """
@@ -176,4 +176,4 @@ def load_state(path: Path) -> int:
 
 def split_coco(path: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        return len(split(path, Path(folder), "images", "annotations")[0])
+        return len(split(path, Path(folder), "images", "annotations").lines)

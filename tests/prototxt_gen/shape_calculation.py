@@ -57,6 +57,10 @@ def calculate(net: Any, batch: int, size: int) -> Sizes:
             n, _, classes = layer.reshape_param.shape.dim
             assert (n, bottoms[0][1] % classes) == (0, 0)
             tops = [(bottoms[0][0], bottoms[0][1] // classes, classes)]
+        elif layer.type in ("BatchNorm", "Scale"):
+            shapes = [(bottoms[0][1],)] * 2 if layer.type == "Scale" else [(bottoms[0][1],)] * 2 + [(1,)]
+            sizes.parameters[layer.name] = shapes
+            tops = bottoms
         elif layer.type in ("ReLU", "Softmax"):
             tops = bottoms
         else:
@@ -78,7 +82,7 @@ def _convolution(layer: Any, bottom: Shape, sizes: Sizes) -> Shape:
         weights = (c, p.num_output, kernel, kernel)
         out = [(s - 1) * stride + kernel - 2 * pad for s in (h, w)]
         positions = h * w
-    sizes.parameters[layer.name] = [weights, (p.num_output,)]
+    sizes.parameters[layer.name] = [weights, (p.num_output,)] if p.bias_term else [weights]
     sizes.multiply_adds += n * positions * math.prod(weights)
     return (n, p.num_output, out[0], out[1])
 

@@ -17,7 +17,7 @@ from prototxt_gen.mdssd512 import MDSSD512
 from prototxt_gen.settings import DATASETS, divide_batch, even_test_batch
 from prototxt_gen.ssd300 import SSD300
 from tests.processes import python
-from tests.prototxt_gen.sources import KINDS, NETWORKS, ROOT, copy_label_maps, generated
+from tests.prototxt_gen.sources import KINDS, NETWORKS, OTHERS, ROOT, copy_label_maps, generated
 
 CELLS = 'item { name: "none_of_the_above" label: 0 } item { name: "RBC" label: 1 } item { name: "WBC" label: 2 }'
 
@@ -48,14 +48,13 @@ def layer(net: Any, type_name: str) -> Any:
 
 def test_checked_in_models_are_what_the_generators_emit(folder: Path) -> None:
     """Run without flags, or with flags that say the same, a generator reproduces the checked-in bytes."""
-    for name, network in NETWORKS.items():
+    for name, network in {**NETWORKS, **OTHERS}.items():
+        kinds = [*KINDS, "train_ft", "solver_ft"] if network.fine_tuning else KINDS
         for dataset, flags in (("VOC", []), ("COCO", ["--dataset", "coco"])):
-            for spelling in (
-                flags,
-                ["--gpus", "0", "--dataset", dataset.lower(), "--output", f"models/{name}/{dataset}"],
-            ):
+            others = ["--gpus", "0", "--dataset", dataset.lower(), "--output", f"models/{name}/{dataset}"]
+            for spelling in (flags, others) if name == "MDSSD300" else (flags,):
                 assert main(network, spelling) == 0
-                for kind in KINDS:
+                for kind in kinds:
                     path = Path("models") / name / dataset / f"{kind}.prototxt"
                     expected = (ROOT / path).read_bytes()
                     assert (folder / path).read_bytes() == expected, f"{path} was edited: see models/README.md"

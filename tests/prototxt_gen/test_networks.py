@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -10,7 +11,6 @@ import pytest
 from prototxt_gen.default_boxes import box_sizes
 from prototxt_gen.layers import Width
 from prototxt_gen.mdssd300 import MDSSD300
-from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
 from tests.prototxt_gen.shape_calculation import Sizes, calculate
 from tests.prototxt_gen.sources import NETWORKS, generated
@@ -216,6 +216,6 @@ def test_fewest_channels() -> None:
 
 
 def test_boxes_of_a_network_follow_from_its_sources() -> None:
-    odd = Network("odd", 300, 1, SSD300.extra, SSD300.sources)
+    odd = replace(SSD300, name="odd", batch=1)
     assert odd.box_sizes("released", "voc") == BOXES_300_VOC
     assert MDSSD300.box_sizes("released", "voc") == BOXES_300_VOC[:1] + BOXES_300_VOC

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,8 +192,13 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
     if "\0" in text:
         raise DataError("not a text file")
     result = Annotations()
-    for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
+    lines = [line.split() for line in text.splitlines()]
+    if _are_shares(lines):
+        raise DataError(
+            "all coordinates are between 0 and 1: these are shares of the image's sides, as in YOLO's "
+            "'class cx cy width height', not pixels, 'label xmin ymin xmax ymax'. import_annotations reads YOLO's files"
+        )
+    for number, (fields, line) in enumerate(zip(lines, text.splitlines(), strict=True), 1):
         if not fields:
             continue
         values = [_number(value) for value in fields]
@@ -206,6 +211,12 @@ def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
             continue
         result.boxes.append(Box(int(label), xmin, ymin, xmax, ymax, difficult=False))
     return result
+
+
+def _are_shares(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether lines have coordinates between 0 and 1 alone. In pixels, that would be no more than one pixel each."""
+    coordinates = [_number(field) for fields in lines for field in fields[1:]]
+    return bool(coordinates) and all(value is not None and 0 <= value <= 1 for value in coordinates)
 
 
 # ---- shared parts

@@ -21,14 +21,25 @@ _TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar archive on a server, and the MD5 sum of what it should be; None where a server makes it anew each time."""
+    """A file on a server, and the MD5 or SHA-256 sum of what it should be; neither where none is known.
+
+    `sha256` may be its beginning: some files have the first digits in their names.
+    """
 
     path: str
-    md5: str | None
+    md5: str | None = None
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
         return PurePosixPath(self.path).name
+
+    def wrong(self, file: Path) -> tuple[str, str, str] | None:
+        """The kind of sum, the file's and the one that it should have, unless they agree or none is known."""
+        for kind, name, wanted in (("md5", "MD5", self.md5), ("sha256", "SHA-256", self.sha256)):
+            if wanted is not None and not (found := _sum(file, kind)).startswith(wanted):
+                return name, found, wanted
+        return None
 
 
 def download(archive: Archive, server: str, folder: Path) -> Path:
@@ -39,10 +50,12 @@ def download(archive: Archive, server: str, folder: Path) -> Path:
     """
     whole, part = folder / archive.name, folder / f"{archive.name}.part"
     if whole.is_file():
-        if archive.md5 in (None, _md5(whole)):
+        if (differs := archive.wrong(whole)) is None:
             print(f"{whole} is already there")
             return whole
-        raise DataError(f"'{whole}' is not the published archive (its MD5 sum differs). Remove it and run this again")
+        raise DataError(
+            f"'{whole}' is not the published archive (its {differs[0]} sum differs). Remove it and run this again"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(f"{server.rstrip('/')}/{archive.path}", part)
@@ -59,11 +72,11 @@ def download(archive: Archive, server: str, folder: Path) -> Path:
         raise DataError(f"the connection to {server} was lost ({error}). Run this again to resume it") from None
     except OSError as error:
         raise DataError(f"cannot write '{part}': {error.strerror}") from None
-    found = _md5(part) if archive.md5 is not None else None
-    if found != archive.md5:
+    if (differs := archive.wrong(part)) is not None:
         part.unlink()
+        kind, found, wanted = differs
         raise DataError(
-            f"{archive.name}: what {server} sent has MD5 {found}, the published archive {archive.md5}. It was removed; "
+            f"{archive.name}: what {server} sent has {kind} {found}, the published archive {wanted}. It was removed; "
             "try again, or another -server"
         )
     os.replace(part, whole)
@@ -99,8 +112,8 @@ def _fetch(url: str, part: Path) -> None:
             raise ConnectionError(f"received {received:,} of {length:,} bytes")
 
 
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
+def _sum(path: Path, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
     with (
         open(path, "rb") as file,
         tqdm(

@@ -21,7 +21,7 @@ _ENCODING = re.compile(rb"encoding\s*=\s*[\"']([A-Za-z][\w.:-]*)[\"']")
 
 
 def parse(data: bytes, used: Collection[str]) -> Element:
-    """Returns the root of an XML document without attributes. Entities and document types are refused.
+    """Returns the root of an XML document. Entities and document types are refused.
 
     `used`: the tags that the caller reads, and those that enclose them. If the document is not well-formed, it is read
     again without the content of all other elements. Raises DataError if it still is not.
@@ -53,7 +53,7 @@ def _parse(data: bytes) -> Element:
         depth += 1
         if depth > _MAX_DEPTH:
             raise DataError(f"not an annotation: elements are nested more than {_MAX_DEPTH} deep")
-        builder.start(tag, {})
+        builder.start(tag, attributes)
 
     def end(tag: str) -> None:
         nonlocal depth
@@ -108,3 +108,8 @@ def _in_utf8(data: bytes) -> bytes:
     encoding = _ENCODING.search(declaration.group())
     name = encoding.group(1).decode() if encoding else "utf-8"
     return body if body.isascii() else body.decode(name).encode()
+
+
+def text_of(element: Element, path: str) -> str:
+    """Returns the text of an element's descendant, without blanks around it; "" if there is none."""
+    return (element.findtext(path) or "").strip()

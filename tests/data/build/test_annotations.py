@@ -119,6 +119,14 @@ def test_json_faults() -> None:
         parse_json(b'{"images": [], "annotations": []}', MAP)
 
 
+@pytest.mark.parametrize("text", ["1 0.5 0.5 0.2 0.3", "0 0.1 0.2 0.3 0.4\n15 0 0 1 1\n", "0 0.1 0.1 0.9 0.1 0.9 0.9"])
+def test_shares_are_not_pixels(text: str) -> None:
+    """YOLO's files, whose class numbers and number of columns may look like faults of another kind."""
+    with pytest.raises(DataError, match="all coordinates are between 0 and 1.*import_annotations"):
+        parse_txt(text.encode(), MAP)
+    assert parse_txt(b"1 0 0 1 1\n1 0 0 2 1", MAP).faults == []
+
+
 def test_txt() -> None:
     found = parse_txt("\ufeff1 8 6 40 30\r\n\r\n2\t1.5 2 3 4\n".encode(), MAP)
     assert [(box.label, box.xmin) for box in found.boxes] == [(1, 8), (2, 1.5)]

@@ -21,49 +21,48 @@ def write(folder: Path, image: str = "", annotation: str = "") -> Path:
 
 
 def test_one_file_per_image(tmp_path: Path) -> None:
-    lines, sizes = split(write(tmp_path), tmp_path, "images", "annotations")
-    assert (lines, sizes) == (["images/a.jpg annotations/a.json"], ["1 50 60"])
+    found = split(write(tmp_path), tmp_path, "images", "annotations")
+    assert (found.lines, found.sizes) == (["images/a.jpg annotations/a.json"], ["1 50 60"])
     written = json.loads((tmp_path / "annotations" / "a.json").read_text())
     assert written["annotation"] == [{"category_id": 1, "bbox": [1, 2, 3, 4]}]
 
 
 @pytest.mark.parametrize(
-    ("image", "annotation"),
+    ("image", "annotation", "wanted"),
     [
-        ('"id": Infinity', ""),
-        ('"id": 1e999', ""),
-        ('"id": NaN', ""),
-        ('"width": 1e999', ""),
-        ('"height": -Infinity', ""),
-        ('"id": [1]', ""),
-        ("", '"image_id": 1e999'),
-        ("", '"image_id": null'),
+        ('"id": Infinity', "", r"images\[0\] \(id inf\) has no number as id"),
+        ('"id": 1e999', "", r"images\[0\] \(id inf\) has no number as id"),
+        ('"id": NaN', "", r"images\[0\] \(id nan\) has no number as id"),
+        ('"id": [1]', "", r"images\[0\] has no number as id"),
+        ('"width": 1e999', "", r"images\[0\] \(id 1\) has no height and width, and '.*a\.jpg' does not tell"),
+        ('"height": -Infinity', "", r"images\[0\] \(id 1\) has no height and width, and '.*a\.jpg' does not tell"),
+        ("", '"image_id": 1e999', r"annotations\[0\] has no number as image_id"),
+        ("", '"image_id": null', r"annotations\[0\] has no number as image_id"),
     ],
 )
-def test_numbers_that_are_none(tmp_path: Path, image: str, annotation: str) -> None:
-    with pytest.raises(DataError, match=r"instances.json' is not a COCO instances file: \w+Error"):
+def test_numbers_that_are_none(tmp_path: Path, image: str, annotation: str, wanted: str) -> None:
+    with pytest.raises(DataError, match=wanted):
         split(write(tmp_path, image, annotation), tmp_path, "images", "annotations")
 
 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        (r"a\u0000b", "has a character that no list"),
-        (r"a\nb.jpg", "has a character that no list"),
-        (r"a\u2028b.jpg", "has a character that no list"),
+        (r"a\u0000b", "has a blank or another character"),
+        (r"a\nb.jpg", "has a blank or another character"),
+        (r"a\u2028b.jpg", "has a blank or another character"),
         (r"\ud800.jpg", "has half of a surrogate pair"),
         ("x" * 300, "is longer than 250 bytes"),
-        ("../../a.jpg", "is not a plain name"),
-        ("/etc/a.jpg", "is not a plain name"),
-        ("..", "is not a plain name"),
-        ("", "is not a plain name"),
+        ("../../a.jpg", "is not a path inside"),
+        ("/etc/a.jpg", "is not a path inside"),
+        ("..", "is not a path inside"),
     ],
 )
 def test_names_that_no_file_has(tmp_path: Path, name: str, problem: str) -> None:
     path = write(tmp_path, f'"file_name": "{name}"')
-    with pytest.raises(DataError, match=f"of image 1 {problem}") as caught:
+    with pytest.raises(DataError, match=f"'.*' {problem}") as caught:
         split(path, tmp_path, "images", "annotations")
-    assert str(caught.value).isprintable()
+    assert str(caught.value).replace("\n", "").isprintable()
     assert sorted(tmp_path.iterdir()) == [path]  # nothing was written
 
 

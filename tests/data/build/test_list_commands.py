@@ -96,6 +96,59 @@ def test_coco_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not source.annotated_datum(1).annotation_group
 
 
+def test_coco_as_tools_write_it(tmp_path: Path) -> None:
+    """Folders in file_name, floats and text as numbers, no sizes, one name with two endings; the categories as labels."""
+    names = ["cam/1.jpg", "1.jpg", "1.png"]
+    for name in names:
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "all" / name), photograph(0, 20, 30))
+    images = [{"id": number, "file_name": name} for number, name in zip((7.0, "8", 9), names, strict=True)]
+    objects = [{"image_id": number, "category_id": 3.0, "bbox": [number, 2, 3, 4]} for number in (7, 8, 9)]
+    categories = [{"id": 3, "name": "cat"}, {"id": 1, "name": "dog"}]
+    document = {"images": images, "annotations": objects, "categories": categories}
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    out = tmp_path / "out"
+    assert create_list.main(["-coco_instances=all.json", str(tmp_path), str(out)]) == 0
+    assert (out / "all.txt").read_text().splitlines() == [
+        "all/cam/1.jpg Annotations/all/cam/1.json", "all/1.jpg Annotations/all/1.jpg.json",
+        "all/1.png Annotations/all/1.png.json",
+    ]  # fmt: skip
+    assert (out / "all_name_size.txt").read_text() == "7 20 30\n8 20 30\n9 20 30\n"
+    labels = LabelMap.read(out / "all_labelmap.prototxt")
+    assert (labels.label_of("3"), labels.display_name_of(2)) == (1, "dog")
+    assert create_annoset.main([
+        "--anno-type=detection", "--label-type=json", f"--label-map-file={out / 'all_labelmap.prototxt'}", "--encoded",
+        "--encode-type=png", str(tmp_path), str(out / "all.txt"), str(tmp_path / "db"), str(tmp_path),
+    ]) == 0  # fmt: skip
+    source = LmdbSource(tmp_path / "db")
+    lefts = [source.annotated_datum(i).annotation_group[0].annotation[0].bbox.xmin for i in range(3)]
+    assert lefts == pytest.approx([7 / 30, 8 / 30, 9 / 30])
+
+
+@pytest.mark.parametrize(
+    ("image", "annotation", "wanted"),
+    [
+        ({"id": "img1", "file_name": "1.jpg"}, {}, "images[0] (id img1) has no number as id"),
+        ({"id": 1}, {}, "images[0] (id 1) has no file_name"),
+        ({"id": 1, "file_name": "../1.jpg"}, {}, "images[0] (id 1): file_name '../1.jpg' is not a path"),
+        ({"id": 1, "file_name": "cam/" + "a" * 251}, {}, "is longer than 250 bytes"),
+        ({"id": 1, "file_name": "\ud800.jpg"}, {}, "has half of a surrogate pair"),
+        ({"id": 1, "file_name": "my 1.jpg"}, {}, "images[0] (id 1): file_name 'my 1.jpg' has a blank"),
+        ({"id": 1, "file_name": "1.jpg"}, {}, "images[0] (id 1) has no height and width, and"),
+        ({"id": 1, "file_name": "1.jpg", "height": 2, "width": 2}, {"image_id": 2}, "annotations[0] has image_id 2"),
+        ({"id": 1, "file_name": "1.jpg", "height": 2, "width": 2}, {}, "annotations[0] has no number as image_id"),
+    ],
+)  # fmt: skip
+def test_coco_faults_name_the_entry(
+    image: dict[str, object], annotation: dict[str, object], wanted: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    assert create_list.main(["-coco_instances=x.json", str(tmp_path), str(tmp_path / "out")]) == 1
+    assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "Annotations").exists()
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": [{"id": 1}]}', '{"images": [], "annotations": [{}]}', "{"])
 def test_hostile_coco(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "instances_x.json").write_text(content)

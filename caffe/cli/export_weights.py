@@ -1,0 +1,90 @@
+"""`caffe export_weights -to ssd_pytorch -model deploy.prototxt -weights x.caffemodel -out x.safetensors`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from caffe.cli.flags import FlagParser, run
+from caffe.cli.import_weights import three_means
+from caffe.cli.net_flags import (
+    accept_unused,
+    add_allow_python,
+    add_net_state,
+    build_net,
+    load_weights,
+    only_look,
+    set_up_log,
+)
+from caffe.errors import CaffeError
+
+EPILOG = """
+examples:
+  caffe export_weights -to safetensors -weights mdssd300.caffemodel -out mdssd300.safetensors
+  caffe export_weights -to torchvision_ssd300 -model models/SSD300/VOC/deploy.prototxt \\
+      -weights SSD300_VOC.caffemodel -out ssd300.safetensors
+
+A state dict is read there with model.load_state_dict(safetensors.torch.load_file("ssd300.safetensors")).
+docs/weights.md says what is exact, and what differs.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("caffe export_weights", _command, argv)
+
+
+def _command(argv: Sequence[str]) -> None:
+    from caffe.interop.ssd_layouts import DETECTORS
+
+    parser = FlagParser(
+        prog="caffe export_weights",
+        description="Writes a .caffemodel as the weights of another framework, a .safetensors file.",
+        epilog=EPILOG,
+    )
+    parser.flag(
+        "to", required=True, choices=("safetensors", *DETECTORS), metavar="NAME",
+        help="safetensors (any weights, which import_weights reads back bit for bit), or an SSD's state dict: "
+        + ", ".join(DETECTORS),
+    )  # fmt: skip
+    parser.flag("weights", required=True, help="the .caffemodel or .h5")
+    parser.flag("out", required=True, help="the .safetensors file to write")
+    parser.flag("model", default="", help="for detectors: the deploy prototxt of the SSD that the weights are of")
+    parser.flag("mean_value", default="104,117,123", help="the mean of the net's images, blue, green, red")
+    parser.flag(
+        "scales", default="", choices=("voc", "coco"),
+        help="the default boxes of the other framework's model (default: by the number of classes)",
+    )  # fmt: skip
+    add_net_state(parser)
+    add_allow_python(parser)
+    accept_unused(parser)
+    flags = parser.parse_args(argv)
+    set_up_log(flags)
+    mean = three_means(flags.mean_value)
+    if flags.to == "safetensors":
+        from caffe.interop.safetensors_file import to_safetensors
+
+        notes = to_safetensors(flags.weights, flags.out)
+    else:
+        from safetensors.numpy import save_file
+
+        from caffe.files import replacing
+        from caffe.interop.detector import export_detector
+
+        if not flags.model:
+            raise CaffeError(
+                f"-to {flags.to} needs the weights' net: -model models/SSD300/VOC/deploy.prototxt, or yours"
+            )
+        only_look(flags)
+        net = build_net(flags, 1)
+        load_weights(net, flags.weights)
+        tensors, notes = export_detector(flags.to, net, mean, flags.scales or None)
+        with replacing(flags.out) as temporary:
+            save_file(tensors, temporary, {"format": "pt"})
+    for note in notes:
+        print(f"note: {note}")
+    print(f"wrote {flags.out}, {os.path.getsize(flags.out) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

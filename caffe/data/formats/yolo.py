@@ -1,0 +1,129 @@
+"""YOLO's text files: one per image, a line `class cx cy width height` per object, in shares of the image's sides.
+
+The lines of segments and turned boxes, `class x1 y1 x2 y2 …`, count with the upright box around the points. Class
+names are in another file, of which there are many kinds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caffe.data.formats.dataset import Parsed, box_of, number
+from caffe.data.formats.folder import Folder
+from caffe.errors import DataError, shown
+
+TITLE = "YOLO text"
+#: files with one class name per line
+_NAME_FILES = frozenset(("classes.txt", "_darknet.labels", "obj.names", "predefined_classes.txt"))
+#: text files that are not about an image, whatever images are called
+NOT_LABELS = _NAME_FILES | {"readme.txt", "requirements.txt", "license.txt"}
+#: how far beyond its image a rounded coordinate may be
+_ROUNDING = 0.01
+
+
+def is_labels(data: bytes) -> bool:
+    """Whether a text file's first line is of numbers, as many as a label has. An empty file is an image without objects."""
+    words = data[:4096].decode("utf-8-sig", "replace").strip().partition("\n")[0].split()
+    return not words or (len(words) >= 5 and all(number(word) is not None for word in words))
+
+
+def parse(data: bytes, names: list[str], where: str, *, keypoints: bool = False) -> Parsed:
+    """The objects of a file that `is_labels`. `names` are from the file `where`; without any, classes have numbers."""
+    result = Parsed(relative=True)
+    for line, text in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        words = text.split()
+        if not words:
+            continue
+        values = [number(word) for word in words]
+        given = [value for value in values if value is not None]
+        if len(given) < len(words) or len(words) < 5 or (len(words) > 6 and len(words) % 2 == 0 and not keypoints):
+            result.faults.append(f"line {line}: expected 'class cx cy width height', found '{shown(text)}'")
+            continue
+        index, coordinates = given[0], given[1:]
+        if index != int(index) or index < 0 or (names and index >= len(names)):
+            known = f"; {where} names the classes 0 to {len(names) - 1}" if names else ""
+            result.faults.append(f"line {line}: there is no class {shown(words[0])}{known}")
+            continue
+        if len(words) == 6 and not keypoints:
+            result.notes["lines with a score behind the box, which is not used"] += 1
+        outline = len(words) > 6 and not keypoints
+        used = coordinates if outline else coordinates[:4]
+        beyond = [value for value in used if not -_ROUNDING <= value <= 1 + _ROUNDING]
+        if beyond:
+            result.faults.append(
+                f"line {line}: {beyond[0]:g} is not between 0 and 1; coordinates are shares of the image's sides. Text "
+                "with pixels, 'label xmin ymin xmax ymax', is for convert_annoset -label_type=txt"
+            )
+            continue
+        if outline:
+            corners = box_of(zip(used[::2], used[1::2], strict=True))
+        else:
+            cx, cy, width, height = used
+            corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
+        name = names[int(index)] if names else f"class_{int(index)}"
+        result.add(f"line {line}", name, corners)
+    return result
+
+
+def find_names(folder: Folder) -> tuple[list[str], str, bool]:
+    """Class names in the order of their numbers, the file that has them, and whether labels have keypoints.
+
+    Of several files, the one nearest to the folder's root counts. Raises DataError for one that cannot be read.
+    """
+    files = [path for paths in folder.files.values() for path in paths]
+    files.sort(key=lambda path: (len(path.parts), path.suffix.lower() not in (".yaml", ".yml"), str(path)))
+    for path in files:
+        names: list[str] = []
+        keypoints = False
+        if path.suffix.lower() in (".yaml", ".yml"):
+            document = _yaml(path, folder)
+            names, keypoints = _listed(document.get("names"), path, folder), bool(document.get("kpt_shape"))
+        elif path.name.lower() in _NAME_FILES or path.suffix.lower() == ".names":
+            names = read_names(path)
+        elif path.name == "notes.json":  # Label Studio's
+            names = _label_studio(path)
+        if names:
+            return names, folder.shown(path), keypoints
+    return [], "", False
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a file with one class name per line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror}") from None
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def _yaml(path: Path, folder: Folder) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        first = str(error).replace("\n", " ")
+        raise DataError(f"'{folder.shown(path)}' is not YAML: {shown(first, 160)}") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _listed(names: object, path: Path, folder: Folder) -> list[str]:
+    """`names` of a data.yaml: a list, or a mapping of numbers to names."""
+    if isinstance(names, dict):
+        keys = [number(key) for key in names]
+        if sorted(key for key in keys if key is not None) != list(range(len(names))):
+            raise DataError(
+                f"'{folder.shown(path)}': the numbers of 'names' are not 0, 1, 2, …: {shown(str([*names]))}"
+            )
+        return [str(name) for _, name in sorted(zip(keys, names.values(), strict=True))]
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _label_studio(path: Path) -> list[str]:
+    try:
+        categories = json.loads(path.read_bytes())["categories"]
+        return [str(each["name"]) for each in sorted(categories, key=lambda each: int(each["id"]))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,92 @@
+"""INT8 models: ONNX Runtime's static quantization, per channel, with ranges measured on images.
+
+Convolutions compute with 8-bit weights and activations, and so do the poolings between them. What stays in float32:
+the first convolution, which sees the pixels, and decoding and selection. A detector's heads lose nothing in INT8 (see
+docs/onnx.md), so they stay in float32 only on request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe.engine.net import Net
+from caffe.errors import CaffeError
+from caffe.files import replacing
+
+#: operators that have 8-bit kernels and whose neighbors are convolutions
+_QUANTIZED = ("Conv", "MaxPool", "Relu")
+
+
+def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]], keep: Sequence[str] = ()) -> int:
+    """Writes the ONNX model in INT8 to `path`, whole or not at all. Returns the number of INT8 convolutions.
+
+    images: 1 × C × H × W each; their activations set the ranges. keep: layers that stay in float32, besides the first
+    convolution. Raises CaffeError for a model with several inputs, or without convolutions that could be quantized.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    if len(model.graph.input) != 1:
+        names = ", ".join(value.name for value in model.graph.input)
+        raise CaffeError(f"-int8 needs a net with one input, its images; this one has {names}")
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    # a node's name starts with its layer's
+    kept = [name for name in convolutions if name.rpartition("/")[0] in set(keep)] + convolutions[:1]
+    if set(convolutions) <= set(kept):
+        raise CaffeError(
+            "-int8: the net has no convolution besides the first and the kept ones, so nothing to quantize"
+        )
+    with TemporaryDirectory() as folder, replacing(path) as temporary:
+        source = Path(folder) / "float32.onnx"
+        source.write_bytes(model.SerializeToString())
+        with _quiet():
+            quantize_static(
+                str(source), str(temporary), _Reader(model.graph.input[0].name, images),
+                quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
+                activation_type=QuantType.QUInt8, op_types_to_quantize=list(_QUANTIZED), nodes_to_exclude=kept,
+                calibrate_method=CalibrationMethod.MinMax,
+            )  # fmt: skip
+    return len(convolutions) - len(set(kept))
+
+
+def prediction_layers(net: Net) -> list[str]:
+    """The convolutions whose values only other layers than convolutions read: an SSD's heads, a classifier's last one."""
+    read_by_convolutions: set[str] = set()
+    for step in reversed(net.steps):
+        if step.layer.type_name == "Convolution" or read_by_convolutions.intersection(step.tops):
+            read_by_convolutions.update(step.bottoms)
+    return [
+        step.layer.name
+        for step in net.steps
+        if step.layer.type_name == "Convolution" and not read_by_convolutions.intersection(step.tops)
+    ]
+
+
+class _Reader:
+    """ONNX Runtime's CalibrationDataReader: one image after another."""
+
+    def __init__(self, name: str, images: Iterable[NDArray[np.float32]]) -> None:
+        self._name = name
+        self._images: Iterator[NDArray[np.float32]] = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next image as the model's input; None at the end."""
+        image = next(self._images, None)
+        return None if image is None else {self._name: image}
+
+
+class _quiet:
+    """Holds back the quantizer's advice on preprocessing, which the exported graph does not need."""
+
+    def __enter__(self) -> None:
+        self._level = logging.getLogger().level
+        logging.getLogger().setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().setLevel(self._level)

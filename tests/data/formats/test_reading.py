@@ -1,0 +1,378 @@
+"""Every format from a folder as a tool leaves it, and what readers say about files that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+from caffe.data.formats.dataset import Dataset
+from caffe.data.formats.reading import FORMATS, read_dataset
+from caffe.errors import DataError
+from tests.data.conftest import photograph, voc_object, voc_xml
+from tests.data.formats import made
+
+MAKERS: list[tuple[Callable[[Path], None], str]] = [
+    (made.voc, "voc"), (made.yolo_beside, "yolo"), (made.yolo_parallel, "yolo"), (made.yolo_roboflow, "yolo"),
+    (made.yolo_segments, "yolo"), (made.coco_roboflow, "coco"), (made.coco_cvat, "coco"),
+    (made.coco_label_studio, "coco"), (made.coco_labelme2coco, "coco"), (made.coco_loose, "coco"), (made.csv, "csv"),
+    (made.csv_headerless, "csv"), (made.labelme_json, "labelme"), (made.labelme_xml, "labelme_xml"),
+    (made.cvat_images, "cvat"), (made.cvat_video, "cvat"),
+]  # fmt: skip
+#: formats that name the part of each image
+DIVIDED = {made.yolo_parallel: "val", made.yolo_roboflow: "val", made.coco_roboflow: "test", made.csv: "test"}
+
+
+def boxes(dataset: Dataset) -> list[list[tuple[str, float, float, float, float]]]:
+    """The objects of each image, as `made.BOXES` gives them."""
+    return [
+        [(o.name, o.xmin, o.ymin, o.xmax, o.ymax) for o in sorted(image.objects, key=lambda o: o.name)]
+        for image in dataset.images
+    ]
+
+
+@pytest.mark.parametrize(("make", "form"), MAKERS, ids=lambda value: getattr(value, "__name__", value))
+def test_every_format_gives_the_same(make: Callable[[Path], None], form: str, tmp_path: Path) -> None:
+    make(tmp_path)
+    dataset = read_dataset(tmp_path)
+    assert dataset.format == FORMATS[form]
+    assert dataset.faults == []
+    dataset.images.sort(key=lambda image: image.path.name)
+    for found, wanted in zip(boxes(dataset), made.BOXES.values(), strict=True):
+        assert [each[0] for each in found] == [each[0] for each in wanted]
+        for one, other in zip(found, wanted, strict=True):
+            assert one[1:] == pytest.approx(other[1:], abs=1e-3)
+    assert [image.size for image in dataset.images] == [made.SIZE] * 2
+    assert [image.part for image in dataset.images] == (["train", DIVIDED[make]] if make in DIVIDED else ["", ""])
+    if form in ("yolo", "coco", "cvat"):
+        assert [name for name in dataset.class_names if name != "animals"] == made.CLASSES
+
+
+def test_shapes_without_area_are_counted(tmp_path: Path) -> None:
+    made.labelme_json(tmp_path)
+    assert read_dataset(tmp_path).notes == {"shapes without area (point), left out": 2}
+
+
+# ---- which image an annotation means
+
+
+def test_images_of_one_name_keep_their_boxes(tmp_path: Path) -> None:
+    """Two endings in one folder, and the same name in two."""
+    places = ["1.jpg", "1.png", "cam/1.jpg"]
+    images = [{"id": index, "file_name": name} for index, name in enumerate(places)]
+    objects = [
+        {"image_id": index, "category_id": 5, "bbox": [index, index, 10, 10]} for index in range(len(places))
+    ]  # fmt: skip
+    for name in places:
+        made.picture(tmp_path / "images" / name)
+    made.text(
+        tmp_path / "all.json", {"images": images, "annotations": objects, "categories": [{"id": 5, "name": "cat"}]}
+    )
+    found = {
+        str(each.path.relative_to(tmp_path / "images")): each.objects[0].xmin for each in read_dataset(tmp_path).images
+    }
+    assert found == {"1.jpg": 0, "1.png": 1, "cam/1.jpg": 2}
+
+
+def test_a_name_in_several_folders_goes_with_the_parallel_one(tmp_path: Path) -> None:
+    for part, label in (("a", "cat"), ("b", "dog")):
+        made.picture(tmp_path / "images" / part / "1.jpg")
+        made.text(tmp_path / "xml" / part / "1.xml", voc_xml(voc_object(label, 1, 2, 3, 4)))
+    found = {each.path.parent.name: each.objects[0].name for each in read_dataset(tmp_path).images}
+    assert found == {"a": "cat", "b": "dog"}
+
+
+def test_a_folder_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+    for place in ("raw/anna", "raw/ben", "prepared/train"):
+        made.picture(tmp_path / place / "1.jpg")
+    made.text(tmp_path / "labels/ben/boxes.csv", "filename,xmin,ymin,xmax,ymax,class\n1.jpg,1,2,3,4,cat\n")
+    assert [each.path for each in read_dataset(tmp_path).images] == [tmp_path / "raw/ben/1.jpg"]
+
+
+def test_an_ambiguous_name_is_a_fault(tmp_path: Path) -> None:
+    for ending in ("jpg", "png"):
+        made.picture(tmp_path / f"1.{ending}")
+    made.text(tmp_path / "1.xml", voc_xml(voc_object("cat", 1, 2, 3, 4)))
+    with pytest.raises(DataError, match=r"1\.xml: image '1' may be '1\.jpg' or '1\.png'; rename one of them"):
+        read_dataset(tmp_path)
+    made.text(tmp_path / "1.xml", "<annotation><filename>1.png</filename></annotation>")
+    assert [each.path.name for each in read_dataset(tmp_path).images] == ["1.png"]
+
+
+def test_names_of_other_machines(tmp_path: Path) -> None:
+    """Backslashes, addresses, other cases, another ending than the image now has."""
+    references = ["C:\\data\\one.jpg", "http://host:8080/data/upload/3/b%20c.jpg?d=1", "IMG_7.JPG", "four.bmp"]
+    for name in ("one.jpg", "b c.jpg", "img_7.jpg", "four.jpg"):
+        made.picture(tmp_path / name)
+    rows = "".join(f'"{reference}",1,2,3,4\n' for reference in references)
+    made.text(tmp_path / "boxes.csv", f"path,x1,y1,x2,y2\n{rows}")
+    dataset = read_dataset(tmp_path)
+    assert sorted(each.path.name for each in dataset.images) == ["b c.jpg", "four.jpg", "img_7.jpg", "one.jpg"]
+    assert {each.objects[0].name for each in dataset.images} == {"object"}
+
+
+def test_the_format_of_most_images_is_used(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    made.text(tmp_path / "extra.csv", "filename,xmin,ymin,xmax,ymax,class\none.jpg,1,2,3,4,bird\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.format == "VOC XML"
+    assert dataset.remarks == ["CSV of 1 images is not used; -format csv would"]
+    assert read_dataset(tmp_path, form="csv").images[0].objects[0].name == "bird"
+
+
+def test_images_without_annotation(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    made.picture(tmp_path / "photos/three.jpg")
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.images) == 2
+    assert dataset.remarks == ["1 images have no annotation and are left out: photos/three.jpg"]
+    kept = read_dataset(tmp_path, keep_unannotated=True)
+    assert [len(each.objects) for each in kept.images] == [2, 0, 1]
+
+
+def test_the_output_and_hidden_files_are_not_read(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    made.picture(tmp_path / "out/JPEGImages/one.jpg")
+    made.picture(tmp_path / ".cache/one.jpg")
+    made.text(tmp_path / "labels/._one.xml", "what a file system adds")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert len(read_dataset(tmp_path, without=[tmp_path / "out"]).images) == 2
+
+
+# ---- sizes
+
+
+def test_boxes_of_an_image_that_was_resized(tmp_path: Path) -> None:
+    made.picture(tmp_path / "1.jpg", size=(30, 40))
+    made.text(tmp_path / "1.xml", voc_xml(voc_object("cat", 8, 6, 40, 30)))  # of 80 × 60
+    dataset = read_dataset(tmp_path)
+    assert dataset.images[0].size == (30, 40)
+    assert boxes(dataset) == [[("cat", 4, 3, 20, 15)]]
+    assert "1" not in dataset.notes
+    assert [*dataset.notes.values()] == [1]
+
+
+def _turned(path: Path) -> None:
+    """A photograph stored 80 wide and 60 high, shown 60 wide and 80 high."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photograph(0)[:, :, ::-1]).save(path, exif=exif)
+    assert cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).shape == (60, 80, 3)
+
+
+def test_shares_are_of_the_turned_photograph(tmp_path: Path) -> None:
+    _turned(tmp_path / "1.jpg")
+    made.text(tmp_path / "1.txt", "0 0.5 0.25 0.5 0.5\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.images[0].size == (80, 60)
+    assert boxes(dataset) == [[("class_0", 15, 0, 45, 40)]]
+    assert len(dataset.remarks) == 1
+
+
+@pytest.mark.parametrize("sides", [(60, 80), (80, 60)])
+def test_pixels_keep_the_frame_of_their_size(sides: tuple[int, int], tmp_path: Path) -> None:
+    """An annotation's size tells whether it is of the stored or of the turned photograph."""
+    _turned(tmp_path / "1.jpg")
+    size = f"<size><width>{sides[1]}</width><height>{sides[0]}</height></size>"
+    made.text(tmp_path / "1.xml", voc_xml(voc_object("cat", 1, 2, 3, 4), size=size))
+    dataset = read_dataset(tmp_path)
+    assert dataset.images[0].size == sides
+    assert boxes(dataset) == [[("cat", 1, 2, 3, 4)]]
+
+
+# ---- details of formats
+
+
+def test_voc_variants(tmp_path: Path) -> None:
+    """Part boxes, bndbox before name, corners in other orders, a turned box, floats."""
+    box = "<bndbox><ymax>{}</ymax><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax></bndbox>"
+    part = f"<part><name>head</name>{box.format(9, 9, 1, 1)}</part>"
+    objects = [
+        f"<object>{box.format('40.5', 10, 20, 30)}{part}<name> cat </name><difficult>1</difficult></object>",
+        f"<object><name>dog</name>{box.format(5, 60, 50, 2)}</object>",
+        "<object><name>dog</name><robndbox><cx>40</cx><cy>30</cy><w>20</w><h>10</h><angle>1.5707963</angle>"
+        "</robndbox></object>",
+        f"<object><name>line</name>{box.format(5, 5, 5, 9)}</object>",
+    ]
+    made.picture(tmp_path / "1.jpg")
+    made.text(tmp_path / "1.xml", voc_xml(*objects))
+    dataset = read_dataset(tmp_path)
+    cat, dog, turned = dataset.images[0].objects
+    assert (cat.name, cat.xmin, cat.ymin, cat.xmax, cat.ymax, cat.difficult) == ("cat", 10, 20, 30, 40.5, True)
+    assert (dog.xmin, dog.ymin, dog.xmax, dog.ymax) == (2, 5, 60, 50)
+    assert (turned.xmin, turned.ymin, turned.xmax, turned.ymax) == pytest.approx((35, 20, 45, 40), abs=1e-3)
+    assert dataset.notes == {
+        "boxes with exchanged corners, put in order": 1, "boxes without area, left out": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "latin-1"])
+def test_bytes_that_nothing_uses(encoding: str, tmp_path: Path) -> None:
+    """A path in another encoding than the file claims, and a bare ampersand."""
+    word = "文件夹" if encoding == "gbk" else "façade"
+    made.picture(tmp_path / "1.jpg")
+    xml = voc_xml(voc_object("cat", 1, 2, 3, 4)).replace("<size>", f"<path>C:/{word} & co/1.jpg</path><size>")
+    (tmp_path / "1.xml").write_bytes(f'<?xml version="1.0" encoding="utf-8"?>\n{xml}'.encode(encoding))
+    assert boxes(read_dataset(tmp_path)) == [[("cat", 1, 2, 3, 4)]]
+    (tmp_path / "1.xml").write_bytes(xml.replace("cat", word).encode(encoding))
+    with pytest.raises(DataError, match=r"1\.xml: not well-formed XML"):
+        read_dataset(tmp_path)
+
+
+def test_objects_in_several_files_are_used_once(tmp_path: Path) -> None:
+    made.csv(tmp_path)
+    rows = [(tmp_path / f"{part}_labels.csv").read_text().partition("\n")[2] for part in ("train", "test")]
+    made.text(tmp_path / "all.csv", "class,xmax,xmin,ymin,ymax,width,filename,height\n" + "\n".join(rows))
+    dataset = read_dataset(tmp_path)
+    assert [len(each.objects) for each in dataset.images] == [2, 1]
+    assert [each.part for each in dataset.images] == ["train", "test"]
+
+
+def test_shares_in_a_table(tmp_path: Path) -> None:
+    made.picture(tmp_path / "a.jpg")
+    made.text(tmp_path / "boxes.csv", "ImageID;LabelName;XMin;XMax;YMin;YMax\na;cat;0.1;0.5;0;1\n")
+    assert boxes(read_dataset(tmp_path)) == [[("cat", 8, 0, 40, 60)]]
+
+
+def test_a_crowd_is_difficult_and_masks_have_boxes(tmp_path: Path) -> None:
+    made.picture(tmp_path / "a.jpg")
+    counts = [60 * 10 + 5, 20] + [40, 20] * 9 + [60 * 80 - (60 * 10 + 5 + 20 + 60 * 9)]
+    made.text(tmp_path / "a.json", {
+        "images": [{"id": 7.0, "file_name": "a.jpg", "height": 60, "width": 80}],
+        "annotations": [{"image_id": "7", "category_id": 1, "iscrowd": 1,
+                         "segmentation": {"size": [60, 80], "counts": counts}}],
+        "categories": [{"id": "1", "name": "cat"}],
+    })  # fmt: skip
+    (image,) = read_dataset(tmp_path).images
+    (cat,) = image.objects
+    assert (cat.xmin, cat.ymin, cat.xmax, cat.ymax, cat.difficult) == (10, 5, 20, 25, True)
+
+
+def test_turned_and_round_shapes_of_cvat(tmp_path: Path) -> None:
+    made.picture(tmp_path / "a.jpg")
+    shapes = (
+        '<box label="cat" xtl="30" ytl="25" xbr="50" ybr="35" rotation="90"/>'
+        '<ellipse label="cat" cx="40" cy="30" rx="10" ry="5"/>'
+        '<mask label="cat" rle="1" left="3" top="4" width="5" height="6"/>'
+        '<cuboid label="cat" xtl1="1" ytl1="2" xbr1="9" ybr1="9" xtl2="3" ytl2="1" xbr2="12" ybr2="8"/>'
+        '<tag label="indoors"/>'
+    )
+    made.text(tmp_path / "annotations.xml", f'<annotations><image name="a.jpg">{shapes}</image></annotations>')
+    found = [each[1:] for each in boxes(read_dataset(tmp_path))[0]]
+    assert found == [pytest.approx(box) for box in ((35, 20, 45, 40), (30, 25, 50, 35), (3, 4, 8, 10), (1, 1, 12, 9))]
+
+
+# ---- faults
+
+
+def _faults(tmp_path: Path, name: str, content: str | object) -> str:
+    """What is said about a folder of two images, the second of which is annotated well in the same format."""
+    for each in ("a.jpg", "b.jpg"):
+        made.picture(tmp_path / each)
+    made.text(tmp_path / name, content)
+    try:
+        return "\n".join(read_dataset(tmp_path).faults)
+    except DataError as error:
+        return str(error)
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg"}],
+    "annotations": [{"id": 4, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("a.xml", "<annotation><object>", "a.xml: not well-formed XML"),
+        ("a.xml", "", "a.xml: not well-formed XML"),
+        ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "a.xml: document types with entities"),
+        ("a.xml", voc_xml(voc_object("cat", 1, "left", 3, 4)), "a.xml: object 1 ('cat') has ymin 'left', which is not a number"),
+        ("a.xml", voc_xml("<object><name>cat</name></object>"), "a.xml: object 1 ('cat') has no bndbox"),
+        ("a.xml", voc_xml(voc_object("", 1, 2, 3, 4)), "a.xml: object 1 has no class name"),
+        ("c.xml", voc_xml(voc_object("cat", 1, 2, 3, 4)), "c.xml: image 'c' is not in"),
+        ("a.txt", "0 0.5 0.5 0.1 0.1\n0 12 30 44 50\n", "a.txt: line 2: 12 is not between 0 and 1"),
+        ("a.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 wide 0.1\n", "a.txt: line 2: expected 'class cx cy width height'"),
+        ("a.txt", "-1 0.5 0.5 0.1 0.1\n", "a.txt: line 1: there is no class -1"),
+        ("c.txt", "0 0.5 0.5 0.1 0.1\n", "c.txt: image 'c' is not in"),
+        ("a.json", "{", "a.json: not JSON"),
+        ("a.json", "[" * 100_000, "a.json: not JSON"),
+        ("a.json", {"shapes": [{"label": "cat", "points": [[1, 2]], "shape_type": "rectangle"}]},
+         "a.json: shape 1 (rectangle 'cat') has no box of four numbers"),
+        ("a.json", '{"shapes": [{"label": "\\ud800", "points": [[1, 2], [3, 4]], "shape_type": "rectangle"}]}',
+         "a.json: shape 1 (rectangle '?') has a class name with characters that are not text"),
+        ("a.json", {"shapes": [{"points": [[1, 2], [3, 4]], "shape_type": "rectangle"}]}, "has no class name"),
+        ("all.json", {**COCO, "images": [{"file_name": "a.jpg"}]}, "images[0] has no id"),
+        ("all.json", {**COCO, "images": [{"id": 1}]}, "images[0] (id 1) has no file_name"),
+        ("all.json", {**COCO, "images": [*COCO["images"], {"id": 1.0, "file_name": "b.jpg"}]},
+         "images[1] (id 1) has the id of an earlier image, 'a.jpg'"),
+        ("all.json", {**COCO, "images": [{"id": 1, "file_name": "c.jpg"}]}, "all.json: image 'c.jpg' is not in"),
+        ("all.json", {**COCO, "categories": [{"id": 2, "name": "cat"}]},
+         "annotations[0] (id 4) has category_id 1; no entry of 'categories' has this id and a name"),
+        ("all.json", {**COCO, "annotations": [{"id": "x", "image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}]},
+         "annotations[0] (id x) has image_id 9; no entry of 'images' has this id"),
+        ("all.json", {**COCO, "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, None, 4]}]},
+         "annotations[0], 'cat', has no box of four numbers"),
+        ("all.json", {**COCO, "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, -3, 4]}]},
+         "annotations[0], 'cat', has no box of four numbers"),
+        ("t.csv", "filename,xmin,ymin,xmax,ymax,class\na.jpg,1,2,three,4,cat\n", "t.csv: line 2 ('cat') has xmax 'three'"),
+        ("t.csv", "filename,xmin,ymin,xmax,ymax,class\n,1,2,3,4,cat\n", "t.csv: line 2 names no image"),
+        ("t.csv", "filename,xmin,ymin,xmax,ymax,class\nc.jpg,1,2,3,4,cat\n", "t.csv: image 'c.jpg' is not in"),
+        ("annotations.xml", '<annotations><image name="c.jpg"/></annotations>',
+         "annotations.xml: 'c.jpg': image 'c.jpg' is not in"),
+        ("annotations.xml", '<annotations><image name="a.jpg"><box label="cat" xtl="1"/></image></annotations>',
+         "annotations.xml: 'a.jpg': shape 1 (box 'cat') has no box of four numbers"),
+        ("annotations.xml", '<annotations><track id="3" label="cat"><box frame="x"/></track></annotations>',
+         "track 3 has a box with frame 'x'"),
+    ],
+)  # fmt: skip
+def test_faults_name_file_and_entry(name: str, content: str | object, wanted: str, tmp_path: Path) -> None:
+    assert wanted in _faults(tmp_path, name, content)
+
+
+def test_class_numbers_beyond_the_names(tmp_path: Path) -> None:
+    made.yolo_beside(tmp_path)
+    made.text(tmp_path / "one.txt", "2 0.5 0.5 0.1 0.1\n")
+    assert read_dataset(tmp_path).faults == [
+        "one.txt: line 1: there is no class 2; classes.txt names the classes 0 to 1"
+    ]  # fmt: skip
+    made.text(tmp_path / "data.yaml", "names: {0: cat, 2: dog}\n")
+    assert "'data.yaml': the numbers of 'names' are not 0, 1, 2" in read_dataset(tmp_path).faults[0]
+    made.text(tmp_path / "data.yaml", "names: [")
+    assert "'data.yaml' is not YAML" in read_dataset(tmp_path).faults[0]
+
+
+def test_damaged_files_of_formats_that_are_not_used(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    made.text(tmp_path / "notes.json", "{")
+    made.text(tmp_path / "extra.csv", 'filename,xmin,ymin,xmax,ymax\n"one.jpg,1,2,3,4\n')
+    assert read_dataset(tmp_path).faults == []
+    made.text(tmp_path / "labels/three.xml", "<annotation>")
+    assert [fault.partition(":")[0] for fault in read_dataset(tmp_path).faults] == ["labels/three.xml"]
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    made.voc(tmp_path)
+    (tmp_path / "photos/one.jpg").write_bytes(b"\xff\xd8\xff")
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.images) == 1
+    assert dataset.faults[0].startswith("photos/one.jpg: ")
+
+
+def test_folders_without_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no directory"):
+        read_dataset(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is not a directory"):
+        read_dataset(tmp_path / "file")
+    with pytest.raises(DataError, match=r"has no images; known endings: \.bmp"):
+        read_dataset(tmp_path)
+    made.picture(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"has 1 images, and no annotations of them. Files: .*\nLooked for: VOC XML, "):
+        read_dataset(tmp_path)

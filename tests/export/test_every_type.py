@@ -1,0 +1,157 @@
+"""Every layer type: exported and equal in ONNX Runtime, or refused with a message that names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+from numpy.typing import NDArray
+
+from caffe.engine.layer import TEST, layer_types
+from caffe.engine.net import Net
+from caffe.proto import caffe_pb2
+from tests.layer_harness import Case, spread_out
+from tests.layers.test_every_type import CASES
+
+pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+from caffe.export.onnx_model import onnx_model  # noqa: E402  (needs onnx)
+from caffe.export.registry import ExportError, converter  # noqa: E402
+
+#: of those with cases: what has no place in a net that is exported, and why
+REFUSED = {
+    "Accuracy": "there is no conversion for this type. There is one for AbsVal",
+    **dict.fromkeys(
+        ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
+         "MultinomialLogisticLoss", "ContrastiveLoss"), "it is for training; export the deploy net",
+    ),
+}  # fmt: skip
+FIXED_BATCH = {
+    "Convolution convolution_param { num_output: 3 kernel_size: 3 axis: 2 } 2x2x3x5x4",
+    "Scale scale_param { axis: 2 bias_term: true } 2x3x4x5+4",
+    "Concat concat_param { concat_dim: 0 } 2x3x4x5+1x3x4x5",
+    "Slice slice_param { slice_dim: 0 } 2x3x4x5",
+    "Flatten flatten_param { axis: 0 end_axis: -2 } 2x3x4x5",
+    "Permute permute_param { order: 3 } 2x3x4x5",
+    "LSTMUnit plain 1x2x3+1x2x12+1x2",
+    "RNN recurrent_param { num_output: 3 } 3x2x4+3x2",
+    "RNN recurrent_param { num_output: 3 } 3x2x2x2+3x2+2x5",
+    "RNN recurrent_param { num_output: 3 expose_hidden: true } 3x2x4+3x2+1x2x3",
+    "LSTM recurrent_param { num_output: 3 } 3x2x4+3x2",
+    "LSTM recurrent_param { num_output: 3 } 3x2x2x2+3x2+2x5",
+    "LSTM recurrent_param { num_output: 3 expose_hidden: true } 3x2x4+3x2+1x2x3+1x2x3",
+}
+#: without cases there: sources of data, layers that write or score, and those with tests of their own
+SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData"}
+ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "Split"}
+
+
+def net_of(case: Case) -> Net:
+    """A TEST net of the case's layer alone, its bottoms as inputs."""
+    tops = "".join(f'top: "y{i}" ' for i in range(case.tops))
+    bottoms = "".join(f'bottom: "x{i}" ' for i in range(len(case.bottoms)))
+    inputs = "".join(
+        f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ {dims(bottom.shape)} }} }} }}'
+        for i, bottom in enumerate(case.bottoms)
+    )
+    text = f'{inputs} layer {{ name: "l" type: "{case.type}" {bottoms} {tops} {case.text} }}'
+    net = Net(text_format.Parse(text, caffe_pb2.NetParameter()), TEST)
+    layer = spread_out(net.steps[-1].layer)
+    net.float()
+    if case.type == "BatchNorm":
+        for blob, value in zip(layer.blobs, (0.7, 2.1, 1.4), strict=True):
+            blob.data.fill_(value)
+    return net
+
+
+def dims(shape: tuple[int, ...]) -> str:
+    return " ".join(f"dim: {size}" for size in shape)
+
+
+def values(case: Case, larger: int = 0) -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(3)
+    shapes = [(bottom.shape[0] + larger, *bottom.shape[1:]) if bottom.shape else () for bottom in case.bottoms]
+    arrays = [bottom.values(rng, shape) for bottom, shape in zip(case.bottoms, shapes, strict=True)]
+    return {f"x{i}": array.astype(np.float32) for i, array in enumerate(arrays)}
+
+
+def engine(net: Net, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    layer = net.steps[-1].layer
+    if hasattr(layer, "reset"):
+        layer.reset()
+    with torch.no_grad():
+        _, blobs = net({name: torch.from_numpy(value.copy()) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in blobs.items()}
+
+
+def run(model: Any, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    read = {value.name for value in session.get_inputs()}
+    found = session.run(None, {name: value for name, value in inputs.items() if name in read})
+    return dict(zip([output.name for output in session.get_outputs()], found, strict=True))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.bottoms and case.tops], ids=str)
+def test_equal_or_refused(case: Case) -> None:
+    """A model with a batch of any size is also run with one item more."""
+    net = net_of(case)
+    if case.type in REFUSED:
+        with pytest.raises(ExportError, match=rf"layer 'l' \({case.type}\) cannot be exported: {REFUSED[case.type]}"):
+            onnx_model(net)
+        return
+    model = onnx_model(net)
+    fixed = "The batch is fixed: layer 'l'" in model.doc_string
+    for larger in (0,) if fixed else (0, 1):
+        inputs = values(case, larger)
+        expected = engine(net, inputs)
+        found = run(model, inputs)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name].shape == value.shape
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_what_fixes_the_batch() -> None:
+    """Recurrent layers, and options that mix the batch with other axes; all others take any number of images."""
+    exported = [case for case in CASES if case.bottoms and case.tops and case.type not in REFUSED]
+    fixed = {str(case) for case in exported if "The batch is fixed" in onnx_model(net_of(case)).doc_string}
+    assert fixed == FIXED_BATCH
+
+
+def test_no_type_is_forgotten() -> None:
+    """Types without a case here are refused by name: they read data, write files, train or score."""
+    here = {case.type for case in CASES} | ELSEWHERE
+    for kind in sorted(set(layer_types()) - here):
+        net = net_of(next(case for case in CASES if case.type == "AbsVal"))
+        layer = net.steps[-1].layer
+        layer.__class__ = type(kind, (type(layer),), {"type_name": kind})
+        with pytest.raises(ExportError, match=rf"layer 'l' \({kind}\) cannot be exported: "):
+            converter(layer)
+    assert set(layer_types()) > SOURCES
+
+
+def test_constant_sources_become_constants() -> None:
+    net = Net(
+        text_format.Parse(
+            """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+               layer { name: "c" type: "DummyData" top: "c" dummy_data_param {
+                 shape { dim: 2 dim: 3 } data_filler { type: "constant" value: 2.5 } } }
+               layer { name: "l" type: "Eltwise" bottom: "x" bottom: "c" top: "y" }""",
+            caffe_pb2.NetParameter(),
+        ),
+        TEST,
+    )
+    x = np.ones((2, 3), np.float32)
+    model = onnx_model(net)
+    assert "The batch is fixed" in model.doc_string
+    np.testing.assert_array_equal(run(model, {"x": x})["y"], x + 2.5)
+    net.steps[1].layer.param.dummy_data_param.data_filler[0].type = "gaussian"
+    with pytest.raises(ExportError, match="its values are random; use constant fillers"):
+        onnx_model(net)
