@@ -65,10 +65,11 @@ class Testing:
 
     def run(
         self, index: int, trained: Net, iteration: int, stop: Callable[[], bool], alive: Callable[[], None]
-    ) -> None:
+    ) -> dict[str, float] | None:
         """Tests net `index` with the weights of `trained`, and logs the scores as eval_type asks.
 
-        Before each batch `stop` is asked whether to end the test; after each, `alive` is called.
+        Before each batch `stop` is asked whether to end the test; after each, `alive` is called. Returns the scores of
+        one element by output, None for a test that was ended.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
         net = self.nets[index]
@@ -83,7 +84,7 @@ class Testing:
         for _ in range(batches):
             if stop():
                 log.info("solver.cpp:494", "Test interrupted.")
-                return
+                return None
             batch_loss, outputs = self._forward(net, self._watchers.wanted_blobs(net, index))
             loss += batch_loss
             scores.add(outputs)
@@ -98,6 +99,7 @@ class Testing:
         for name, value in self._last.items():
             if name not in self._best or value > self._best[name][0]:
                 self._best[name] = (value, iteration)
+        return self._last
 
     def log_best(self) -> None:
         """Logs the highest of each score so far."""
