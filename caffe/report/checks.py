@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from caffe.data.image_list import read_lines
 from caffe.data.name_size import read_name_sizes
+from caffe.data.orientation import UPRIGHT, swaps_sides
 from caffe.detection import voc
 from caffe.detection.image_folder import Images
 from caffe.detection.pairs import overlaps_of_pairs
@@ -32,12 +34,16 @@ Sizes = Mapping[str, tuple[int, int]]
 
 
 def image_sizes(images: Images, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Width and height of each image that can be found and read."""
+    """Width and height of each image that can be found and read.
+
+    Those that are stored turned are left out: annotations may count their sides in either way.
+    """
     sizes = {}
     for name in names:
         try:
             with PillowImage.open(images.find(name)) as image:
-                sizes[name] = image.size
+                if not swaps_sides(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)):
+                    sizes[name] = image.size
         except (DataError, OSError, PillowImage.DecompressionBombError):
             continue
     return sizes
@@ -155,7 +161,7 @@ def outside(found: Mapping[str, voc.Detections], sizes: Sizes) -> list[str]:
 def listed_sizes(path: str | Path, sizes: Sizes) -> list[str]:
     """A warning if the list by which a net scaled its boxes (image, height, width) gives other sizes than the images.
 
-    `sizes`: of the images as the annotations count them. A list that is gone or cannot be read gives no warning.
+    A list that is gone or cannot be read gives no warning.
     """
     try:
         listed = {entry.name: (entry.width, entry.height) for entry in read_name_sizes(path)}

@@ -137,23 +137,7 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
             continue
         found += [(model.name, text) for text in checks.silent_classes(analysis.truth, analysis.found)]
         found += [(model.name, text) for text in checks.constant_boxes(analysis.truth, analysis.found, sizes)]
-        for each in model.analyses:
-            who = model.name if len(model.analyses) == 1 else f"{model.name}, {each.run.folder}"
-            texts = [*checks.other_images(each.truth, each.found), *checks.outside(each.found, sizes)]
-            if each.run.name_sizes is not None:
-                texts += checks.listed_sizes(each.run.name_sizes, sizes)
-            if each.mean_ap == 0:
-                texts.append("Every class has an AP of 0.")
-            found += [(who, text) for text in texts]
-        scores = [each.mean_ap for each in model.analyses]
-        if len(scores) > 1 and max(scores) - min(scores) > SPREAD:
-            found.append(
-                (
-                    model.name,
-                    f"The runs differ by {100 * (max(scores) - min(scores)):.0f} points. Was one interrupted, or "
-                    "scored on other data?",
-                )
-            )
+        found += _run_warnings(model, sizes)
         strangers = [name for name in analysis.found if not analysis.truth.count(name)]
         if strangers:
             names = ", ".join(strangers[:8])
@@ -164,11 +148,34 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
     return found
 
 
+def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
+    """Warnings about each run by itself, not only the one that is shown, and about runs that differ too much."""
+    found = []
+    for each in model.analyses:
+        texts = [*checks.other_images(each.truth, each.found), *checks.outside(each.found, sizes)]
+        if each.run.name_sizes is not None:
+            texts += checks.listed_sizes(each.run.name_sizes, sizes)
+        if each.mean_ap == 0:
+            texts.append("Every class has an AP of 0.")
+        who = model.name if len(model.analyses) == 1 else f"{model.name}, {each.run.folder}"
+        found += [(who, text) for text in texts]
+    scores = [each.mean_ap for each in model.analyses]
+    if len(scores) > 1 and max(scores) - min(scores) > SPREAD:
+        found.append(
+            (
+                model.name,
+                f"The runs differ by {100 * (max(scores) - min(scores)):.0f} points. Was one interrupted, or scored on other "
+                "data?",
+            )
+        )
+    return found
+
+
 def _figures(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, Markup]:
     """SVG by name; what cannot be drawn is absent."""
     result: dict[str, Any] = {"training": training_figure({m.name: m.curves for m in inputs.models})}
-    reach = {m.name: run.boxes for m in inputs.models for run in m.runs[:1] if run.boxes}
-    result["reach"] = reach_figure(reach) if reach else None
+    # Models without it stay in, so that each has its own color.
+    result["reach"] = reach_figure({m.name: m.runs[0].boxes or {} for m in inputs.models})
     if scored:
         diagnoses = {name: list(analysis.diagnoses.values()) for name, analysis in scored.items()}
         diagnoses = {name: each for name, each in diagnoses.items() if each}
