@@ -24,6 +24,7 @@ from caffe.cli.net_flags import (
 from caffe.cli.resuming import AUTO, how_to_go_on, newest, warn_of_later
 from caffe.cli.side_outputs import add_side_outputs, watchers
 from caffe.cli.startup import loading
+from caffe.cli.version import provenance
 from caffe.errors import CaffeError
 
 EXAMPLES = """\
@@ -245,6 +246,7 @@ def _train(argv: Sequence[str], flags: argparse.Namespace, param: Any, gpus: lis
     from caffe.solver.deadline import Deadline
     from caffe.solver.divergence import LossNotFiniteError
     from caffe.solver.fine_tuning import warn_if_from_scratch
+    from caffe.solver.log_reader import MADE_WITH
     from caffe.solver.requests import TERMINATED, Action, SignalRequests
     from caffe.solver.solver import Solver
 
@@ -254,6 +256,7 @@ def _train(argv: Sequence[str], flags: argparse.Namespace, param: Any, gpus: lis
     root = runtime.rank == 0
     if root:
         _say_devices(gpus)
+        log.info(log.here(), f"{MADE_WITH} {provenance()}")
         requests = SignalRequests(
             Action.named(flags.sigint_effect, "sigint_effect"), Action.named(flags.sighup_effect, "sighup_effect")
         )

@@ -152,6 +152,7 @@ class Solver:
         began = time.monotonic()
         first = self.iter
         self._watchers.tell(lambda watcher: watcher.begins(first, images))
+        self._testing.resume(self._watchers.earlier_tests())
         self._kept.begin()
         runtime.results_are_secondary = True
         try:
@@ -171,6 +172,7 @@ class Solver:
     def _solve(self, images: int) -> None:
         enabled = None if self.is_root else False
         with Progress(self.param.max_iter, self.iter, images=images, enabled=enabled) as self._progress:
+            self._progress.note(self._testing.in_short())
             self.step(self.param.max_iter - self.iter)
             scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._kept.error
             due = self._stop.stops or self.param.snapshot_after_train or self._kept.error

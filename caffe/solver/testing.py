@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -96,10 +96,19 @@ class Testing:
         classes = _by_name(scores, net) if isinstance(scores, DetectionScores) else {}
         result = Tested(iteration, index, self._last, classes)
         self._watchers.tell(lambda watcher: watcher.tested(result))
-        for name, value in self._last.items():
-            if name not in self._best or value > self._best[name][0]:
-                self._best[name] = (value, iteration)
+        self._compare(result)
         return self._last
+
+    def resume(self, tests: Iterable[Tested]) -> None:
+        """Takes the scores of a run's tests before it was resumed into account, so that its best ones stay known."""
+        for result in tests:
+            self._last = dict(result.scores)
+            self._compare(result)
+
+    def _compare(self, result: Tested) -> None:
+        for name, value in result.scores.items():
+            if name not in self._best or value > self._best[name][0]:
+                self._best[name] = (value, result.iteration)
 
     def log_best(self) -> None:
         """Logs the highest of each score so far."""
