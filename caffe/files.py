@@ -29,12 +29,26 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        sync_directory(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             raise WriteError(_explain(target, error, size)) from error
         raise
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory last: after a loss of power, a rename that was not synced may be undone.
+
+    File systems that cannot sync a directory are left as they are.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -303,7 +303,7 @@ class Net:
 
     def copy_from(self, weights: str | Path) -> None:
         """Copies the weights of a .caffemodel (or .h5) into the layers of the same names."""
-        weight_files.copy_trained_from(self._net, weights)
+        weight_files.copy_trained_from(self._net, weights, allow_nonfinite=True)
 
     def save(self, path: str | Path) -> None:
         weight_files.save(self._net, path)
@@ -312,7 +312,7 @@ class Net:
         weight_files.save(self._net, path, hdf5=True)
 
     def load_hdf5(self, path: str | Path) -> None:
-        weight_files.copy_trained_from(self._net, path)
+        weight_files.copy_trained_from(self._net, path, allow_nonfinite=True)
 
     def share_with(self, other: Net) -> None:
         """Shares the parameters of `other`'s layers of the same names."""

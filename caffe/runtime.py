@@ -28,6 +28,8 @@ class Runtime:
     #: results of a test that cannot be written are warned of; otherwise they are an error. True while training, which
     #: is worth more than they are
     results_are_secondary: bool = False
+    #: how many training records that cannot be read are left out before one is an error
+    skip_bad_records: int = 0
     #: whether layers of type "Python" may run the module that they name, and whether layers may write files. False in
     #: commands that only look at a net, which may be a stranger's
     python_layers: bool = True

@@ -7,8 +7,9 @@ usage() {
     cat <<'USAGE'
 usage: scripts/train.sh MODEL_FOLDER|SOLVER [flags of `caffe train`]
 
-Trains MODEL_FOLDER/solver.prototxt, or the solver named. If there are snapshots under its snapshot_prefix, training resumes from the newest.
-Give -weights to start from pretrained ones; they are used only for the first start. The log is kept in MODEL_FOLDER/log.
+Trains MODEL_FOLDER/solver.prototxt, or the solver named. If there are snapshots under its snapshot_prefix, training
+resumes from the newest that is whole; -overwrite starts again. Give -weights to start from pretrained ones; they are
+used only for the first start. The log is kept in MODEL_FOLDER/log.
 
   scripts/train.sh models/MDSSD300/VOC -weights SSD300_VOC_iter_120000.caffemodel -gpu 0,1
 USAGE
@@ -27,36 +28,9 @@ if [ ! -f "$solver" ]; then
     exit 1
 fi
 
-prefix=$(sed -n 's/^ *snapshot_prefix: *"\(.*\)".*/\1/p' "$solver")
-newest=
-newest_iteration=-1
-for state in "$prefix"_iter_*.solverstate "$prefix"_iter_*.solverstate.h5; do
-    [ -f "$state" ] || continue
-    iteration=${state##*_iter_}
-    iteration=${iteration%%.*}
-    if [ "$iteration" -gt "$newest_iteration" ]; then
-        newest=$state newest_iteration=$iteration
-    fi
-done
-
-if [ -n "$newest" ]; then
-    echo "Resuming from $newest"
-    # The snapshot replaces the pretrained weights: drop -weights and its value.
-    count=$#
-    while [ "$count" -gt 0 ]; do
-        word=$1
-        shift
-        count=$((count - 1))
-        case "$word" in
-            -weights | --weights)
-                shift
-                count=$((count - 1))
-                ;;
-            -weights=* | --weights=*) ;;
-            *) set -- "$@" "$word" ;;
-        esac
-    done
-    set -- -snapshot "$newest" "$@"
-fi
+case " $* " in
+    *" -overwrite"* | *" --overwrite"*) ;;
+    *) set -- -snapshot auto "$@" ;;
+esac
 . "$root/scripts/lib/find_python.sh"
 exec "$python" -P -m caffe.cli.caffe train -solver "$solver" -log_dir "$model/log" "$@"

@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ),
     ("caffe.recipe",),
     ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.interop", "caffe.dataset_check"),
-    ("caffe.engine", "caffe.default_boxes"),
+    ("caffe.engine", "caffe.default_boxes", "caffe.web_page"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
     ("caffe.proto", "caffe._C"),
     ("caffe.files", "caffe.errors", "caffe.log", "caffe.runtime"),

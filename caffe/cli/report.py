@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.cli.version import versions
+from caffe.cli.version import provenance
 from caffe.errors import CaffeError, DataError
 from caffe.files import write_text
 
@@ -154,14 +153,7 @@ def _facts(truth: voc.GroundTruth) -> dict[str, str]:
     facts = {"Test set": f"{len(truth.images):,} images, {objects:,} objects of {len(truth.classes)} classes"}
     if difficult:
         facts["Test set"] += f", {difficult:,} difficult ones besides"
-    facts["Versions"] = "; ".join(versions().splitlines())
-    root = Path(__file__).resolve().parents[2]
-    if (root / ".git").exists():
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            facts["Commit"] = done.stdout.strip()
+    facts["Page made with"] = provenance()
     return facts
 
 

@@ -9,13 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, number, run
 from caffe.cli.net_flags import add_acceleration
 from caffe.errors import CaffeError, DataError
 from caffe.files import write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caffe.engine.net import Net
 
 _MODELS = Path(__file__).resolve().parents[2] / "models"
 #: the four networks of the paper
@@ -25,6 +30,7 @@ MODEL is a deploy prototxt, or a directory with deploy.prototxt. Without MODEL: 
 
 examples:
   caffe speed -images 200 -json speed.json
+  caffe speed -images 50 models/*/VOC
   caffe speed -gpu 0 models/MDSSD300/VOC -weights mdssd_iter_120000.caffemodel -image_dir VOC2007/JPEGImages
 
 Each figure is for one image at a time, after a few untimed ones: the net alone (from pixels in memory to the scores of
@@ -154,12 +160,6 @@ def _measure(path: Path, weights: str | None, files: Sequence[bytes | Path], cou
         )
     parameters, operations = sum(p.numel() for p in full.learnable_params), _operations(full)
     name, size = full.inputs[0], full.blobs[full.inputs[0]].shape
-    runs: list[Callable[..., Any]] = []
-    for net in (bare, full):
-        net.inference_steps = prepack(net)
-        for step in net.steps:
-            step.layer.static_shape = step.layer.type_name == "DetectionOutput"
-        runs.append(GraphedForward(net) if net.device.type == "cuda" else net)
     mean = torch.tensor([104.0, 117.0, 123.0], device=full.device)
 
     def pixels(file: bytes | Path) -> torch.Tensor:
@@ -169,13 +169,24 @@ def _measure(path: Path, weights: str | None, files: Sequence[bytes | Path], cou
             raise DataError(f"{file if isinstance(file, Path) else 'an image'}: is not an image")
         return torch.from_numpy(cv2.resize(image, (size[3], size[2])))
 
+    def planes(image: torch.Tensor) -> torch.Tensor:
+        return (image.to(full.device).float() - mean).permute(2, 0, 1)[None].contiguous()
+
+    ready = [pixels(file) for file in files]
+    with torch.no_grad():
+        _estimate_statistics(bare, {name: planes(ready[0])})
+    runs: list[Callable[..., Any]] = []
+    for net in (bare, full):
+        net.inference_steps = prepack(net)
+        for step in net.steps:
+            step.layer.static_shape = step.layer.type_name == "DetectionOutput"
+        runs.append(GraphedForward(net) if net.device.type == "cuda" else net)
+
     def forward(which: int, image: torch.Tensor) -> None:
-        data = (image.to(full.device).float() - mean).permute(2, 0, 1)[None].contiguous()
-        outputs = runs[which]({name: data}, frozenset())[1]
+        outputs = runs[which]({name: planes(image)}, frozenset())[1]
         for output in outputs.values():
             output.cpu()
 
-    ready = [pixels(file) for file in files]
     figures = {}
     with torch.no_grad():
         for key, which, decode in (("net", 0, False), ("nms", 1, False), ("decoding", 0, True),
@@ -187,6 +198,22 @@ def _measure(path: Path, weights: str | None, files: Sequence[bytes | Path], cou
             figures[key] = round(count / (perf_counter() - began), 3)
     return {"name": full.name.removesuffix("_deploy") or path.parent.parent.name, "input": f"{size[3]} x {size[2]}", **figures,
             "parameters": parameters, "operations": operations}  # fmt: skip
+
+
+def _estimate_statistics(net: Net, batch: dict[str, Tensor]) -> None:
+    """Gives BatchNorm layers without statistics those of a batch.
+
+    Otherwise each would multiply its input by 1 / sqrt(eps), and the scores of a deep net would not be finite.
+    """
+    from caffe.engine.layer_types.normalization import BatchNorm
+
+    layers = [step.layer for step in net.steps if isinstance(step.layer, BatchNorm) and not step.layer.blobs[2].any()]
+    for layer in layers:
+        layer.use_global_stats = False
+    if layers:
+        net(batch)
+    for layer in layers:
+        layer.use_global_stats = True
 
 
 def _operations(net: Any) -> int:

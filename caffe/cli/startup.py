@@ -15,8 +15,11 @@ from types import FrameType
 
 #: exit status after Ctrl-C
 INTERRUPTED = 128 + signal.SIGINT
+#: and after SIGTERM, before and after a training
+TERMINATED = 128 + signal.SIGTERM
 
 _prepared = False
+_first_process = os.getpid()
 
 
 def prepare() -> None:
@@ -28,6 +31,8 @@ def prepare() -> None:
     _open_missing_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+    if _is_training() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 def loaded() -> None:
@@ -70,6 +75,19 @@ def _end(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):
         os.write(2, f"{_program()}: interrupted\n".encode(errors="replace"))
     os._exit(INTERRUPTED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    if os.getpid() == _first_process:  # another one was forked, and says nothing
+        with suppress(OSError):
+            os.write(2, f"{_program()}: SIGTERM: no training is running, so no snapshot is written\n".encode())
+    os._exit(TERMINATED)
+
+
+def _is_training() -> bool:
+    """Whether the command is `caffe train`, which ends after SIGTERM as it does later, while it trains."""
+    program = _program()
+    return program == "train" or (program == "caffe" and "train" in sys.orig_argv[1:])
 
 
 def _is_command() -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import caffe
 from caffe.cli.flags import FlagParser, run
@@ -22,6 +25,34 @@ def versions() -> str:
         f"caffe version {caffe.__version__} (the Caffe whose files, commands and Python interface these are)\n"
         f"mdssd-caffe version {_installed('mdssd-caffe')} (this package), with PyTorch {_installed('torch')}"
     )
+
+
+def provenance() -> str:
+    """What a run was made with, in one line: versions of the packages and of Python, and the commit of the source.
+
+    The commit is that of the git checkout that the package is imported from, with `-dirty` if files differ from it.
+    """
+    parts = [
+        f"mdssd-caffe {_installed('mdssd-caffe')}", f"PyTorch {_installed('torch')}", f"NumPy {_installed('numpy')}",
+        f"Python {platform.python_version()}",
+    ]  # fmt: skip
+    commit = _commit()
+    return ", ".join([*parts, f"commit {commit}"] if commit else parts)
+
+
+def _commit() -> str:
+    """The commit of the checkout; empty for an installed package, and without git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"],
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _installed(package: str) -> str:

@@ -15,7 +15,7 @@ from caffe import log
 from caffe.engine import fillers
 from caffe.engine.layer import Layer
 from caffe.engine.net import Net
-from caffe.errors import NetError
+from caffe.errors import NetError, shown
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
 from caffe.runtime import runtime
@@ -25,11 +25,14 @@ _START_ANEW = (
 )
 
 
-def copy_trained_from(net: Net, path: str | Path, *, skip_mismatched: bool = False) -> set[Layer]:
+def copy_trained_from(
+    net: Net, path: str | Path, *, skip_mismatched: bool = False, allow_nonfinite: bool = False
+) -> set[Layer]:
     """Copies the weights in a .caffemodel or .h5 file into the net's layers of the same names (of several: the first).
 
-    Layers that the net does not have are skipped and logged. Another number of blobs, or another shape, is a NetError;
-    with `skip_mismatched` such a layer keeps its own weights, and is logged. Returns the layers that were set.
+    Layers that the net does not have are skipped and logged. Another number of blobs, another shape, or a value that is
+    nan or infinite is a NetError. With `skip_mismatched`, a layer of another shape keeps its own weights, and is logged;
+    with `allow_nonfinite`, nan and infinity are copied, with a warning. Returns the layers that were set.
     """
     layers: dict[str, Layer] = {}
     for step in net.steps:
@@ -50,19 +53,24 @@ def copy_trained_from(net: Net, path: str | Path, *, skip_mismatched: bool = Fal
                     log.here(), f"Layer {source.name} is not taken from {path}: it has {there} there and {here} here"
                 )
             continue
-        copy_layer(source, target, path, shared)
+        if allow_nonfinite and (found := not_finite(source)):
+            log.warning(log.here(), f"{path}: {found}")
+        copy_layer(source, target, path, shared, allow_nonfinite=allow_nonfinite)
         copied.add(target)
     return copied
 
 
-def load_net(param: Any, files: Sequence[str | Path], phase: int, level: int = 0, stages: Sequence[str] = ()) -> Net:
+def load_net(
+    param: Any, files: Sequence[str | Path], phase: int, level: int = 0, stages: Sequence[str] = (), *,
+    allow_nonfinite: bool = False,
+) -> Net:  # fmt: skip
     """A net (as `Net` builds it) with the weights of `files`, copied in that order.
 
     Fillers are drawn only for the layers that no file has; a warning lists these.
     """
     with fillers.deferred() as waiting:
         net = Net(param, phase, level, stages)
-    copied = {layer for path in files for layer in copy_trained_from(net, path)}
+    copied = {layer for path in files for layer in copy_trained_from(net, path, allow_nonfinite=allow_nonfinite)}
     # by their memory: a layer may share another's parameters in another shape
     loaded = {blob.data_ptr() for layer in copied for blob in layer.blobs}
     waiting.fill(p for p in net.learnable_params if p.data_ptr() not in loaded)
@@ -91,12 +99,21 @@ def describe_unset(net: Net, copied: Collection[Layer], files: str) -> str | Non
     return f"{len(unset)} {noun} not in {files} and {keep} the fillers' values: {', '.join(unset)}"
 
 
-def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Collection[int] = ()) -> None:
+def copy_layer(
+    source: LayerWeights,
+    target: Layer,
+    path: str | Path,
+    shared: Collection[int] = (),
+    *,
+    allow_nonfinite: bool = False,
+) -> None:
     """Copies one layer's weights, which are from the file `path`, into `target`, whatever the two are called.
 
     `shared` are those of the target's blobs that another layer owns; the HDF5 form leaves them out. Another number of blobs,
-    or another shape, is a NetError.
+    another shape, or (unless `allow_nonfinite`) a value that is nan or infinite is a NetError.
     """
+    if not allow_nonfinite and (found := not_finite(source)):
+        raise NetError(f"{path}: {found}. The training that wrote it had diverged: take an earlier snapshot")
     if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
         raise NetError(
             f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
@@ -104,6 +121,19 @@ def copy_layer(source: LayerWeights, target: Layer, path: str | Path, shared: Co
         )
     for i, (array, parameter) in enumerate(zip(source.blobs, _targets(source, target, shared), strict=True)):
         _copy(array, parameter, i, target, path)
+
+
+def not_finite(source: LayerWeights) -> str:
+    """Which of a layer's blobs holds values that are nan or infinite, in words; empty if none does."""
+    for index, blob in enumerate(source.blobs):
+        with np.errstate(over="ignore", invalid="ignore"):
+            # nan and inf carry over to the sum; only a sum that overflows needs a closer look
+            if np.isfinite(blob.sum(dtype=np.float32)):
+                continue
+        count = blob.size - int(np.count_nonzero(np.isfinite(blob)))
+        if count:
+            return f"layer '{shown(source.name)}', blob {index}: {count:,} of {blob.size:,} values are nan or infinite"
+    return ""
 
 
 def fits(source: LayerWeights, target: Layer, shared: Collection[int] = ()) -> bool:

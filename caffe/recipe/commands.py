@@ -112,10 +112,10 @@ def _generator(place: Place, root: Path, name: str, recipe: Recipe, data: Survey
     )  # fmt: skip
 
 
-def training(place: Place, recipe: Recipe, snapshot: Path | None) -> Step:
-    """Training from the weights, or on from a snapshot."""
+def training(place: Place, recipe: Recipe) -> Step:
+    """Training from the weights, or on from the newest whole snapshot."""
     weights = place.start if recipe.weights.detector else recipe.weights.path
-    begin = ("-weights", weights) if snapshot is None else ("-snapshot", snapshot)
+    begin = ("-snapshot", "auto", "-weights", weights)
     command = _words(
         "caffe", "train", "-solver", place.model / "solver.prototxt", *begin, "-log_dir", place.out / "log"
     )

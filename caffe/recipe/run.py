@@ -30,7 +30,7 @@ class Run:
 
     def show(self) -> None:
         """Prints all commands; the snapshot that is tested is not known yet, and the last one stands for it."""
-        for step in (*self.before, training(self.place, self.recipe, None), *self._after(self._last)):
+        for step in (*self.before, training(self.place, self.recipe), *self._after(self._last)):
             print("", f"# {step.title}", *map(command_line, step.commands), sep="\n")
 
     def run(self) -> None:
@@ -44,9 +44,9 @@ class Run:
             if step.name == "lmdb":
                 databases = steps.state
         keep_apart(place, databases)
-        first, snapshot = newest(place, recipe)
+        first = self.iteration
         steps(
-            training(place, recipe, snapshot),
+            training(place, recipe),
             lambda words: _train(words, recipe.max_iter, first),
             finished=lambda: newest(place, recipe)[0] >= recipe.max_iter,
         )

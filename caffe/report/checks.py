@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from caffe.data.image_list import read_lines
+from caffe.data.name_size import read_name_sizes
+from caffe.data.orientation import UPRIGHT, swaps_sides
 from caffe.detection import voc
 from caffe.detection.image_folder import Images
 from caffe.detection.pairs import overlaps_of_pairs
-from caffe.errors import DataError
+from caffe.errors import CaffeError, DataError
 
 #: boxes with this overlap are counted as the same; a class whose best boxes are the same in so many images is named
 SAME_OVERLAP, SAME_SHARE = 0.8, 0.9
@@ -22,17 +25,25 @@ SAME_OVERLAP, SAME_SHARE = 0.8, 0.9
 LEAST_IMAGES = 8
 #: a score that a class never reaches is named
 LOW_SCORE = 0.5
+#: share of detections with their center outside the image from which on it is named; a net has a few of low scores
+OUTSIDE_SHARE = 0.02
+#: about so many images are compared with others
+_COMPARED = 1000
 
 Sizes = Mapping[str, tuple[int, int]]
 
 
 def image_sizes(images: Images, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Width and height of each image that can be found and read."""
+    """Width and height of each image that can be found and read.
+
+    Those that are stored turned are left out: annotations may count their sides in either way.
+    """
     sizes = {}
     for name in names:
         try:
             with PillowImage.open(images.find(name)) as image:
-                sizes[name] = image.size
+                if not swaps_sides(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)):
+                    sizes[name] = image.size
         except (DataError, OSError, PillowImage.DecompressionBombError):
             continue
     return sizes
@@ -62,11 +73,17 @@ def constant_boxes(truth: voc.GroundTruth, found: Mapping[str, voc.Detections], 
     return warnings
 
 
+def _best(detections: voc.Detections) -> dict[str, int]:
+    """The number of the detection with the highest score in each image; the first of equal ones."""
+    index: dict[str, int] = {}
+    images = np.fromiter((index.setdefault(image, len(index)) for image in detections.images), np.int64)
+    order = np.lexsort((-detections.scores, images))  # stable
+    first = order[np.unique(images[order], return_index=True)[1]]
+    return dict(zip(index, first.tolist(), strict=True))
+
+
 def _best_boxes(detections: voc.Detections) -> dict[str, NDArray[np.float64]]:
-    best: dict[str, NDArray[np.float64]] = {}
-    for i in np.argsort(-detections.scores, kind="stable").tolist():
-        best.setdefault(detections.images[i], detections.boxes[i])
-    return best
+    return {image: detections.boxes[number] for image, number in _best(detections).items()}
 
 
 def _relative(boxes: Mapping[str, NDArray[np.float64]], images: Sequence[str], sizes: Sizes) -> NDArray[np.float64]:
@@ -82,6 +99,82 @@ def _same_share(boxes: NDArray[np.float64]) -> float:
     if not len(boxes):
         return 0.0
     return float((overlaps_of_pairs(np.median(boxes, axis=0), boxes) >= SAME_OVERLAP).mean())
+
+
+def other_images(truth: voc.GroundTruth, found: Mapping[str, voc.Detections]) -> list[str]:
+    """A warning if detections do not fit the objects of their own image better than those of other images.
+
+    This is so for results of another data set whose images have the same names. The overlap of each image's best
+    detection with the object nearest to it is compared with the mean overlap that it has in some other images.
+    """
+    best: dict[str, tuple[float, NDArray[np.float64]]] = {}
+    for detections in found.values():
+        for image, number in _best(detections).items():
+            score = float(detections.scores[number])
+            if image not in best or score > best[image][0]:
+                best[image] = score, detections.boxes[number]
+    by_image: dict[str, list[NDArray[np.float64]]] = {}
+    for of_class in truth.objects.values():
+        for image, objects in of_class.items():
+            by_image.setdefault(image, []).append(objects.boxes)
+    names = [image for image in truth.images if image in best and image in by_image]
+    names = names[:: max(1, len(names) // _COMPARED)]
+    if len(names) < LEAST_IMAGES:
+        return []
+    boxes = [np.concatenate(by_image[image]) for image in names]
+
+    def overlap(detection: int, image: int) -> float:
+        return float(overlaps_of_pairs(best[names[detection]][1], boxes[image % len(names)]).max())
+
+    count = range(len(names))
+    own = np.array([overlap(i, i) for i in count])
+    # Sequences of similar images are neighbors in a list, so the others are far away in it.
+    others = np.array([[overlap(i, i + len(names) * part // 5) for part in (1, 2, 3, 4)] for i in count]).mean(axis=1)
+    gain = own - others
+    if gain.mean() > 2 * gain.std() / len(gain) ** 0.5:
+        return []
+    return [
+        "The detections do not fit the objects of their own image better than those of other images (mean overlap "
+        f"{own.mean():.2f} and {others.mean():.2f}). Are they of another data set with the same image names, or of a "
+        "net that has not learned yet?"
+    ]
+
+
+def outside(found: Mapping[str, voc.Detections], sizes: Sizes) -> list[str]:
+    """A warning if detections lie outside their images, as those of images of another size do."""
+    away, known, example = 0, 0, ""
+    for detections in found.values():
+        size = np.array([sizes.get(image, (0, 0)) for image in detections.images], np.float64).reshape(-1, 2)
+        center = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
+        out = (size[:, 0] > 0) & ((center < 0) | (center > size + 1)).any(axis=1)
+        away, known = away + int(out.sum()), known + int((size[:, 0] > 0).sum())
+        if out.any() and not example:
+            example = detections.images[int(out.argmax())]
+    if away <= OUTSIDE_SHARE * known:
+        return []
+    return [
+        f"{away:,} of {known:,} detections have their center outside the image, such as in “{example}”. Are they of other "
+        "images, or were the sizes of the images listed in another order?"
+    ]
+
+
+def listed_sizes(path: str | Path, sizes: Sizes) -> list[str]:
+    """A warning if the list by which a net scaled its boxes (image, height, width) gives other sizes than the images.
+
+    A list that is gone or cannot be read gives no warning.
+    """
+    try:
+        listed = {entry.name: (entry.width, entry.height) for entry in read_name_sizes(path)}
+    except CaffeError:
+        return []
+    wrong = [name for name in sizes if name in listed and listed[name] != sizes[name]]
+    if not wrong:
+        return []
+    (width, height), (listed_width, listed_height) = sizes[wrong[0]], listed[wrong[0]]
+    return [
+        f"The list of image sizes that scaled the boxes, {path}, is wrong for {len(wrong):,} of {len(sizes):,} images: "
+        f"“{wrong[0]}” has {width} × {height} pixels, not {listed_width} × {listed_height}. Make it anew with get_image_size."
+    ]
 
 
 def silent_classes(truth: voc.GroundTruth, found: Mapping[str, voc.Detections]) -> list[str]:

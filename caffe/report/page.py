@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -23,11 +21,14 @@ from caffe.report import checks
 from caffe.report.analysis import Analysis
 from caffe.report.charts import COLORS, reach_figure, training_figure
 from caffe.report.runs import Curves, Run, interval
+from caffe.web_page.environment import data_url, environment
 
 #: the largest page, in bytes, and what all pictures in it may take together
 LIMIT, _PICTURES = 15_000_000, 8_000_000
 #: cases on a sheet, and images side by side
 _CASES, _IMAGES = 12, 6
+#: runs of one model whose mAPs differ by more than this are named
+SPREAD = 0.1
 #: detections of this score and over are drawn
 _DRAWN = 0.6
 
@@ -81,12 +82,10 @@ def render(inputs: Inputs) -> str:
     for model, color in zip(inputs.models, COLORS * len(inputs.models), strict=False):
         model.color = color
     scored = {model.name: model.shown for model in inputs.models if model.shown is not None}
-    environment = Environment(
-        loader=PackageLoader("caffe.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(percent=percent, duration=duration, thousands=lambda value: f"{value:,}")
-    return environment.get_template("report.html.j2").render(
+    made = environment("caffe.report")
+    made.filters.update(percent=percent, duration=duration)
+    return made.get_template("report.html.j2").render(
+        title=inputs.title,
         inputs=inputs,
         models=inputs.models,
         scored=scored,
@@ -138,6 +137,7 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
             continue
         found += [(model.name, text) for text in checks.silent_classes(analysis.truth, analysis.found)]
         found += [(model.name, text) for text in checks.constant_boxes(analysis.truth, analysis.found, sizes)]
+        found += _run_warnings(model, sizes)
         strangers = [name for name in analysis.found if not analysis.truth.count(name)]
         if strangers:
             names = ", ".join(strangers[:8])
@@ -148,11 +148,34 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
     return found
 
 
+def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
+    """Warnings about each run by itself, not only the one that is shown, and about runs that differ too much."""
+    found = []
+    for each in model.analyses:
+        texts = [*checks.other_images(each.truth, each.found), *checks.outside(each.found, sizes)]
+        if each.run.name_sizes is not None:
+            texts += checks.listed_sizes(each.run.name_sizes, sizes)
+        if each.mean_ap == 0:
+            texts.append("Every class has an AP of 0.")
+        who = model.name if len(model.analyses) == 1 else f"{model.name}, {each.run.folder}"
+        found += [(who, text) for text in texts]
+    scores = [each.mean_ap for each in model.analyses]
+    if len(scores) > 1 and max(scores) - min(scores) > SPREAD:
+        found.append(
+            (
+                model.name,
+                f"The runs differ by {100 * (max(scores) - min(scores)):.0f} points. Was one interrupted, or scored on other "
+                "data?",
+            )
+        )
+    return found
+
+
 def _figures(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, Markup]:
     """SVG by name; what cannot be drawn is absent."""
     result: dict[str, Any] = {"training": training_figure({m.name: m.curves for m in inputs.models})}
-    reach = {m.name: run.boxes for m in inputs.models for run in m.runs[:1] if run.boxes}
-    result["reach"] = reach_figure(reach) if reach else None
+    # Models without it stay in, so that each has its own color.
+    result["reach"] = reach_figure({m.name: m.runs[0].boxes or {} for m in inputs.models})
     if scored:
         diagnoses = {name: list(analysis.diagnoses.values()) for name, analysis in scored.items()}
         diagnoses = {name: each for name, each in diagnoses.items() if each}
@@ -239,20 +262,20 @@ def _sheets(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, str]:
                     images, chosen, truth, analysis.found, score=_DRAWN
                 )
     room = _PICTURES // max(len(make), 1)
-    return {name: data_url(draw(), room) for name, draw in make.items()}
+    return {name: _fitted(draw(), room) for name, draw in make.items()}
 
 
-def data_url(image: Image, room: int) -> str:
-    """A picture as a JPEG inside the page, in as many bytes as there is room for."""
-    scale, data = 1.0, b""
+def _fitted(image: Image, room: int) -> str:
+    """A picture as a data URL of at most `room` bytes, smaller or of less quality if need be."""
+    scale = 1.0
     while True:
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         for quality in (80, 65, 50):
-            data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-            if len(data) * 4 / 3 <= room:
-                return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+            url = data_url(small, quality)
+            if len(url) <= room:
+                return url
         if min(small.shape[:2]) < 64:
-            return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+            return url
         scale *= 0.75
 
 

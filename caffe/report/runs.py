@@ -12,7 +12,7 @@ from typing import Any
 from caffe.detection import voc
 from caffe.errors import CaffeError, DataError
 from caffe.proto.text import read_net, read_solver, to_text
-from caffe.solver.log_reader import read_training_log
+from caffe.solver.log_reader import read_made_with, read_training_log
 from caffe.solver.metrics import COLUMNS, FILE_NAME, read_rows
 
 
@@ -42,6 +42,10 @@ class Run:
     results: dict[str, Path] = field(default_factory=dict)
     curves: Curves | None = None
     boxes: dict[str, Any] | None = None
+    #: the versions that trained, in words; empty if no log says it
+    made_with: str = ""
+    #: the list of image sizes by which the test net scaled the boxes in the result files
+    name_sizes: Path | None = None
 
     @property
     def seed(self) -> int | None:
@@ -75,16 +79,18 @@ def find_run(name: str, folder: str | Path, prefix: str = "comp4_det_test_") -> 
     if solver is not None:
         run.solver = read_solver(str(solver))
         run.solver_text = to_text(run.solver)
-    places = [*_output_directories(run.solver), root / "results", root, root / "model" / "results"]
+    outputs = _outputs(run.solver)
+    places = [*outputs, root / "results", root, root / "model" / "results"]
     for place in places:
         if any(place.glob(f"{prefix}*.txt")):
-            run.results = voc.find_result_files(place, prefix)
+            run.results, run.name_sizes = voc.find_result_files(place, prefix), outputs.get(place)
             break
     logs = [place for base in (root, root / "model") for place in (base / "log", base)]
     if metrics := _first(*(place / FILE_NAME for place in logs)):
         run.curves = _from_metrics(metrics)
-    elif log := _first(*(place / "caffe.INFO" for place in logs)):
-        run.curves = _from_log(log)
+    if log := _first(*(place / "caffe.INFO" for place in logs)):
+        run.curves = run.curves or _from_log(log)
+        run.made_with = read_made_with(log)
     if reach := _first(root / "boxes" / "reach.json", root / "reach.json"):
         run.boxes = _read_json(reach)
     if not run.results and run.curves is None:
@@ -99,19 +105,21 @@ def _first(*paths: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _output_directories(solver: Any) -> list[Path]:
-    """Where the solver's test nets write their results; none if they cannot be read from here."""
-    found = []
+def _outputs(solver: Any) -> dict[Path, Path | None]:
+    """Where the solver's test nets write their results, and the list of image sizes for them.
+
+    Nets that cannot be read from here are left out.
+    """
+    found: dict[Path, Path | None] = {}
     for path in solver.test_net if solver is not None else ():
         try:
             net = read_net(path)
         except CaffeError:
             continue
-        found += [
-            Path(layer.detection_output_param.save_output_param.output_directory)
-            for layer in net.layer
-            if layer.detection_output_param.save_output_param.output_directory
-        ]
+        for layer in net.layer:
+            saved = layer.detection_output_param.save_output_param
+            if saved.output_directory:
+                found[Path(saved.output_directory)] = Path(saved.name_size_file) if saved.name_size_file else None
     return found
 
 

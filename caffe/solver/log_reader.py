@@ -9,6 +9,8 @@ from pathlib import Path
 
 from caffe.errors import CaffeError
 
+#: begins the line that says which versions trained, in this project's logs
+MADE_WITH = "Made with"
 #: a glog prefix; older ones have no year
 _PREFIX = re.compile(r"^[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)\s+\d+ [^\]]*\] (.*)$")
 _ITERATION = re.compile(r"Iteration (\d+)")
@@ -64,6 +66,26 @@ def read_training_log(path: str | Path) -> TrainingLog:
         raise CaffeError(f"{path}: no 'Iteration N' line in it; give what `caffe train` wrote to standard error")
     _fill_in_rates(result)
     return result
+
+
+def read_made_with(path: str | Path) -> str:
+    """Which versions wrote a training log, in words; empty for the original's logs and others that do not say it.
+
+    Raises CaffeError for a file that cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                prefixed = _PREFIX.match(line.rstrip("\n"))
+                if prefixed is None:
+                    continue
+                if prefixed[8].startswith(f"{MADE_WITH} "):
+                    return prefixed[8].removeprefix(f"{MADE_WITH} ")
+                if prefixed[8].startswith("Solving "):
+                    break
+    except OSError as error:
+        raise CaffeError(f"{path}: {error.strerror}") from error
+    return ""
 
 
 def _moment(prefix: re.Match[str]) -> datetime.datetime:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ FILE_NAME = "metrics.csv"
 COLUMNS = ("iteration", "seconds", "phase", "loss", "learning_rate", "images_per_second")
 #: precedes the name of a class in a column's name
 CLASS = "AP "
+#: follows the name of an output of the second test net and later ones
+_TEST_NET = re.compile(r" \(test net (\d+)\)$")
 
 
 class MetricsFile(Watcher):
@@ -36,6 +39,7 @@ class MetricsFile(Watcher):
         self._columns = list(COLUMNS)
         self._images = 0
         self._before = 0.0
+        self._earlier: list[Tested] = []
         self._last: tuple[int, float] = (0, 0.0)
 
     def begins(self, iteration: int, images_per_update: int) -> None:
@@ -47,10 +51,14 @@ class MetricsFile(Watcher):
                 self._columns += [name for name in columns if name not in self._columns]
                 rows = [row for row in rows if int(row["iteration"]) < iteration]
                 self._before = max((float(row["seconds"]) for row in rows), default=0.0)
+                self._earlier = [result for row in rows if row["phase"] == "test" for result in _tests_of(row)]
             else:
                 os.replace(self.path, _free_name(self.path))
         self._last = (iteration, 0.0)
         self._rewrite(rows)
+
+    def earlier_tests(self) -> Sequence[Tested]:
+        return self._earlier
 
     def displayed(self, row: Displayed) -> None:
         seconds = time.monotonic() - self._began
@@ -115,6 +123,16 @@ def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _of_net(name: str, index: int) -> str:
     return f"{name} (test net {index})" if index else name
+
+
+def _tests_of(row: Mapping[str, str]) -> list[Tested]:
+    """The scores in a row of phase `test`, which is that of one test net."""
+    scores: dict[int, dict[str, float]] = {}
+    for column, text in row.items():
+        if text and column not in COLUMNS[:3] and not column.startswith(CLASS):
+            net = _TEST_NET.search(column)
+            scores.setdefault(int(net[1]) if net else 0, {})[_TEST_NET.sub("", column)] = float(text)
+    return [Tested(int(row["iteration"]), index, values) for index, values in scores.items()]
 
 
 def _free_name(path: Path) -> Path:

@@ -13,16 +13,29 @@ from caffe import log
 from caffe.engine.net import Net
 from caffe.errors import WriteError
 from caffe.solver import snapshots
+from caffe.solver.snapshot_files import remove, remove_older, snapshots_under
 
 
 class RunSnapshots:
     """Writes a run's snapshots, at moments when weights, history and iteration belong together.
 
-    `write` writes one and returns the name of its weights; `iteration` is the number of iterations done.
+    `write` writes one and returns the name of its weights; `iteration` is the number of iterations done. `keep`: how
+    many snapshots stay on disk, None for all. `overwrite`: those that are there now are of another run, and go as soon as
+    the first of this one is whole.
     """
 
-    def __init__(self, param: Any, net: Net, write: Callable[[], str], iteration: Callable[[], int]) -> None:
-        self._param, self._net, self._write, self._iteration = param, net, write, iteration
+    def __init__(
+        self,
+        param: Any,
+        net: Net,
+        write: Callable[[], str],
+        iteration: Callable[[], int],
+        *,
+        keep: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._others = {each.iteration for each in snapshots_under(param.snapshot_prefix)} if overwrite else set()
+        self._param, self._net, self._write, self._iteration, self._keep = param, net, write, iteration, keep
         #: iteration and weights of the newest one
         self.newest: tuple[int, str] | None = None
         #: why the last one that was due could not be written; empty if it was
@@ -61,6 +74,16 @@ class RunSnapshots:
         with self._lock:
             self.newest = (self._iteration(), self._write())
             self.error = ""
+            remove(self._param.snapshot_prefix, self._others - {self._iteration()})
+            self._others.clear()
+            if self._keep is not None:
+                remove_older(self._param.snapshot_prefix, self._iteration(), self._keep)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around whatever else writes the weights: the last resort waits for it."""
+        with self._lock:
+            yield
 
     def try_to_write(self) -> None:
         """Writes one; if the system does not take it, training goes on without."""

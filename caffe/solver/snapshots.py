@@ -15,7 +15,9 @@ from caffe.engine.weights import copy_trained_from
 from caffe.engine.weights import save as save_weights
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
-from caffe.proto.solver_state import SolverState, read_solver_state, write_solver_state
+from caffe.proto.solver_state import SolverState, write_solver_state
+from caffe.solver import checksums
+from caffe.solver.snapshot_files import advice, checksums_name, read_whole
 
 
 def snapshot_name(param: Any, iteration: int, extension: str) -> str:
@@ -56,7 +58,7 @@ def check_is_solver_state(path: str) -> None:
 
 
 def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor]) -> tuple[str, str]:
-    """Writes weights, then the solver state that names them. Returns both names."""
+    """Writes weights, the solver state that names them, and the checksums of both. Returns the first two names."""
     check_finite(net)
     weights = snapshot_name(param, iteration, ".caffemodel")
     state = snapshot_name(param, iteration, ".solverstate")
@@ -78,6 +80,7 @@ def save(param: Any, net: Any, iteration: int, policy: Any, history: list[Tensor
             iter_last_event=policy.iter_last_event,
         ),
     )
+    checksums.write(checksums_name(f"{param.snapshot_prefix}_iter_{iteration}"), [weights, state])
     return weights, state
 
 
@@ -91,12 +94,18 @@ def check_finite(net: Any) -> None:
 def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int) -> int:
     """Restores weights, history and policy from a solver state. Returns the iteration to continue from.
 
-    The weights are looked for where the state says they are, then beside the state itself.
+    The weights are looked for where the state says they are, then beside the state itself. Files that are damaged, or
+    are not those that were written together, are a CaffeError that names the newest whole snapshot.
     """
     check_is_solver_state(path)
-    state = read_solver_state(path)
-    if state.learned_net:
-        copy_trained_from(net, _weights_of(path, state.learned_net))
+    try:
+        state, weights = read_whole(path)
+    except CaffeError as error:
+        raise CaffeError(f"{error}. {advice(path)}") from error
+    if not os.path.exists(checksums_name(path.rpartition(".solverstate")[0])):
+        log.info(log.here(), f"{path} has no checksums beside it: its files are taken as they are")
+    if weights:
+        copy_trained_from(net, weights)
     if len(state.history) != len(history):
         raise CaffeError(
             f"{path}: holds {len(state.history)} history blobs, this solver has {len(history)} "
@@ -114,15 +123,3 @@ def load(path: str, net: Any, policy: Any, history: list[Tensor], histories: int
     policy.iter_last_event = state.iter_last_event
     policy.minimum_loss = state.minimum_loss
     return int(state.iter)
-
-
-def _weights_of(state_path: str, learned_net: str) -> str:
-    if os.path.exists(learned_net):
-        return learned_net
-    beside = os.path.join(os.path.dirname(state_path), os.path.basename(learned_net))
-    if os.path.exists(beside):
-        return beside
-    raise CaffeError(
-        f"{state_path}: the weights it goes with, {learned_net}, are neither there nor beside it; "
-        "put the .caffemodel of the same iteration beside the state"
-    )

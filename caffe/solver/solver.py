@@ -18,8 +18,11 @@ from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver, to_text
 from caffe.runtime import runtime, set_random_seed
-from caffe.solver import debug_info, snapshots
+from caffe.solver import snapshots
+from caffe.solver.best import BestWeights
+from caffe.solver.divergence import LossNotFiniteError
 from caffe.solver.exchange import Alone, Exchange
+from caffe.solver.gradients import Gradients
 from caffe.solver.graphed_step import GraphedStep
 from caffe.solver.graphed_step import obstacle as graph_obstacle
 from caffe.solver.nets import training_net
@@ -28,16 +31,11 @@ from caffe.solver.policies import LearningRatePolicy
 from caffe.solver.progress import Progress
 from caffe.solver.requests import Action
 from caffe.solver.run_snapshots import RunSnapshots
-from caffe.solver.scalar import ScalarOnItsWay
 from caffe.solver.smoothing import SmoothedLoss
 from caffe.solver.testing import Testing
 from caffe.solver.training_log import log_batch, log_outputs, log_pace
 from caffe.solver.updates import rule_for
 from caffe.solver.watchers import Displayed, Watcher, Watchers
-
-
-class LossNotFiniteError(CaffeError):
-    """Training has diverged or met bad data; the weights may be ruined already."""
 
 
 class Solver:
@@ -48,6 +46,10 @@ class Solver:
     asked after each iteration whether to stop or snapshot. `solve` that ends with an error leaves a snapshot of the last
     iteration if its weights are good. A loss that is not finite ends training with a CaffeError
     unless `stop_on_nonfinite` is false. `watchers` are told of displays and tests on rank 0.
+
+    `best` keeps the best weights by the tests' scores. `keep` is the number of snapshots that stay on disk, None for
+    all. `overwrite`: those that are there now go as soon as the first of this run is whole. `skip_iterations` moves the
+    data on, to other records than an uninterrupted run would read.
     """
 
     def __init__(
@@ -58,6 +60,10 @@ class Solver:
         exchange: Exchange | None = None,
         requests: Callable[[], Action] = lambda: Action.NONE,
         stop_on_nonfinite: bool = True,
+        best: BestWeights | None = None,
+        keep: int | None = None,
+        overwrite: bool = False,
+        skip_iterations: int = 0,
         watchers: Iterable[Watcher] = (),
     ) -> None:
         self.param = caffe_pb2.SolverParameter()
@@ -69,6 +75,8 @@ class Solver:
         self._testing = Testing(self.param, layerwise=layerwise, watchers=self._watchers)
         self.requests = requests
         self.stop_on_nonfinite = stop_on_nonfinite
+        self._best = best
+        self._skip_iterations = skip_iterations
         self._exchange = exchange or Alone()
         self._seed()
         self._policy = LearningRatePolicy(self.param)
@@ -82,12 +90,17 @@ class Solver:
         self.iter = 0
         self._smoothed = SmoothedLoss(self.param.average_loss)
         self._stop = Action.NONE
-        self._kept = RunSnapshots(self.param, net, self._write_snapshot, lambda: self.iter)
+        self._kept = RunSnapshots(
+            self.param, net, self._write_snapshot, lambda: self.iter, keep=keep, overwrite=overwrite
+        )
+        self._gradients = Gradients(net, self._exchange, self._check_loss, layerwise=layerwise)
         self._graphed: GraphedStep | None = None
         self._cannot_graph = False
         self._callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._progress = Progress(0, enabled=False)
         self._exchange.watch(net.learnable_params)
+        if skip_iterations:
+            self._place_data()
         self._info("solver.cpp:75", "Solver scaffolding done.")
 
     @classmethod
@@ -139,6 +152,7 @@ class Solver:
         began = time.monotonic()
         first = self.iter
         self._watchers.tell(lambda watcher: watcher.begins(first, images))
+        self._testing.resume(self._watchers.earlier_tests())
         self._kept.begin()
         runtime.results_are_secondary = True
         try:
@@ -158,6 +172,7 @@ class Solver:
     def _solve(self, images: int) -> None:
         enabled = None if self.is_root else False
         with Progress(self.param.max_iter, self.iter, images=images, enabled=enabled) as self._progress:
+            self._progress.note(self._testing.in_short())
             self.step(self.param.max_iter - self.iter)
             scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._kept.error
             due = self._stop.stops or self.param.snapshot_after_train or self._kept.error
@@ -167,7 +182,9 @@ class Solver:
                 self._info("solver.cpp:316", "Optimization stopped early.")
                 return
             if self.param.display and self.iter % self.param.display == 0:
-                self._final_loss()
+                self._smoothed.add(self._gradients.loss())  # after the last update, for the log only
+                loss = ostream_number(self._smoothed.value)
+                self._info("solver.cpp:332", f"Iteration {self.iter}, loss = {loss}")
             if self._testing.is_due(self.iter):
                 self.test_all()
         self._info("solver.cpp:337", "Optimization Done.")
@@ -212,7 +229,7 @@ class Solver:
             loss, outputs = graphed.run(batches, rate, self.iter)
             self._check_loss(loss, batches=self.param.iter_size, updated=True)
         else:
-            loss, outputs = self._gradients(debug)
+            loss, outputs = self._gradients.compute(self.param.iter_size, debug=debug)
         loss /= self.param.iter_size
         self._smoothed.add(loss)
         self._exchange.finish()
@@ -231,18 +248,6 @@ class Solver:
         if display and self.is_root:
             row = Displayed(self.iter - 1, self._smoothed.value, rate, single)
             self._watchers.tell(lambda watcher: watcher.displayed(row))
-
-    def _gradients(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
-        """Gradients of iter_size batches, summed; returns the sum of their losses, and the last one's outputs."""
-        self._clear_gradients()
-        loss = 0.0
-        outputs: dict[str, Tensor] = {}
-        for i in range(self.param.iter_size):
-            self._exchange.accumulating(i < self.param.iter_size - 1)
-            value, outputs = self._forward_backward(debug)
-            self._check_loss(value)
-            loss += value
-        return loss, outputs
 
     def _graphed_step(self) -> GraphedStep | None:
         """Runs an iteration as one CUDA graph; None if that was not asked for or is not possible."""
@@ -276,38 +281,6 @@ class Solver:
         if self.is_root and self.param.display and self.iter % self.param.display == 0:
             self._info("sgd_solver.cpp:138", f"Iteration {self.iter}, lr = {ostream_number(rate)}")
 
-    def _clear_gradients(self) -> None:
-        if self.layerwise:
-            self.net.clear_param_diffs()
-        else:
-            for p in self.net.learnable_params:
-                p.grad = None
-
-    def _forward_backward(self, debug: bool) -> tuple[float, dict[str, Tensor]]:
-        """One pass; adds to the gradients. Returns the loss and the output blobs."""
-        if debug:
-            loss = debug_info.forward_backward(self.net)
-        elif self.layerwise:
-            loss = self.net.forward_layers()
-            self.net.backward_layers()
-        else:
-            return self._whole_graph()
-        return loss, {name: self.net.blobs[name].data_tensor() for name in self.net.outputs}
-
-    def _whole_graph(self) -> tuple[float, dict[str, Tensor]]:
-        loss, outputs = self.net()
-        value = ScalarOnItsWay(loss.detach())
-        if loss.requires_grad:
-            loss.backward()
-        return value.read(), outputs
-
-    def _final_loss(self) -> None:
-        """The loss after the last update, for the log only."""
-        with torch.no_grad():
-            loss = self.net.forward_layers() if self.layerwise else float(self.net()[0])
-        self._smoothed.add(loss)
-        self._info("solver.cpp:332", f"Iteration {self.iter}, loss = {ostream_number(self._smoothed.value)}")
-
     def _check_loss(self, loss: float, batches: int = 1, updated: bool = False) -> None:
         """Ends training at a loss, of the last `batches` batches, that is not finite.
 
@@ -316,18 +289,8 @@ class Solver:
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
         rate = self._policy.rate(self.iter, self._smoothed.value)
-        kept = (
-            f"the last snapshot is {self._kept.newest[1]}" if self._kept.newest else "no snapshot has been written yet"
-        )
         records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
-        whose = "the batch" if batches == 1 else f"its {batches} batches"
-        seen = f"; records of {whose}: {', '.join(records)}" if records else ""
-        weights = "weights were updated with it" if updated else "weights were not updated with it"
-        raise LossNotFiniteError(
-            f"training stopped: the loss is {ostream_number(loss)} at iteration {self.iter}, learning rate "
-            f"{ostream_number(rate)}{seen}. The {weights}; {kept}. Usual causes: a base_lr that is "
-            "too high (try a tenth of it, or clip_gradients: 10), weights that were not loaded, boxes outside the image"
-        )
+        raise LossNotFiniteError(loss, self.iter, rate, records, batches, self._kept.newest, updated=updated)
 
     # ---- testing
 
@@ -342,8 +305,13 @@ class Solver:
 
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
-        self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
+        scores = self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
         self._progress.note(self._testing.in_short())
+        if index == 0 and scores is not None and self._best is not None:
+            with self._kept.writing():
+                enough = self._best.tested(self.net, self.test_nets[0], scores, self.iter)
+            if enough and not self._stop.stops:
+                self._stop = Action.STOP
 
     def _interrupted(self) -> bool:
         while (request := self.requests()) is not Action.NONE:
@@ -378,9 +346,12 @@ class Solver:
         self._exchange.share([*self.net.learnable_params, *self.history])
         state = json.loads(self._exchange.from_root("restored", json.dumps([self.iter, self._policy.state])))
         self.iter, self._policy.state = state
-        for layer in self.net.source_layers:
-            layer.start_at(self.iter * self.param.iter_size)
+        self._place_data()
         self._testing.start_at(self.iter)
+
+    def _place_data(self) -> None:
+        for layer in self.net.source_layers:
+            layer.start_at((self.iter + self._skip_iterations) * self.param.iter_size)
 
     def _seed_iteration(self) -> None:
         """Seeds dropout's generator from the iteration, so that a run resumed at any of them draws the same numbers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,10 +65,11 @@ class Testing:
 
     def run(
         self, index: int, trained: Net, iteration: int, stop: Callable[[], bool], alive: Callable[[], None]
-    ) -> None:
+    ) -> dict[str, float] | None:
         """Tests net `index` with the weights of `trained`, and logs the scores as eval_type asks.
 
-        Before each batch `stop` is asked whether to end the test; after each, `alive` is called.
+        Before each batch `stop` is asked whether to end the test; after each, `alive` is called. Returns the scores of
+        one element by output, None for a test that was ended.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
         net = self.nets[index]
@@ -83,7 +84,7 @@ class Testing:
         for _ in range(batches):
             if stop():
                 log.info("solver.cpp:494", "Test interrupted.")
-                return
+                return None
             batch_loss, outputs = self._forward(net, self._watchers.wanted_blobs(net, index))
             loss += batch_loss
             scores.add(outputs)
@@ -95,9 +96,19 @@ class Testing:
         classes = _by_name(scores, net) if isinstance(scores, DetectionScores) else {}
         result = Tested(iteration, index, self._last, classes)
         self._watchers.tell(lambda watcher: watcher.tested(result))
-        for name, value in self._last.items():
+        self._compare(result)
+        return self._last
+
+    def resume(self, tests: Iterable[Tested]) -> None:
+        """Takes the scores of a run's tests before it was resumed into account, so that its best ones stay known."""
+        for result in tests:
+            self._last = dict(result.scores)
+            self._compare(result)
+
+    def _compare(self, result: Tested) -> None:
+        for name, value in result.scores.items():
             if name not in self._best or value > self._best[name][0]:
-                self._best[name] = (value, iteration)
+                self._best[name] = (value, result.iteration)
 
     def log_best(self) -> None:
         """Logs the highest of each score so far."""

@@ -42,6 +42,10 @@ class Watcher:
     def begins(self, iteration: int, images_per_update: int) -> None:
         """Training begins after `iteration` iterations."""
 
+    def earlier_tests(self) -> Sequence[Tested]:
+        """The tests before the iteration at which training began, oldest first, if they are known; asked after `begins`."""
+        return ()
+
     def displayed(self, row: Displayed) -> None:
         """An iteration has been displayed and its update made."""
 
@@ -78,6 +82,12 @@ class Watchers:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 reason = shown(reason or type(error).__name__)
                 log.warning(log.here(), f"{watcher.name}: {reason}. Training goes on without it")
+
+    def earlier_tests(self) -> list[Tested]:
+        """The tests of the run before it was resumed, from all of them."""
+        tests: list[Tested] = []
+        self.tell(lambda watcher: tests.extend(watcher.earlier_tests()))
+        return tests
 
     def wanted_blobs(self, net: Net, index: int) -> list[str]:
         """The blobs that any of them wants of the next batch of a test."""

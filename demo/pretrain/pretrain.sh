@@ -34,7 +34,7 @@ backbone=$folder/backbone ssd=$folder/ssd300 data=$folder/data labels=$folder/da
 "$python" demo/pretrain/backbone.py --crops "$folder/crops" --output "$backbone" --width $width \
   --iterations $backbone_iterations
 "$python" demo/pretrain/batch_norm.py insert "$backbone/backbone.prototxt"
-caffe train -solver "$backbone/solver.prototxt" -log_dir "$backbone"
+caffe train -solver "$backbone/solver.prototxt" -log_dir "$backbone" -overwrite
 
 "$python" demo/scenes.py --output "$data/scenes" --train 3000 --test 100 --seed $seed
 scripts/create_list.sh "$data" "$folder/lists"
@@ -49,6 +49,6 @@ cp "$ssd/train.prototxt" "$ssd/plain.prototxt"
 "$python" demo/pretrain/batch_norm.py insert "$ssd/train.prototxt"
 "$python" demo/pretrain/batch_norm.py insert "$ssd/test.prototxt"
 caffe train -solver "$ssd/solver.prototxt" -weights "$backbone/backbone_iter_$backbone_iterations.caffemodel" \
-  -log_dir "$ssd"
+  -log_dir "$ssd" -overwrite
 "$python" demo/pretrain/batch_norm.py fold "$ssd/ssd300_iter_$ssd_iterations.caffemodel" "$ssd/plain.prototxt" \
   demo/pretrain/ssd300_narrow.caffemodel

@@ -82,18 +82,13 @@ class Training:
 
     def _train(self, commands: Commands, iterations: int) -> None:
         commands.need(_LEAST_SECONDS)
-        plan, reached = self.folder.plan, self.reached()
-        if reached:
-            begin = ["-snapshot", self.snapshots / f"net_iter_{reached}.solverstate"]
-        elif self.run.arm.start == "function":
-            begin = ["-weights", self.run.folder / "start.caffemodel"]
-        else:
-            begin = ["-weights", self.folder.trunk]
+        plan = self.folder.plan
+        start = self.run.folder / "start.caffemodel" if self.run.arm.start == "function" else self.folder.trunk
         gpu = [] if plan.gpu == "none" else ["-gpu", plan.gpu, "-graph"]
         self.snapshots.mkdir(parents=True, exist_ok=True)
         seconds = commands.run_until_stopped(
             self.run.folder / "train.log", "-m", "caffe.cli.train", "-solver", self.run.folder / "solver.prototxt",
-            "-precision", plan.precision, *begin, *gpu,
+            "-snapshot", "auto", "-weights", start, "-precision", plan.precision, *gpu,
         )  # fmt: skip
         before = self.state()
         state = {**before, "seconds": before["seconds"] + seconds, "pieces": before["pieces"] + 1}

@@ -34,6 +34,7 @@ def test_train_then_test_then_resume_then_finetune(tiny_run: Path, capfd: pytest
     assert "Resuming from two_iter_2.solverstate" in err
     assert "Iteration 2, loss" in err
     assert "Iteration 0, loss" not in err
+    (tiny_run / "solver.prototxt").write_text((tiny_run / "solver.prototxt").read_text().replace('"two"', '"tuned"'))
     weights = "two_iter_2.caffemodel,two_iter_4.caffemodel"
     assert caffe.main(["train", "-solver", "solver.prototxt", "-weights", weights]) == 0
     assert "Finetuning from two_iter_4.caffemodel" in capfd.readouterr().err

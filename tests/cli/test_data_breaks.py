@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -45,14 +47,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def database(records: int, side: int, broken: int | None = None) -> None:
-    """Records of 1 × side × side bytes, photo_000 to photo_N; `broken` has half of its pixels."""
-    random = np.random.default_rng(0)
+def database(records: int, side: int, broken: int | None = None, instead: Mapping[int, int] | None = None) -> None:
+    """Records of 1 × side × side bytes, photo_000 to photo_N; `broken` has half of its pixels.
+
+    `instead`: records that hold what others do.
+    """
+    shutil.rmtree("db", ignore_errors=True)
     with LmdbWriter("db") as writer:
-        for number in range(records):
-            pixels = random.bytes(side * side if number != broken else side * side // 2)
+        for place in range(records):
+            number = (instead or {}).get(place, place)
+            pixels = np.random.default_rng(number).bytes(side * side if number != broken else side * side // 2)
             datum = caffe_pb2.Datum(channels=1, height=side, width=side, label=number % 3, data=pixels)
-            writer.put(f"photo_{number:03d}".encode(), datum.SerializeToString())
+            writer.put(f"photo_{place:03d}".encode(), datum.SerializeToString())
 
 
 @contextmanager
@@ -89,6 +95,42 @@ def test_a_broken_record(workers: str, monkeypatch: pytest.MonkeyPatch, capfd: p
     message = check_kept(capfd.readouterr().err)
     assert "record 'photo_007'" in message
     assert list(Path().glob("*_iter_3.solverstate"))
+
+
+@pytest.mark.parametrize("workers", ["0", "3"])
+def test_bad_records_are_left_out_and_listed(
+    workers: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run in two pieces ends as a whole one, and both as one whose database has the next record in its place."""
+    monkeypatch.setenv("CAFFE_DATA_WORKERS", workers)
+    database(10, 2, broken=7)
+    command = ["train", "-solver", "solver.prototxt", "-skip_bad_records", "1"]
+    ends = []
+    for pieces in ([12], [4, 12]):
+        for length in pieces:
+            Path("solver.prototxt").write_text(SOLVER.replace("10000000", str(length)).replace("1e-9", "1e-5"))
+            assert caffe.main([*command, *(["-snapshot", "auto"] if length > pieces[0] else ["-overwrite"])]) == 0
+            err = capfd.readouterr().err
+            assert err.count("Left out, 1 of at most 1: ") == 1
+            listed = err.partition("Records left out because they cannot be read: 1\n")[2].splitlines()[0]
+            assert "record 'photo_007'" in listed
+        ends.append(Path("means_iter_12.caffemodel").read_bytes())
+    database(10, 2, instead={7: 8})
+    assert caffe.main(["train", "-solver", "solver.prototxt", "-overwrite"]) == 0
+    assert ends == [Path("means_iter_12.caffemodel").read_bytes()] * 2
+
+
+def test_more_bad_records_than_allowed(capfd: pytest.CaptureFixture[str]) -> None:
+    database(10, 2, broken=7)
+    command = ["train", "-solver", "solver.prototxt", "-skip_bad_records", "1"]
+    with lmdb.open("db") as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"photo_003", b"no datum")
+    assert caffe.main(command) == 1
+    err = capfd.readouterr().err
+    assert "record 'photo_003'" in err.partition("Records left out because they cannot be read: 1\n")[2]
+    message = check_kept(err)
+    assert "record 'photo_007'" in message
+    assert "Records left out before it: 1 (-skip_bad_records 1)" in message
 
 
 def test_a_worker_that_is_killed() -> None:

@@ -40,6 +40,22 @@ def test_interrupted_while_it_imports(command: str, tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, "", f"{command}: interrupted\n")
 
 
+@pytest.mark.parametrize("command", [["caffe.cli.caffe", "train"], ["caffe.cli.train"]])
+def test_sigterm_before_training(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text(SLOW)
+    with running(
+        [sys.executable, "-m", *command],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate()
+    name = command[0].rpartition(".")[2]
+    message = f"{name}: SIGTERM: no training is running, so no snapshot is written\n"
+    assert (process.returncode, out, err) == (143, "", message)
+
+
 @pytest.mark.parametrize("ranks", ["1", "2"])
 def test_interrupted_while_a_net_is_built(tiny_run: Path, ranks: str) -> None:
     """Also with several ranks, whose launcher says so."""

@@ -45,26 +45,21 @@ def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
     return processes.run([SCRIPTS / script, *words])
 
 
-def test_first_start_takes_the_weights(model: Path) -> None:
+def test_training_resumes_or_starts_from_the_weights(model: Path) -> None:
     done = run("train.sh", "m", "-weights", "v w.caffemodel", "-gpu", "0,1")
-    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-weights|v w.caffemodel|-gpu|0,1|"
+    begin = "train|-solver|m/solver.prototxt|-log_dir|m/log|"
+    assert done.stdout == begin + "-snapshot|auto|-weights|v w.caffemodel|-gpu|0,1|"
 
 
-@pytest.mark.parametrize("weights", [["-weights", "v w"], ["--weights=v w"], []])
-def test_later_starts_go_on_from_the_newest_snapshot(model: Path, weights: list[str]) -> None:
-    for n in (900, 1000, 80):
-        (model / f"net x_iter_{n}.solverstate").write_text("")
-    done = run("train.sh", "m", *weights, "-gpu", "0")
-    assert done.stdout == (
-        "Resuming from m/net x_iter_1000.solverstate\n"
-        "train|-solver|m/solver.prototxt|-log_dir|m/log|-snapshot|m/net x_iter_1000.solverstate|-gpu|0|"
-    )
+def test_starting_again(model: Path) -> None:
+    done = run("train.sh", "m", "-overwrite", "-gpu", "0")
+    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-overwrite|-gpu|0|"
 
 
 def test_train_a_solver_of_another_name(model: Path) -> None:
     (model / "solver.prototxt").rename(model / "solver_ft.prototxt")
     done = run("train.sh", "m/solver_ft.prototxt")
-    assert done.stdout == "train|-solver|m/solver_ft.prototxt|-log_dir|m/log|"
+    assert done.stdout == "train|-solver|m/solver_ft.prototxt|-log_dir|m/log|-snapshot|auto|"
 
 
 def test_dssd_goes_on_with_the_training_that_has_not_ended(model: Path) -> None:
@@ -78,17 +73,17 @@ def test_dssd_goes_on_with_the_training_that_has_not_ended(model: Path) -> None:
     assert (done.returncode, "r.caffemodel does not exist" in done.stderr) == (1, True)
     put(model.parent / "r.caffemodel", "")
     done = run(*arguments)
-    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-weights|r.caffemodel|-gpu|0|"
+    assert done.stdout == "train|-solver|m/solver.prototxt|-log_dir|m/log|-snapshot|auto|-weights|r.caffemodel|-gpu|0|"
     assert (done.returncode, "m/net x_iter_9.caffemodel does not exist" in done.stderr) == (1, True)
     put(model / "net x_iter_9.caffemodel", "")
     done = run(*arguments)
     assert done.stdout.endswith(
-        "train|-solver|d/solver.prototxt|-log_dir|d/log|-weights|m/net x_iter_9.caffemodel|-gpu|0|"
+        "train|-solver|d/solver.prototxt|-log_dir|d/log|-snapshot|auto|-weights|m/net x_iter_9.caffemodel|-gpu|0|"
     )
     put(dssd / "net_iter_8.caffemodel", "")
     done = run(*arguments)
     assert done.stdout.endswith(
-        "train|-solver|d/solver_ft.prototxt|-log_dir|d/log|-weights|d/net_iter_8.caffemodel|-gpu|0|"
+        "train|-solver|d/solver_ft.prototxt|-log_dir|d/log|-snapshot|auto|-weights|d/net_iter_8.caffemodel|-gpu|0|"
     )
     put(dssd / "net_ft_iter_7.caffemodel", "")
     done = run(*arguments)

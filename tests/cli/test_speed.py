@@ -6,8 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from caffe.cli import speed
 from caffe.cli.speed import main
+from caffe.engine.layer import TEST
+from caffe.engine.net import Net
+from caffe.proto import caffe_pb2
+from caffe.proto.text import parse_text
 
 DETECTOR = """
 name: "small_deploy"
@@ -40,6 +46,27 @@ def test_figures_of_a_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str
     # 3x3 of 3 channels to 4, then 4 channels to 4 and to 2, at 4 x 6 places, with biases
     assert row["parameters"] == 4 * 27 + 4 + 16 + 4 + 8 + 2
     assert row["operations"] == 2 * 24 * (4 * 27 + 16 + 8)
+
+
+def test_statistics_of_an_untrained_net() -> None:
+    """A net with many BatchNorm layers and no statistics yet has finite scores, and keeps statistics that it has."""
+    layers = "".join(
+        f"""
+        layer {{ name: "conv{i}" type: "Convolution" bottom: "x{i}" top: "c{i}"
+          convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 weight_filler {{ type: "msra" }} }} }}
+        layer {{ name: "norm{i}" type: "BatchNorm" bottom: "c{i}" top: "x{i + 1}" }}"""
+        for i in range(40)
+    )
+    net = Net(parse_text('layer { name: "data" type: "Input" top: "x0" '
+                        f"input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 9 }} }} }}{layers}", caffe_pb2.NetParameter(), "made"), TEST)  # fmt: skip
+    batch = {"x0": torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(1)) * 255}
+    with torch.no_grad():
+        assert not net(batch)[1]["x40"].isfinite().all()
+        speed._estimate_statistics(net, batch)
+        found = net(batch)[1]["x40"]
+        assert 0.9 < float(found.std()) < 1.1
+        speed._estimate_statistics(net, {"x0": batch["x0"] * 3})
+        assert torch.equal(net(batch)[1]["x40"], found)
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

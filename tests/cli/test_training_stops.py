@@ -40,12 +40,14 @@ def database(path: Path, nan_at: int | None = None) -> None:
 
 
 def message_of(solver: str, capfd: pytest.CaptureFixture[str]) -> str:
-    """What `caffe train` says in the end."""
+    """What `caffe train` says in the end; the command that goes on, in the last line, is tested with the solver."""
     Path("solver.prototxt").write_text(SOLVER + solver)
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
     err = capfd.readouterr().err
     assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
+    message, command = err.strip().splitlines()[-2:]
+    assert command.startswith("  caffe train -solver solver.prototxt ")
+    return message
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from caffe.cli.report import main
 from caffe.detection import voc
@@ -19,11 +19,11 @@ from caffe.detection.image_folder import Images
 from caffe.report import checks, page
 from caffe.report.analysis import analyze
 from caffe.report.runs import Run, find_run, interval
-from tests.processes import run
+from tests.report.browser import CHROMIUM, open_page
 
-HOSTILE = "<script>alert(1)</script>&amp;$x$"
+_ATTACK = "parent.document.title='ran'"
+HOSTILE = f'<script>{_ATTACK}</script><img src=x onerror="{_ATTACK}">&amp;$x$'
 CLASSES = ("cat", HOSTILE)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def box_of(number: int) -> tuple[int, int, int, int]:
@@ -117,7 +117,9 @@ def test_stands_alone_and_escapes(rendered: str) -> None:
             assert value is None or value.startswith("data:") or value[1:] in ids, f"<{tag} {name}={value[:60]}>"
     assert "url(http" not in rendered
     assert "@import" not in rendered
-    assert html.escape(HOSTILE).replace("&#x27;", "&#39;") in rendered
+    assert str(escape(HOSTILE)) in rendered
+    policy = [attributes["content"] for tag, attributes in elements if attributes.get("http-equiv")]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     images = [attributes for tag, attributes in elements if tag == "img"]
     assert len(images) >= 5
     assert all(attributes["alt"] for attributes in images)
@@ -135,34 +137,14 @@ def test_number_that_matters_is_first_with_its_interval(rendered: str) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.parametrize("width", [390, 1440])
-def test_in_a_browser(rendered: str, width: int, tmp_path: Path) -> None:
-    """Nothing is wider than the window, every picture is decoded, and no script of the page runs."""
-    (tmp_path / "page.html").write_text(
-        f'<!doctype html><meta charset="utf-8"><iframe id="f" style="width: {width}px; height: 900px; border: 0" '
-        f'srcdoc="{html.escape(rendered)}"></iframe><pre id="out"></pre><script>'
-        "window.alert = () => { document.title = 'ran'; };"
-        "onload = () => { const d = document.getElementById('f').contentDocument, e = d.documentElement;"
-        "for (const i of d.images) i.loading = 'eager';"
-        "setTimeout(() => { document.getElementById('out').textContent = JSON.stringify({"
-        "scroll: e.scrollWidth, client: e.clientWidth, images: d.images.length,"
-        "broken: [...d.images].filter(i => !i.complete || !i.naturalWidth).length, height: e.scrollHeight});"
-        "}, 2000); };</script>"
-    )
-    assert CHROMIUM is not None
-    done = run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         "--window-size=1600,1000", "--virtual-time-budget=20000", "--dump-dom", (tmp_path / "page.html").as_uri()],
-        env={"HOME": str(tmp_path)},
-    )  # fmt: skip
-    out = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
-    assert out is not None, done.stderr[-2000:]
-    seen = json.loads(html.unescape(out[1]))
-    assert seen["scroll"] <= seen["client"], seen
-    assert seen["images"] >= 5
-    assert seen["broken"] == 0
-    assert seen["height"] > 3000
-    assert "<title>ran</title>" not in done.stdout
+def test_in_a_browser(rendered: str, tmp_path: Path) -> None:
+    """Nothing is wider than the window, every picture is decoded, and no name runs as a script."""
+    for width, seen in open_page(rendered, tmp_path).items():
+        assert seen["scroll"] <= seen["client"] == width
+        assert seen["images"] >= 5
+        assert seen["broken"] == 0
+        assert seen["scripts"] == 0
+        assert seen["height"] > 3000
 
 
 def detections(boxes: np.ndarray, scores: float = 0.9) -> voc.Detections:
@@ -181,6 +163,53 @@ def test_constant_boxes(data: Path) -> None:
     scaled = constant * np.array([[*sizes[f"t{i:02}"], *sizes[f"t{i:02}"]] for i in range(24)]) / 100
     assert checks.constant_boxes(truth, {"cat": detections(scaled)}, {}) == []
     assert len(checks.constant_boxes(truth, {"cat": detections(scaled)}, sizes)) == 1
+
+
+def test_results_of_other_images_with_the_same_names(data: Path) -> None:
+    truth = voc.read_ground_truth(data / "Annotations", data / "ImageSets/Main/test.txt")
+    objects = np.array([box_of(i) for i in range(24)], float)
+    assert checks.other_images(truth, {"cat": detections(objects)}) == []
+    assert checks.other_images(truth, {"cat": detections(objects + 4)}) == [], "poor, but of these images"
+    mixed = np.random.default_rng(2).permutation(24)
+    (warning,) = checks.other_images(truth, {"cat": detections(objects[mixed]), HOSTILE: detections(objects, 0.1)})
+    assert "do not fit the objects of their own image better than those of other images" in warning
+    assert checks.other_images(truth, {"cat": detections(objects[mixed][:7])}) == [], "too few images to say it"
+    assert checks.other_images(truth, {}) == []
+
+
+def test_detections_outside_of_their_images() -> None:
+    boxes = np.array([box_of(i) for i in range(24)], float)
+    sizes = dict.fromkeys((f"t{i:02}" for i in range(24)), (120, 90))
+    assert checks.outside({"cat": detections(boxes)}, sizes) == []
+    (warning,) = checks.outside({"cat": detections(boxes + np.arange(24)[:, None] // 23 * 90)}, sizes)
+    assert warning.startswith("1 of 24 detections have their center outside the image, such as in “t23”.")
+    assert checks.outside({"cat": detections(boxes + 500)}, {}) == []
+
+
+def test_list_of_sizes_of_other_images(tmp_path: Path) -> None:
+    path = tmp_path / "test_name_size.txt"
+    path.write_text("t00 90 120\nt01 120 90\n")
+    (warning,) = checks.listed_sizes(path, {"t00": (120, 90), "t01": (120, 90), "t02": (5, 5)})
+    assert "is wrong for 1 of 3 images: “t01” has 120 × 90 pixels, not 90 × 120" in warning
+    assert checks.listed_sizes(path, {"t00": (120, 90)}) == []
+    assert checks.listed_sizes(tmp_path / "gone.txt", {"t00": (120, 90)}) == []
+
+
+def test_what_a_run_was_made_with(data: Path, tmp_path: Path) -> None:
+    for name, line in (("new", "Made with mdssd-caffe 0.1.0, PyTorch 2.13, commit 1a2b<b>"), ("old", "Use CPU.")):
+        folder = tmp_path / name / "log"
+        folder.mkdir(parents=True)
+        prefix = "I20261126 10:00:00.000000     7 train.py:1] "
+        (folder / "caffe.INFO").write_text(
+            "".join(f"{prefix}{each}\n" for each in (line, "Solving net", "Made with lies", "Iteration 0, loss = 4"))
+        )
+    assert find_run("m", tmp_path / "new").made_with == "mdssd-caffe 0.1.0, PyTorch 2.13, commit 1a2b<b>"
+    assert find_run("m", tmp_path / "old").made_with == ""
+    out = tmp_path / "r.html"
+    assert main(["-voc", str(data), "-out", str(out), str(tmp_path / "new"), str(tmp_path / "old")]) == 0
+    text = out.read_text()
+    assert "trained with mdssd-caffe 0.1.0, PyTorch 2.13, commit 1a2b&lt;b&gt;" in text
+    assert "trained with unknown versions: no log says it" in text
 
 
 def test_silent_classes(data: Path) -> None:

@@ -231,7 +231,7 @@ class Soak:
         newest = self.newest()
         life.first = newest[0] if newest else 0
         command = [sys.executable, "-P", "-m", "caffe.cli.caffe", "train", "-solver", "solver.prototxt"]
-        command += ["-snapshot", str(newest[1])] if newest else []
+        command += ["-snapshot", "auto", "-keep", str(_KEEP)]
         command += ["-cpu_ranks", str(life.ranks), "-rank_timeout", "60"] if life.ranks > 1 else []
         small = "full disk" in life.event
 
@@ -327,7 +327,7 @@ class Soak:
         return len(left)
 
     def _judge(self, life: Life) -> None:
-        """What was wrong with a life, and room for the next one's snapshots."""
+        """What was wrong with a life, and room for the next one."""
         text = f"life {life.number} ({life.event}, {life.ranks} ranks, {life.workers} workers)"
         if life.orphans:
             self.problems.append(f"{text}: left {life.orphans} processes")
@@ -344,10 +344,6 @@ class Soak:
         if graceful and life.last > life.first and reached < life.last:
             self.problems.append(f"{text}: iteration {life.last} was reached, but the newest snapshot has {reached}")
         self.say(f"{text}: iterations {life.first} to {life.last}, status {life.status}, newest snapshot {reached}")
-        for suffix in ("solverstate", "caffemodel"):
-            paths = sorted(self._snapshots(suffix), key=lambda path: path.stat().st_mtime)
-            for path in paths[:-_KEEP]:
-                path.unlink()
         for path in (self.folder / "snapshots").glob(".*.tmp"):
             if time.time() - path.stat().st_mtime > 60:
                 path.unlink()

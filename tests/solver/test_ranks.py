@@ -55,24 +55,24 @@ def stored(path: str) -> list[np.ndarray]:
     return [np.array(blob) for layer in read_weights(path) for blob in layer.blobs]
 
 
-def test_two_ranks_are_one_with_twice_the_iter_size(workdir: Path, solver_param: Callable[..., Any]) -> None:
-    param = solver_param('type: "Adam" base_lr: 0.01 test_iter: 2 test_interval: 2 snapshot: 3 average_loss: 2')
-    code, output = train(workdir, param)
+def test_one_then_two_then_one_rank(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    """Two ranks are one with twice the iter_size: the run in three pieces ends as the whole one, within rounding."""
+    adam = 'type: "Adam" base_lr: 0.01 '
+    whole, first, last = (Solver(solver_param(adam + "iter_size: 2 snapshot: 2")) for _ in range(3))
+    first.step(2)
+    param = solver_param(adam + "test_iter: 2 test_interval: 2 snapshot: 3 average_loss: 2 max_iter: 5")
+    code, output = train(workdir, param, "-snapshot", "auto")
     assert code == 0, output
+    assert "Resuming from line_iter_2.solverstate" in output
     assert "Effective batch size: 8 (batch_size 4 x iter_size 1 x 2 devices)" in output
-    two, two_at_3 = stored("line_iter_6.caffemodel"), read_solver_state("line_iter_3.solverstate")
-    one = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
-    one.step(6)
-    for ours, theirs in zip(two, [p.detach().numpy() for p in one.net.learnable_params], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
-    # Resuming on one rank: the same position in the schedule, and this rank's own records from there.
-    resumed = Solver(solver_param('type: "Adam" base_lr: 0.01 iter_size: 2'))
-    resumed.restore("line_iter_3.solverstate")
-    assert resumed.iter == two_at_3.iter == 3
-    assert resumed.net.source_layers[0].batch == 6
-    resumed.step(3)
-    for ours, theirs in zip(two, [p.detach().numpy() for p in resumed.net.learnable_params], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
+    assert read_solver_state("line_iter_3.solverstate").iter == 3
+    last.restore("line_iter_5.solverstate")
+    assert last.iter == 5
+    assert last.net.source_layers[0].batch == 10  # its own records from there
+    last.step(2)
+    whole.step(7)
+    for ours, theirs in zip(last.net.learnable_params, whole.net.learnable_params, strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=2e-6, atol=1e-7)
 
 
 def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Callable[..., Any]) -> None:

@@ -46,6 +46,38 @@ def test_a_row_for_each_display_and_test(solver_param: Any, tmp_path: Path) -> N
     assert len(read_rows("log/metrics.1.csv")[1]) == len(whole), "a new start keeps the old file"
 
 
+def test_the_best_score_survives_a_resume(solver_param: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log").mkdir()
+    param = solver_param("test_iter: 2 test_interval: 2 snapshot: 4")
+    Solver(param, watchers=[MetricsFile("log")]).solve()
+    path = tmp_path / "log/metrics.csv"
+    columns, rows = read_rows(path)
+    (test,) = [row for row in rows if row["iteration"] == "2" and row["phase"] == "test"]
+    # The loss only falls in so short a run, so the highest of the first tests would be unremarkable.
+    test["loss"] = "987.5"
+    lines = [",".join(columns), *(",".join(row.values()) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    capfd.readouterr()
+
+    Solver(param, watchers=[MetricsFile("log")]).solve("line_iter_4.solverstate")
+    assert "Highest loss in testing: 987.5, after 2 iterations." in capfd.readouterr().err
+
+    Solver(param, watchers=[MetricsFile("log")]).solve()
+    assert "987.5" not in capfd.readouterr().err, "a new start does not know the earlier run"
+
+
+def test_earlier_tests_of_several_nets(tmp_path: Path) -> None:
+    first = MetricsFile(tmp_path)
+    first.begins(0, 4)
+    first.displayed(Displayed(0, 3.5, 0.1, {"mbox_loss": 3.25}))
+    first.tested(Tested(5, 0, {"detection_eval": 0.75}, {"cat": 0.75}))
+    first.tested(Tested(5, 1, {"detection_eval": 0.25}, {"cat": 0.25}))
+    first.tested(Tested(9, 0, {"detection_eval": 0.875}))
+    resumed = MetricsFile(tmp_path)
+    resumed.begins(8, 4)
+    assert resumed.earlier_tests() == [Tested(5, 0, {"detection_eval": 0.75}), Tested(5, 1, {"detection_eval": 0.25})]
+
+
 def test_classes_become_columns(tmp_path: Path) -> None:
     file = MetricsFile(tmp_path)
     file.begins(0, 4)

@@ -205,7 +205,7 @@ def test_an_ignored_signal_stays_ignored(solver_param: Make, number: signal.Sign
         signal.signal(number, signal.SIG_IGN)
 
     for flags, done in (([], {60}), ([flag, "stop"], set(range(8, 60)))):
-        for path in Path().glob("*.solverstate"):
+        for path in Path().glob("line_*"):
             path.unlink()
         with Run(
             solver_param("max_iter: 60"), "-cpu_ranks", ranks, *flags, fault="slow_train 0.01", before=ignore
@@ -245,7 +245,7 @@ def test_an_error_in_a_test(solver_param: Make) -> None:
 
 def test_another_rank_that_fails(solver_param: Make) -> None:
     for fault in ("raise 1 5", "die 1 5"):
-        for path in Path().glob("*.solverstate"):
+        for path in Path().glob("line_*"):
             path.unlink()
         with Run(solver_param(LONG), "-cpu_ranks", "2", fault=fault) as run:
             assert run.end() == 1

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe import log
+from caffe.data.feed.bad_records import leave_out
 from caffe.data.feed.memory import keep_freed_memory
 from caffe.errors import DataError
 from caffe.runtime import runtime
@@ -86,8 +87,13 @@ class Prefetcher:
         where: Callable[[int], str],
         workers: int | None = None,
         ahead: bool | None = None,
+        skip: int = 0,
     ) -> None:
-        """`workers`: processes (None: `default_workers`). `ahead`: a thread collects the next batch (None: on a GPU)."""
+        """`workers`: processes (None: `default_workers`). `ahead`: a thread collects the next batch (None: on a GPU).
+
+        `skip`: instead of a record that cannot be read, up to this many that follow it are tried.
+        """
+        self._skip = skip
         self._load, self._shape, self._batch_size, self._where = load, shape, batch_size, where
         self._workers = default_workers() if workers is None else workers
         self._processes: list[BaseProcess] = []
@@ -120,7 +126,14 @@ class Prefetcher:
         return result
 
     def _collect(self) -> tuple[Tensor, list[Array]]:
-        """The batch at `_next`, from the workers or made here."""
+        """The batch at `_next`, from the workers or made here. After an error the next call begins with it again."""
+        try:
+            return self._gather()
+        except DataError:
+            self._end_workers()
+            raise
+
+    def _gather(self) -> tuple[Tensor, list[Array]]:
         places = range(self._next, self._next + self._batch_size)
         shape = self._shape
         data: Tensor | None = None
@@ -128,10 +141,12 @@ class Prefetcher:
         for item, place in enumerate(places):
             room = np.empty(0, np.float32)
             if self._workers:
-                record, rows = self._receive(place)
+                record, rows, left_out = self._receive(place)
             else:
                 room = data[item].numpy() if data is not None else np.empty(shape, np.float32)
-                record, rows = self._here(place, room)
+                record, rows, left_out = self._here(place, room)
+            for bad, error in left_out:
+                leave_out(bad, error)
             if data is None:
                 shape = record.shape
                 data = torch.empty((self._batch_size, *shape), pin_memory=_on_gpu())
@@ -152,9 +167,19 @@ class Prefetcher:
         assert data is not None
         return data, labels
 
-    def _here(self, place: int, room: Array) -> tuple[Array, Array]:
+    def _load_or_skip(self, place: int, room: Array) -> tuple[Array, Array, list[tuple[str, str]]]:
+        """Data and label rows of the first record from `place` on that can be read, and those before it with errors."""
+        left_out: list[tuple[str, str]] = []
+        for following in range(place, place + self._skip):
+            try:
+                return (*self._load(following, room), left_out)
+            except DataError as error:
+                left_out.append((self._where(following), str(error)))
+        return (*self._load(place + self._skip, room), left_out)
+
+    def _here(self, place: int, room: Array) -> tuple[Array, Array, list[tuple[str, str]]]:
         try:
-            return self._load(place, room)
+            return self._load_or_skip(place, room)
         except DataError:
             raise
         except Exception as error:
@@ -205,7 +230,7 @@ class Prefetcher:
         size = int(np.prod(self._shape))
         return np.frombuffer(self._memory, np.float32, size, place % self._slots * size * 4).reshape(self._shape)
 
-    def _receive(self, place: int) -> tuple[Array, Array]:
+    def _receive(self, place: int) -> tuple[Array, Array, list[tuple[str, str]]]:
         worker = place % self._workers
         pipe, process = self._pipes[worker], self._processes[worker]
         try:
@@ -215,18 +240,16 @@ class Prefetcher:
                     f"{self._where(place)}: waiting for {_SILENCE:g} s for data worker {worker} (process {process.pid}), "
                     "which may be stopped, or waits for a disk",
                 )
-            record, rows, error = pipe.recv()
+            record, rows, left_out, error = pipe.recv()
         except (EOFError, OSError):
             process.join(1)
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
             reason = ". Out of memory? Set CAFFE_DATA_WORKERS to use fewer workers" if code == -9 else ""
-            self._end_workers()
             raise DataError(f"{self._where(place)}: the data worker {how}{reason}") from None
         if error:
-            self._end_workers()
             raise DataError(error)
-        return self._slot(place) if record is None else record, rows
+        return self._slot(place) if record is None else record, rows, left_out
 
     def _work(self, pipe: Connection[Any, Any]) -> None:
         """A worker's loop: runs until it receives None, or the other end is gone."""
@@ -243,13 +266,13 @@ class Prefetcher:
             while (place := pipe.recv()) is not None:
                 room = self._slot(place)
                 try:
-                    record, rows = self._load(place, room)
-                    pipe.send((None if record is room else record, rows, ""))
+                    record, rows, left_out = self._load_or_skip(place, room)
+                    pipe.send((None if record is room else record, rows, left_out, ""))
                 except DataError as error:
-                    pipe.send((None, None, str(error)))
+                    pipe.send((None, None, [], str(error)))
                 except Exception as error:
                     detail = traceback.format_exc()
-                    pipe.send((None, None, f"{self._where(place)}: {type(error).__name__}: {error}\n{detail}"))
+                    pipe.send((None, None, [], f"{self._where(place)}: {type(error).__name__}: {error}\n{detail}"))
         except (EOFError, OSError):
             pass
 

@@ -35,9 +35,9 @@ class DatumRecords:
         image = decode_datum(datum, where, force_color=param.force_color, force_gray=param.force_gray)
         return Source(image, where, raw=not datum.encoded)
 
-    def first_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) that the first record's data will have."""
-        _, index = self.order.at(0)
+    def shape_at(self, place: int) -> tuple[int, int, int]:
+        """The shape (C, H, W) that the data of the record at a place of the stream will have."""
+        _, index = self.order.at(place)
         return self.transformer.shape(*self.image_of(self._read(index), index).image.shape)
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:

@@ -101,7 +101,7 @@ class ImageData(PrefetchingLayer):
             seed,
             param.shuffle,
         )
-        shape = self._records.transformer.shape(*self._records.read(0).image.shape)
+        shape = self._records.transformer.shape(*self.first_readable(self._records.read).image.shape)
         size = param.batch_size
         log.info("image_data_layer.cpp:84", f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)

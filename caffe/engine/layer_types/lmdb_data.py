@@ -59,7 +59,7 @@ class LmdbLayer(PrefetchingLayer):
 
     def _start(self) -> None:
         """Sets `_data_shape` from the first record, and prepares reading."""
-        size, shape = self.param.data_param.batch_size, self._records.first_shape()
+        size, shape = self.param.data_param.batch_size, self.first_readable(self._records.shape_at)
         log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
         self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
@@ -130,7 +130,7 @@ class AnnotatedData(LmdbLayer):
         if resize.resize_mode == resize.FIT_SMALL_SIZE and size != 1:
             self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, not {size}")
         records = self._records
-        first = records.source.annotated_datum(records.order.at(0)[1])
+        first = self.first_readable(lambda place: records.source.annotated_datum(records.order.at(place)[1]))
         records.labelled = self.num_tops == 2
         records.typed = param.HasField("anno_type")
         records.boxed = records.labelled and (first.HasField("type") or records.typed)

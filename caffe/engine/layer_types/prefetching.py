@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from torch import Tensor
 
 from caffe.data.feed.prefetch import Array, Load, Prefetcher
-from caffe.engine.layer import SourceLayer
+from caffe.engine.layer import TRAIN, SourceLayer
+from caffe.errors import DataError
+from caffe.runtime import runtime
+
+T = TypeVar("T")
 
 
 class PrefetchingLayer(SourceLayer):
@@ -26,7 +32,18 @@ class PrefetchingLayer(SourceLayer):
     ) -> None:
         """Gets ready to read; `where` names the record at a place in words, `key` by its name alone. Called in `setup`."""
         self._batch_size, self._key = batch_size, key
-        self._prefetcher = Prefetcher(load, shape, batch_size, where)
+        self._prefetcher = Prefetcher(load, shape, batch_size, where, skip=self._skip())
+
+    def _skip(self) -> int:
+        """How many bad records may be left out. A test's scores would change without a word, so there it is none."""
+        return runtime.skip_bad_records if self.phase == TRAIN else 0
+
+    def first_readable(self, read: Callable[[int], T]) -> T:
+        """What `read` returns for the first place of the stream where it raises no DataError."""
+        for place in range(self._skip()):
+            with suppress(DataError):
+                return read(place)
+        return read(self._skip())
 
     def next_records(self) -> tuple[Tensor, list[Array]]:
         """The next batch: data [N, C, H, W], and each record's label rows."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe.data.feed import prefetch
+from caffe.data.feed import bad_records, prefetch
 from caffe.data.feed.prefetch import Array, Prefetcher
 from caffe.errors import DataError
 from tests.processes import python
@@ -79,6 +77,44 @@ def test_an_error_comes_with_its_batch_and_every_time(prefetcher: Prefetcher) ->
     assert places(prefetcher) == [20, 21, 22, 23]
 
 
+@pytest.fixture
+def one_is_allowed() -> Iterator[None]:
+    bad_records.allow(1)
+    yield
+    bad_records.allow(0)
+
+
+@pytest.mark.usefixtures("one_is_allowed")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_records_are_replaced_by_the_next(workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a batch holds does not depend on the workers, nor on where reading began."""
+    expected = [[16, 18, 18, 19], [20, 21, 22, 23]]
+    for first in (0, 4):
+        made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", workers, False, skip=1)
+        try:
+            made.start_at(first)
+            read(made, 4 - first)
+            assert [places(made), places(made)] == expected
+        finally:
+            made.close()
+    assert capfd.readouterr().err.count("Left out, 1 of at most 1: record 17 is broken") == 1
+
+
+@pytest.mark.usefixtures("one_is_allowed")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_bad_record_too_many(workers: int) -> None:
+    """The error comes every time that the batch is asked for."""
+    bad_records.leave_out("another one", "another one is broken")
+    made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", workers, False, skip=1)
+    try:
+        made.start_at(4)
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"^record 17 is broken\. Records left out before it: 1 "):
+                made.batch()
+    finally:
+        made.close()
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_worker_that_dies(ahead: bool) -> None:
     prefetcher = Prefetcher(load, SHAPE, 4, str, 2, ahead)
@@ -139,17 +175,30 @@ def test_no_process_outlives_its_prefetcher() -> None:
 def test_a_worker_that_stands_still_is_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prefetch, "_SILENCE", 0.1)
+    """It is stopped, and its records are not there, until the limit has passed twice by a clock that runs ahead."""
     made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", 2, False)
+    passed = []
+
+    def wait(objects: list[object], timeout: float) -> list[object]:
+        process = made._processes[1]
+        if objects[1] != process.sentinel or len(passed) == 2:
+            return really_wait(objects)
+        assert process.pid is not None
+        if not passed:
+            os.kill(process.pid, signal.SIGSTOP)
+        passed.append(timeout)
+        if len(passed) == 2:
+            os.kill(process.pid, signal.SIGCONT)
+        return []
+
+    really_wait = prefetch.wait
+    monkeypatch.setattr(prefetch, "wait", wait)
     try:
-        read(made, 1)
-        (stopped,) = [process.pid for process in made._processes if process.name == "data 1"]
-        assert stopped is not None
-        os.kill(stopped, signal.SIGSTOP)
-        threading.Timer(0.5, os.kill, (stopped, signal.SIGCONT)).start()
-        read(made, 3)
+        assert places(made) == [0, 1, 2, 3]
+        stopped = made._processes[1].pid
     finally:
         made.close()
+    assert passed == [60, 60]
     err = capfd.readouterr().err
-    assert re.search(rf"record \d*[13579]: waiting for 0\.1 s for data worker 1 \(process {stopped}\)", err)
+    assert err.count(f"record 1: waiting for 60 s for data worker 1 (process {stopped})") == 2
     assert "data worker 0" not in err

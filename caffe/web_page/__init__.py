@@ -1,0 +1,1 @@
+"""The base of the HTML pages that commands write: one template and one style sheet."""
