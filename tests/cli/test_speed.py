@@ -57,8 +57,8 @@ def test_statistics_of_an_untrained_net() -> None:
         layer {{ name: "norm{i}" type: "BatchNorm" bottom: "c{i}" top: "x{i + 1}" }}"""
         for i in range(40)
     )
-    net = Net(parse_text('layer { name: "data" type: "Input" top: "x0" '
-                        f"input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 9 }} }} }}{layers}", caffe_pb2.NetParameter(), "made"), TEST)  # fmt: skip
+    data = 'layer { name: "data" type: "Input" top: "x0" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 9 } } }'
+    net = Net(parse_text(data + layers, caffe_pb2.NetParameter(), "made"), TEST)
     batch = {"x0": torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(1)) * 255}
     with torch.no_grad():
         assert not net(batch)[1]["x40"].isfinite().all()
