@@ -269,7 +269,7 @@ def _fitted(image: Image, room: int) -> str:
     """A picture as a data URL of at most `room` bytes, smaller or of less quality if need be."""
     scale = 1.0
     while True:
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        small: Any = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         for quality in (80, 65, 50):
             url = data_url(small, quality)
             if len(url) <= room:
