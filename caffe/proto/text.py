@@ -312,6 +312,12 @@ def _type_in_block(text: str, start: int) -> str:
     return ""
 
 
+def _own_field(layer_type: str, known: list[str]) -> str | None:
+    """The field with the parameters of a layer type: batch_norm_param for BatchNorm."""
+    own = f"{layer_type.lower()}param"
+    return next((field for field in known if field.replace("_", "") == own), None)
+
+
 def _foreign_type(name: str, layer_type: str, known: list[str]) -> str | None:
     """What an unknown field `name` of a layer means if it is the parameters of a type that Caffe's SSD branch lacks.
 
@@ -319,8 +325,7 @@ def _foreign_type(name: str, layer_type: str, known: list[str]) -> str | None:
     """
     if not name.endswith("_param") or difflib.get_close_matches(name, known, 1, _SLIP):
         return None
-    own = layer_type.lower() + "param"
-    if any(field.replace("_", "") == own for field in known):
+    if _own_field(layer_type, known):
         return None
     fork = FORK_OF_TYPE.get(layer_type) or fork_of_field("LayerParameter", name)
     what = f"the parameters of layer type '{shown(layer_type)}'" if layer_type else "the parameters of a layer type"
@@ -340,6 +345,8 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor, l
     if fork := fork_of_field(short, name):
         return f"{problem}; it comes from {fork}, and this project does not have it"
     near = difflib.get_close_matches(name, known, 3, 0.6)
+    if short == "LayerParameter" and name.endswith("_param") and (own := _own_field(layer_type, known)):
+        near = [own, *(field for field in near if field != own and difflib.get_close_matches(name, [field], 1, _SLIP))]
     if near and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85:
         near = near[:1]
     if near:

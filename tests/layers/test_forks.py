@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from caffe.engine.layer import TEST, TRAIN, _registry
+from caffe.engine.layer import TEST, TRAIN, _registry, check_types
 from caffe.errors import NetError
-from tests.layer_harness import Bottom, Case, Shape, gradients, labels, make_layer, run, spread_out
+from tests.layer_harness import Bottom, Case, Shape, constant, gradients, labels, make_layer, run, spread_out
 from tests.layers.test_every_type import assert_as_reference, assert_gradient
 from tests.reference import forks, losses, windows
 
@@ -21,6 +21,7 @@ REGIONS = Bottom(
     lambda rng, s: np.concatenate([rng.integers(0, 2, (s[0], 1)), rng.uniform(-8, 24, (s[0], 4))], 1)[:, : s[1]],
     smooth=False,
 )
+REGIONS_OF_4_AXES = Bottom((6, 5, 1, 1), lambda rng, s: REGIONS.values(rng, s[:2]).reshape(s), smooth=False)
 LOSSES = Bottom((8, 1), lambda rng, s: rng.uniform(0, 3, s), smooth=False)
 SIDES = Bottom(
     (8, 5), lambda rng, s: np.concatenate([rng.integers(0, 3, (s[0], 1)), rng.normal(size=(s[0], 4))], 1), smooth=False
@@ -34,6 +35,8 @@ MASK = Bottom(
     ),
     smooth=False,
 )
+EARLY = Bottom((2, 3, 3, 4), lambda rng, s: rng.integers(0, 2 * s[2] * s[3], s).astype(float), smooth=False)
+FACTORS = Bottom((3, 4), lambda rng, s: rng.uniform(0, 2, s), smooth=False)
 PROPOSAL = (
     "proposal_param { feat_stride: 8 base_size: 8 min_size: 4 ratio: 0.5 ratio: 2 scale: 1 scale: 2 scale: 4 %s }"
 )
@@ -68,7 +71,12 @@ CASES = [
         resized=[(1, 4, 8, 8)],
     ),
     Case("DepthwiseConvolution", "convolution_param { num_output: 6 kernel_size: 1 }", [MAP], windows.convolution),
-    Case("ConvolutionDepthwise", "convolution_param { num_output: 4 kernel_size: 3 dilation: 2 }", [MAP], depthwise_reference),
+    Case(
+        "ConvolutionDepthwise",
+        "convolution_param { num_output: 4 kernel_size: 3 dilation: 2 }",
+        [MAP],
+        depthwise_reference,
+    ),
     Case(
         "ConvolutionDepthwise",
         "convolution_param { num_output: 9 kernel_h: 2 kernel_w: 3 bias_term: false }",
@@ -76,33 +84,82 @@ CASES = [
         depthwise_reference,
     ),
     Case("ReLU6", "", [B((4, 5), lambda rng, s: rng.uniform(-4, 12, s))], forks.relu6),
-    Case("ReLU6", "relu6_param { negative_slope: 0.25 }", [B((4, 5), lambda rng, s: rng.uniform(-4, 12, s))], forks.relu6),
+    Case(
+        "ReLU6", "relu6_param { negative_slope: 0.25 }", [B((4, 5), lambda rng, s: rng.uniform(-4, 12, s))], forks.relu6
+    ),
     Case("Clip", "clip_param { min: -0.5 max: 0.75 }", [MAP], forks.clip),
     Case("Swish", "", [MAP], forks.swish),
     Case("Swish", "swish_param { beta: -1.5 }", [MAP], forks.swish),
     Case("Axpy", "", [B((2, 4, 1, 1)), MAP, MAP], forks.axpy, resized=[(1, 3, 1, 1), (1, 3, 2, 2), (1, 3, 2, 2)]),
     Case("Axpy", "", [B((2, 4)), MAP, MAP], forks.axpy),
-    Case("ShuffleChannel", "shuffle_channel_param { group: 3 }", [B((2, 12, 2, 3))], forks.shuffle_channel, resized=[(1, 6, 4, 1)]),
+    Case(
+        "ShuffleChannel",
+        "shuffle_channel_param { group: 3 }",
+        [B((2, 12, 2, 3))],
+        forks.shuffle_channel,
+        resized=[(1, 6, 4, 1)],
+    ),
     Case("ShuffleChannel", "", [MAP], forks.shuffle_channel),
     Case("Reorg", "reorg_param { stride: 2 }", [B((2, 8, 4, 6))], forks.reorg, resized=[(1, 4, 2, 2)]),
     Case("Reorg", "reorg_param { stride: 3 }", [B((1, 9, 6, 3))], forks.reorg),
     Case("Reorg", "reorg_param { stride: 2 reverse: true }", [B((2, 8, 3, 5))], forks.reorg),
-    Case("ROIPooling", "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.5 }", [MAP, REGIONS], forks.roi_pooling, resized=[(2, 3, 5, 4), (9, 5)]),
-    Case("ROIPooling", "roi_pooling_param { pooled_h: 7 pooled_w: 7 }", [MAP, B((6, 5, 1, 1), lambda rng, s: REGIONS.values(rng, s[:2]).reshape(s), smooth=False)], forks.roi_pooling),
-    Case("PSROIPooling", "psroi_pooling_param { spatial_scale: 0.25 output_dim: 3 group_size: 2 }", [B((2, 12, 6, 7)), REGIONS], forks.psroi_pooling, resized=[(2, 12, 5, 4), (9, 5)]),
-    Case("PSROIPooling", "psroi_pooling_param { spatial_scale: 1 output_dim: 1 group_size: 3 }", [B((2, 9, 8, 8)), REGIONS], forks.psroi_pooling),
+    Case(
+        "ROIPooling",
+        "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.5 }",
+        [MAP, REGIONS],
+        forks.roi_pooling,
+        resized=[(2, 3, 5, 4), (9, 5)],
+    ),
+    Case(
+        "ROIPooling",
+        "roi_pooling_param { pooled_h: 7 pooled_w: 7 }",
+        [MAP, REGIONS_OF_4_AXES],
+        forks.roi_pooling,
+    ),
+    Case(
+        "PSROIPooling",
+        "psroi_pooling_param { spatial_scale: 0.25 output_dim: 3 group_size: 2 }",
+        [B((2, 12, 6, 7)), REGIONS],
+        forks.psroi_pooling,
+        resized=[(2, 12, 5, 4), (9, 5)],
+    ),
+    Case(
+        "PSROIPooling",
+        "psroi_pooling_param { spatial_scale: 1 output_dim: 1 group_size: 3 }",
+        [B((2, 9, 8, 8)), REGIONS],
+        forks.psroi_pooling,
+    ),
     *(
         ohem(text, B((8, 4)), LABELS, kind="SoftmaxWithLossOHEM", reference=forks.softmax_loss_ohem, tops=tops)
         for text, tops in (("", 1), ("ignore_label: 2", 3), ("normalization: PRE_FIXED pre_fixed_normalizer: 3", 3))
     ),
-    ohem("ignore_label: 1", B((2, 3, 2, 2)), labels(2, 1, 2, 2, classes=3), kind="SoftmaxWithLossOHEM", reference=forks.softmax_loss_ohem, tops=3),
+    ohem(
+        "ignore_label: 1",
+        B((2, 3, 2, 2)),
+        labels(2, 1, 2, 2, classes=3),
+        kind="SoftmaxWithLossOHEM",
+        reference=forks.softmax_loss_ohem,
+        tops=3,
+    ),
     *(
         ohem(text, B((8, 6)), B((8, 6)), WEIGHTS, kind="SmoothL1LossOHEM", reference=forks.smooth_l1_loss_ohem, tops=2)
         for text in ("", "normalization: PRE_FIXED pre_fixed_normalizer: 5", "normalization: NONE", "normalize: false")
     ),
     ohem("", B((2, 4, 2, 3)), B((2, 4, 2, 3)), kind="SmoothL1LossOHEM", reference=forks.smooth_l1_loss_ohem, tops=2),
-    Case("BoxAnnotatorOHEM", "box_annotator_ohem_param { roi_per_img: 2 }", [SIDES, LOSSES, LABELS, WEIGHTS], forks.box_annotator_ohem, 2),
-    Case("BoxAnnotatorOHEM", "box_annotator_ohem_param { roi_per_img: 1 ignore_label: 255 }", [SIDES, B((8, 1), lambda rng, s: np.ones(s), smooth=False), LABELS, WEIGHTS], forks.box_annotator_ohem, 2),
+    Case(
+        "BoxAnnotatorOHEM",
+        "box_annotator_ohem_param { roi_per_img: 2 }",
+        [SIDES, LOSSES, LABELS, WEIGHTS],
+        forks.box_annotator_ohem,
+        2,
+    ),
+    Case(
+        "BoxAnnotatorOHEM",
+        "box_annotator_ohem_param { roi_per_img: 1 ignore_label: 255 }",
+        [SIDES, constant(1, 8, 1), LABELS, WEIGHTS],
+        forks.box_annotator_ohem,
+        2,
+    ),
     Case(
         "BoxAnnotatorOHEM",
         "box_annotator_ohem_param { roi_per_img: 3 }",
@@ -126,7 +183,8 @@ CASES = [
     Case("Upsample", "upsample_param { scale: 3 }", [MAP], forks.upsample, resized=[(1, 2, 3, 1)]),
     Case("Upsample", "", [B((2, 3, 3, 4)), MASK], forks.upsample, resized=[(1, 2, 4, 4)] * 2),
     Case("Upsample", "upsample_param { upsample_h: 8 upsample_w: 9 }", [B((2, 3, 3, 4)), MASK], forks.upsample),
-    Case("Upsample", "upsample_param { scale_h: 2 scale_w: 3 pad_out_h: true }", [B((2, 3, 3, 4)), B((2, 3, 3, 4), lambda rng, s: rng.integers(0, 60, s).astype(float), smooth=False)], forks.upsample),
+    Case("Upsample", "upsample_param { pad_out_h: true }", [B((2, 3, 3, 4)), EARLY], forks.upsample),
+    Case("Upsample", "upsample_param { scale_h: 2 scale_w: 3 }", [B((2, 3, 3, 4)), MASK], forks.upsample),
     Case("BN", "bn_param { eps: 0.1 }", [MAP], forks.bn, resized=[(1, 4, 3, 2)]),
     Case("BN", "", [B((5, 4))], forks.bn),
     Case("BN", "", [MAP], forks.bn, phase=TEST),
@@ -148,11 +206,28 @@ CASES = [
             ("kernel_size: 2 stride: 2 round_mode: CEIL ceil_mode: true", 1),
         )
     ),
-    Case("Dropout", "dropout_param { scale_train: false dropout_ratio: 0.3 }", [MAP], lambda p, b, w, phase: [b[0] * 0.7], phase=TEST),
+    Case(
+        "Dropout",
+        "dropout_param { scale_train: false dropout_ratio: 0.3 }",
+        [MAP],
+        lambda p, b, w, phase: [b[0] * 0.7],
+        phase=TEST,
+    ),
     Case("SmoothL1Loss", "smooth_l1_loss_param { sigma: 3 }", [B((3, 4)), B((3, 4))], losses.smooth_l1),
-    Case("SmoothL1Loss", "smooth_l1_loss_param { sigma: 0.5 }", [B((3, 4)), B((3, 4)), B((3, 4), lambda rng, s: rng.uniform(0, 2, s), smooth=False), B((3, 4), lambda rng, s: rng.uniform(0, 2, s), smooth=False)], losses.smooth_l1),
-    Case("SoftmaxWithLoss", "loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 4 }", [B((8, 4)), LABELS], losses.softmax_loss, 2),
-]  # fmt: skip
+    Case(
+        "SmoothL1Loss",
+        "smooth_l1_loss_param { sigma: 0.5 }",
+        [B((3, 4)), B((3, 4)), FACTORS, FACTORS],
+        losses.smooth_l1,
+    ),
+    Case(
+        "SoftmaxWithLoss",
+        "loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 4 }",
+        [B((8, 4)), LABELS],
+        losses.softmax_loss,
+        2,
+    ),
+]
 
 #: no gradient at all
 WITHOUT_GRADIENT = {"BoxAnnotatorOHEM", "Proposal"}
@@ -211,8 +286,18 @@ def test_regions_of_r_cnn_at_full_size_pass_in_parts() -> None:
     ("kind", "text", "shapes", "top"),
     [
         ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 3 }", [(1, 2, 4, 4), (0, 5)], (0, 2, 2, 3)),
-        ("PSROIPooling", "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }", [(1, 8, 4, 4), (0, 5)], (0, 2, 2, 2)),
-        ("BoxAnnotatorOHEM", "box_annotator_ohem_param { roi_per_img: 2 }", [(0, 5), (0, 1), (0, 1), (0, 8)], (0, 1, 1, 1)),
+        (
+            "PSROIPooling",
+            "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
+            [(1, 8, 4, 4), (0, 5)],
+            (0, 2, 2, 2),
+        ),
+        (
+            "BoxAnnotatorOHEM",
+            "box_annotator_ohem_param { roi_per_img: 2 }",
+            [(0, 5), (0, 1), (0, 1), (0, 8)],
+            (0, 1, 1, 1),
+        ),
         ("Interp", "interp_param { zoom_factor: 2 }", [(0, 2, 4, 4)], (0, 2, 7, 7)),
         ("Upsample", "", [(0, 2, 4, 4), (0, 2, 4, 4)], (0, 2, 8, 8)),
         ("ShuffleChannel", "shuffle_channel_param { group: 2 }", [(0, 4, 2, 2)], (0, 4, 2, 2)),
@@ -220,7 +305,7 @@ def test_regions_of_r_cnn_at_full_size_pass_in_parts() -> None:
         ("Axpy", "", [(0, 4, 1, 1), (0, 4, 2, 2), (0, 4, 2, 2)], (0, 4, 2, 2)),
         ("Proposal", PROPOSAL % "", [(0, 12, 2, 2), (0, 24, 2, 2), (0, 3)], (0, 5)),
     ],
-)  # fmt: skip
+)
 def test_an_empty_batch(kind: str, text: str, shapes: list[Shape], top: Shape) -> None:
     tops = 2 if kind == "BoxAnnotatorOHEM" else 1
     layer = make_layer(kind, text, shapes, tops)
@@ -269,7 +354,12 @@ def test_a_mask_of_pooling_puts_values_back() -> None:
 
 
 BAD = [
-    ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: false round_mode: CEIL }", [(1, 2, 4, 4)], "contradict each other"),
+    (
+        "Pooling",
+        "pooling_param { kernel_size: 2 ceil_mode: false round_mode: CEIL }",
+        [(1, 2, 4, 4)],
+        "contradict each other",
+    ),
     ("SmoothL1Loss", "smooth_l1_loss_param { sigma: 0 }", [(1, 4)] * 2, "sigma must be positive, not 0"),
     ("Clip", "clip_param { min: 0 }", [(1, 2)], "must give max"),
     ("Axpy", "", [(1, 3, 1, 1), (1, 2, 4, 4), (1, 2, 4, 4)], "they are 1×3×1×1"),
@@ -279,12 +369,32 @@ BAD = [
     ("Reorg", "reorg_param { stride: 2 }", [(1, 4, 3, 2)], "stride 2 must divide height and width; .* 1×4×3×2"),
     ("Reorg", "reorg_param { stride: 2 }", [(1, 3, 2, 2)], "a multiple of 4 channels"),
     ("ROIPooling", "roi_pooling_param { pooled_h: 2 }", [(1, 2, 4, 4), (1, 5)], "positive, not 2 and 0"),
-    ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", [(1, 2, 4, 4), (1, 4)], "regions of 5 values .* 'b1' is 1×4"),
+    (
+        "ROIPooling",
+        "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
+        [(1, 2, 4, 4), (1, 4)],
+        "regions of 5 values .* 'b1' is 1×4",
+    ),
     ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", [(1, 2, 4), (1, 5)], "4 axes"),
-    ("PSROIPooling", "psroi_pooling_param { output_dim: 2 group_size: 2 }", [(1, 8, 4, 4), (1, 5)], "must give spatial_scale"),
-    ("PSROIPooling", "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }", [(1, 9, 4, 4), (1, 5)], "need 8 channels; 'b0' has 9"),
+    (
+        "PSROIPooling",
+        "psroi_pooling_param { output_dim: 2 group_size: 2 }",
+        [(1, 8, 4, 4), (1, 5)],
+        "must give spatial_scale",
+    ),
+    (
+        "PSROIPooling",
+        "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
+        [(1, 9, 4, 4), (1, 5)],
+        "need 8 channels; 'b0' has 9",
+    ),
     ("BoxAnnotatorOHEM", "", [(2, 5), (2, 1), (2, 1), (2, 8)], "must give roi_per_img"),
-    ("BoxAnnotatorOHEM", "box_annotator_ohem_param { roi_per_img: 1 }", [(2, 5), (3, 1), (2, 1), (2, 8)], "'b1' is 3×1; with 2 regions it must be 2×1×1×1"),
+    (
+        "BoxAnnotatorOHEM",
+        "box_annotator_ohem_param { roi_per_img: 1 }",
+        [(2, 5), (3, 1), (2, 1), (2, 8)],
+        "'b1' is 3×1; with 2 regions it must be 2×1×1×1",
+    ),
     ("Interp", "", [(1, 2, 4, 4)], "must give height and width, zoom_factor or"),
     ("Interp", "interp_param { height: 5 }", [(1, 2, 4, 4)], "must give height and width"),
     ("Interp", "interp_param { zoom_factor: 0 }", [(1, 2, 4, 4)], "zoom_factor must be at least 1, not 0"),
@@ -293,8 +403,18 @@ BAD = [
     ("Interp", "interp_param { height: 0 width: 3 }", [(1, 2, 4, 4)], "positive, not 0×3"),
     ("Upsample", "upsample_param { scale_h: 2 }", [(1, 2, 4, 4)] * 2, "give either"),
     ("Upsample", "upsample_param { scale: 1 }", [(1, 2, 4, 4)] * 2, "larger than 1"),
-    ("Upsample", "upsample_param { scale: 3 pad_out_w: true }", [(1, 2, 4, 4)] * 2, "pad_out_w needs a scale of 2, not 3"),
-    ("Upsample", "upsample_param { upsample_h: 8 upsample_w: 8 }", [(1, 2, 4, 4)], "without a mask .* not upsample_h, upsample_w"),
+    (
+        "Upsample",
+        "upsample_param { scale: 3 pad_out_w: true }",
+        [(1, 2, 4, 4)] * 2,
+        "pad_out_w needs a scale of 2, not 3",
+    ),
+    (
+        "Upsample",
+        "upsample_param { upsample_h: 8 upsample_w: 8 }",
+        [(1, 2, 4, 4)],
+        "without a mask .* not upsample_h, upsample_w",
+    ),
     ("Upsample", "", [(1, 2, 4, 4), (1, 2, 4, 5)], "a mask of their shape; they are 1×2×4×4 and 1×2×4×5"),
     ("BN", "", [(4,)], "at least 2 axes"),
     ("BN", "bn_param { bn_mode: LEARN eps: 0.1 }", [(1, 2, 3)], "mixes SegNet's options .* with PSPNet's .eps."),
@@ -302,7 +422,7 @@ BAD = [
     ("Proposal", PROPOSAL % "", [(1, 18, 2, 2), (1, 24, 2, 2), (1, 3)], "need scores N×12×H×W; 'b0' is 1×18×2×2"),
     ("Proposal", PROPOSAL % "", [(1, 12, 2, 2), (1, 24, 2, 3), (1, 3)], "it must be 1×24×2×2"),
     ("Proposal", PROPOSAL % "", [(1, 12, 2, 2), (1, 24, 2, 2), (1, 2)], "height, width and scale"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "text", "shapes", "message"), BAD)
@@ -318,3 +438,17 @@ def test_values_that_point_outside() -> None:
     layer = make_layer("Upsample", "", [(1, 1, 2, 2)] * 2)
     with pytest.raises(NetError, match="the mask 'b1' has index 16, but a top of 4×4 has 16 places"):
         run(layer, torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 16.0))
+
+
+def test_unknown_types_are_named_at_once_with_the_fork() -> None:
+    with pytest.raises(NetError) as caught:
+        check_types([("a", "ReLU"), ("b", "DWConvolution"), ("c", "Yolov3"), ("d", "Convolutoin"), ("e", "Yolov3")])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "layer 'b': unknown layer type 'DWConvolution'. Did you mean 'Convolution'?"
+    assert lines[1].startswith("layer 'c' (and 1 more): unknown layer type 'Yolov3'. It comes from MobileNet-YOLO")
+    assert lines[2] == "layer 'd': unknown layer type 'Convolutoin'. Did you mean 'Convolution'?"
+    assert lines[3].startswith("docs/add_a_layer.md tells how to add a type. Known types: AbsVal,")
+    for name in ("DepthwiseDeconvolution2", "ConvolutionDW", "DWConv", "DepthwiseConv"):
+        with pytest.raises(NetError) as caught:
+            check_types([("a", name)])
+        assert "mean 'Deconvolution'" not in str(caught.value)

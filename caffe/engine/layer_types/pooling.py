@@ -1,8 +1,9 @@
 """Pooling and SPP (a pyramid of poolings).
 
-The number of windows rounds up (or down, if a fork's ceil_mode or round_mode says so), and with padding the last window must start inside the image or its left padding. An
-average divides by the size of the window's part within the padded image, like PyTorch's `ceil_mode`. Where PyTorch has
-other limits (padding over half a kernel, windows outside the image), the image is padded first.
+The number of windows rounds up, or down if a fork's ceil_mode or round_mode says so, and with padding the last window
+must start inside the image or its left padding. An average divides by the size of the window's part within the padded
+image, like PyTorch's `ceil_mode`. Where PyTorch has other limits (padding over half a kernel, windows outside the
+image), the image is padded first.
 """
 
 from __future__ import annotations

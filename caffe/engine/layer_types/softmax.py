@@ -109,8 +109,8 @@ class SoftmaxWithLoss(LossLayer):
     """The mean of −log softmax of the labeled class, over the labels that are not ignore_label.
 
     One label for each position apart from the class `axis`. `normalization`: VALID (labels that count), FULL,
-    BATCH_SIZE (the size of the axes before the classes), NONE, PRE_FIXED (R-FCN's: pre_fixed_normalizer). A second top holds the probabilities (and passes no
-    gradient on).
+    BATCH_SIZE (the size of the axes before the classes), NONE, PRE_FIXED (R-FCN's: pre_fixed_normalizer). A second top
+    holds the probabilities (and passes no gradient on).
     """
 
     type_name = "SoftmaxWithLoss"

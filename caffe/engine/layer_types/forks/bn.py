@@ -63,9 +63,6 @@ class BN(Layer):
             self.fail(f"was set up for {self.channels} channels, but the bottom is {text(bottom[0])}")
         return [bottom[0], *[(1, self.channels, 1, 1)] * (self.num_tops - 1)]
 
-    def graph_obstacle(self) -> str | None:
-        return None
-
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         (x,) = bottom
         param = self.param.bn_param

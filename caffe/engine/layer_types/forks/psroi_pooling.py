@@ -50,7 +50,7 @@ class PSROIPooling(RegionLayer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         x, regions = bottom[0], bottom[1].detach().reshape(len(bottom[1]), 5)
-        k, (images, channels, height, width) = self.cells, x.shape
+        k, (images, _, height, width) = self.cells, x.shape
         image = self.images_of(regions, images)
         corners = rounded(regions[:, 1:])
         left, top_edge = corners[:, 0] * self.scale, corners[:, 1] * self.scale
