@@ -22,13 +22,19 @@ LABELS = {number: name.removeprefix("LABEL_").lower() for name, number in F.Labe
 
 #: what public forks of Caffe add to the SSD branch's messages; their own messages follow the mark in caffe.proto
 OF_FORKS = {
-    ("LayerParameter", name)
-    for name in (
-        "swish_param clip_param reorg_param upsample_param bn_param shuffle_channel_param relu6_param "
-        "box_annotator_ohem_param psroi_pooling_param interp_param roi_pooling_param smooth_l1_loss_param "
-        "proposal_param"
-    ).split()
-} | {
+    ("LayerParameter", "swish_param"),
+    ("LayerParameter", "clip_param"),
+    ("LayerParameter", "reorg_param"),
+    ("LayerParameter", "upsample_param"),
+    ("LayerParameter", "bn_param"),
+    ("LayerParameter", "shuffle_channel_param"),
+    ("LayerParameter", "relu6_param"),
+    ("LayerParameter", "box_annotator_ohem_param"),
+    ("LayerParameter", "psroi_pooling_param"),
+    ("LayerParameter", "interp_param"),
+    ("LayerParameter", "roi_pooling_param"),
+    ("LayerParameter", "smooth_l1_loss_param"),
+    ("LayerParameter", "proposal_param"),
     ("PoolingParameter", "round_mode"),
     ("PoolingParameter", "ceil_mode"),
     ("DropoutParameter", "scale_train"),
