@@ -11,12 +11,8 @@ import torch
 from caffe import log
 from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers the layer types)
 from caffe.engine.blob import Blob
-<<<<<<< HEAD
-from caffe.engine.layer import TRAIN, Layer, Shape, layer_class
+from caffe.engine.layer import TRAIN, Layer, Shape, check_types, layer_class
 from caffe.engine.memory import Memory
-=======
-from caffe.engine.layer import Layer, Shape, check_types, layer_class
->>>>>>> 63c5293 (Layers and fields of public forks of Caffe: pooling by rounding down, R-CNN's regions, OHEM, depthwise, Interp, BN, Upsample and more)
 from caffe.engine.parameters import Parameters
 from caffe.errors import NetError
 from caffe.runtime import runtime
@@ -66,11 +62,7 @@ class Wiring:
 
     def _add_layers(self) -> None:
         memory = 0
-<<<<<<< HEAD
-=======
-        names: set[str] = set()
         check_types((param.name, param.type) for param in self.param.layer)
->>>>>>> 63c5293 (Layers and fields of public forks of Caffe: pooling by rounding down, R-CNN's regions, OHEM, depthwise, Interp, BN, Upsample and more)
         for param in self.param.layer:
             if not param.HasField("phase"):
                 param.phase = self.param.state.phase
