@@ -9,6 +9,8 @@ uses a `torch.autograd.Function` that says so.
 from __future__ import annotations
 
 import copy
+import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from caffe.engine.fillers import defer, fill
 from caffe.engine.memory import Memory
 from caffe.errors import NetError, shown
+from caffe.proto.forks import FORK_OF_TYPE
 
 Shape = tuple[int, ...]
 TRAIN, TEST = 0, 1
@@ -235,13 +238,40 @@ def layer_types() -> list[str]:
 
 
 def layer_class(type_name: str, layer_name: str) -> type[Layer]:
-    """The class for a type named in a prototxt; a NetError with the nearest and all known names otherwise."""
-    if type_name not in _registry:
-        import difflib
-
-        near = difflib.get_close_matches(type_name, _registry, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise NetError(
-            f"layer '{shown(layer_name)}': unknown layer type '{shown(type_name)}'.{hint} Known types: {', '.join(layer_types())}"
-        )
+    """The class for a type named in a prototxt; a NetError as from `check_types` if it is unknown."""
+    check_types([(layer_name, type_name)])
     return _registry[type_name]
+
+
+_MOST_TYPES = 20
+"""How many unknown types one error names."""
+
+
+def check_types(layers: Iterable[tuple[str, str]]) -> None:
+    """Raises NetError if types of layers, given as (name, type), are unknown: all of them at once.
+
+    It says where a type comes from, or the nearest name; then how to add one, and all known names.
+    """
+    unknown: dict[str, list[str]] = {}
+    for layer_name, type_name in layers:
+        if type_name not in _registry:
+            unknown.setdefault(type_name, []).append(layer_name)
+    if not unknown:
+        return
+    lines = []
+    for type_name, names in unknown.items():
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        lines.append(f"layer '{shown(names[0])}'{more}: unknown layer type '{shown(type_name)}'.{_origin(type_name)}")
+    if len(lines) > _MOST_TYPES:
+        lines[_MOST_TYPES:] = [f"and {len(lines) - _MOST_TYPES} more"]
+    lines.append(f"docs/add_a_layer.md tells how to add a type. Known types: {', '.join(layer_types())}")
+    raise NetError(("\n" if len(unknown) > 1 else " ").join(lines))
+
+
+def _origin(type_name: str) -> str:
+    if fork := FORK_OF_TYPE.get(type_name):
+        return f" It comes from {fork}."
+    near = difflib.get_close_matches(type_name[:80], _registry, n=3, cutoff=0.75)
+    if re.search("depth|dw", type_name, re.IGNORECASE):  # nothing like a Deconvolution, in spite of the letters
+        near = [name for name in near if name != "Deconvolution"]
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -11,7 +11,7 @@ import torch
 from caffe import log
 from caffe.engine import layer_types as _layer_types  # noqa: F401  (registers the layer types)
 from caffe.engine.blob import Blob
-from caffe.engine.layer import TRAIN, Layer, Shape, layer_class
+from caffe.engine.layer import TRAIN, Layer, Shape, check_types, layer_class
 from caffe.engine.memory import Memory
 from caffe.engine.parameters import Parameters
 from caffe.errors import NetError
@@ -62,6 +62,7 @@ class Wiring:
 
     def _add_layers(self) -> None:
         memory = 0
+        check_types((param.name, param.type) for param in self.param.layer)
         for param in self.param.layer:
             if not param.HasField("phase"):
                 param.phase = self.param.state.phase

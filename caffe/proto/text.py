@@ -20,6 +20,7 @@ from caffe import log
 from caffe.errors import ProtoError, shown
 from caffe.files import replacing
 from caffe.proto import caffe_pb2
+from caffe.proto.forks import FORK_OF_TYPE, fork_of_field
 from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
 from caffe.proto.upgrade import upgrade_net, upgrade_solver
@@ -65,9 +66,11 @@ def write_text(path: str | os.PathLike[str], message: Message) -> None:
 def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) -> M:
     """Merges `text` into `message` and returns it; `where` names the text in errors.
 
-    Raises ProtoError with line, column, the problem and, for misspelled names, similar ones. With `drop_unknown`,
-    fields of the outermost message that resemble no known field are dropped with a warning instead.
+    Raises ProtoError with line, column, the problem and, for misspelled names, similar ones; all unknown fields are
+    named at once. With `drop_unknown`, fields of the outermost message that resemble no known field are dropped with a
+    warning instead.
     """
+    original, problems = text, _Problems()
     if len(text) > MAX_BYTES:
         raise ProtoError(f"{where}: {len(text):,} characters; prototxts of more than {MAX_BYTES:,} are not read")
     for _ in range(_MAX_UNKNOWN):
@@ -77,25 +80,71 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
         except text_format.ParseError as error:
             offset = _offset(text, error)
             unknown = _UNKNOWN_FIELD.search(str(error))
-            if drop_unknown and unknown and unknown[1] == message.DESCRIPTOR.full_name:
-                name, known = unknown[2], [f.name for f in message.DESCRIPTOR.fields]
-                end = _field_end(text, offset + len(name))
-                if end is not None and not difflib.get_close_matches(name, known, 1, _SLIP):
-                    log.warning(log.here(), f"{where}:{error.GetLine()}: unknown field '{name}' is ignored")
-                    text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
-                    continue
-            raise ProtoError(_explain(text, error, offset, cast(Descriptor, message.DESCRIPTOR), where)) from None
+            end = _field_end(text, offset + len(unknown[2])) if unknown else None
+            known = [f.name for f in message.DESCRIPTOR.fields]
+            foreign = drop_unknown and unknown is not None and unknown[1] == message.DESCRIPTOR.full_name
+            if unknown and end and foreign and not difflib.get_close_matches(unknown[2], known, 1, _SLIP):
+                log.warning(log.here(), f"{where}:{error.GetLine()}: unknown field '{unknown[2]}' is ignored")
+            else:
+                key = (unknown[1], unknown[2]) if unknown else None
+                if not problems.repeats(key, error.GetLine() or 1):
+                    descriptor = cast(Descriptor, message.DESCRIPTOR)
+                    problems.add(key, _explain(original, text, error, offset, descriptor, where))
+                if end is None:
+                    raise ProtoError(problems.text()) from None
+            assert end is not None
+            text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
+            continue
         except RecursionError:
             raise ProtoError(f"{where}: nested too deeply") from None
         except (ValueError, OverflowError) as error:
             # Values that the tokenizer accepts but the message refuses, such as ill-formed Unicode.
             raise ProtoError(f"{where}: {error}") from None
+        if problems:
+            raise ProtoError(problems.text())
         message.MergeFrom(message_so_far)
         return message
-    raise ProtoError(f"{where}: over {_MAX_UNKNOWN} unknown fields; not a {message.DESCRIPTOR.name}")
+    many = f"{where}: over {_MAX_UNKNOWN} unknown fields; not a {message.DESCRIPTOR.name}"
+    raise ProtoError(f"{many}\n{problems.text()}" if problems else many)
 
 
-_MAX_UNKNOWN = 100
+class _Problems:
+    """What is wrong with a text, in its order; a field that is unknown in many places is one problem."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+        self._lines: list[list[int]] = []
+        self._index: dict[tuple[str, str], int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def repeats(self, key: tuple[str, str] | None, line: int) -> bool:
+        """Whether the field (its message and name) was unknown before; notes the line if so."""
+        if key not in self._index:
+            return False
+        self._lines[self._index[key]].append(line)
+        return True
+
+    def add(self, key: tuple[str, str] | None, message: str) -> None:
+        if key is not None:
+            self._index[key] = len(self._messages)
+        self._messages.append(message)
+        self._lines.append([])
+
+    def text(self) -> str:
+        """All messages, each with the other lines that it is about."""
+        parts = []
+        for message, lines in zip(self._messages[:_MAX_SHOWN], self._lines, strict=False):
+            listed = ", ".join(map(str, lines[:_MAX_SHOWN])) + (", …" if len(lines) > _MAX_SHOWN else "")
+            parts.append(message + (f"\n    also in line{'s' * (len(lines) > 1)} {listed}" if lines else ""))
+        if len(self._messages) > _MAX_SHOWN:
+            parts.append(f"and {len(self._messages) - _MAX_SHOWN} more")
+        return "\n".join(parts)
+
+
+_MAX_UNKNOWN = 1000
+_MAX_SHOWN = 20
 _SLIP = 0.84
 """Similarity from which an unknown solver field counts as misspelled rather than foreign."""
 _UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
@@ -210,15 +259,19 @@ def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
     return blocks
 
 
-def _explain(text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
-    """The whole message for a parse error, with the line and a mark below the position."""
+def _explain(original: str, text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
+    """The whole message for a parse error, with the line and a mark below the position.
+
+    `text` is what was parsed: the original, with blanks where other unknown fields are.
+    """
     raw = re.sub(r"^\d+:\d+ : ", "", str(error))
-    lines = text.split("\n")
-    line = lines[(error.GetLine() or 1) - 1].rstrip("\r") if text else ""
+    row = (error.GetLine() or 1) - 1
+    line = text.split("\n")[row].rstrip("\r") if text else ""
     problem = raw.removeprefix(f"'{line}': ").removeprefix(f"'{line}\r': ")
     blocks = _open_blocks(text, offset)
     if unknown := _UNKNOWN_FIELD.search(raw):
-        problem = _unknown_field(unknown[1], unknown[2], [name for _, name in blocks], root)
+        layer_type = _type_in_block(original, blocks[-1][0]) if blocks else ""
+        problem = _unknown_field(unknown[1], unknown[2], [name for _, name in blocks], root, layer_type)
     elif value := _UNKNOWN_VALUE.search(raw):
         problem = _unknown_value(value[1], value[2] or value[3], root)
     elif problem == 'Expected "}".' and (unclosed := _open_blocks(text, len(text))):
@@ -232,6 +285,7 @@ def _explain(text: str, error: text_format.ParseError, offset: int, root: Descri
                          r"'\2' is given twice; a \1 has one", problem)  # fmt: skip
         problem = shown(problem, 300)
     column = (error.GetColumn() or 1) - 1
+    line = original.split("\n")[row].rstrip("\r") if original else ""
     start = max(0, column - 60) if len(line) > 120 else 0
     part = shown(line[start : start + 120].replace("\t", " "), 120)
     mark = f"\n    {part}\n    {' ' * (column - start)}^" if part.strip() else ""
@@ -242,15 +296,57 @@ def _find(root: Descriptor, full_name: str) -> Descriptor | None:
     return root.file.message_types_by_name.get(full_name.removeprefix(f"{root.file.package}."))
 
 
-def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor) -> str:
-    """`blocks`: the names of the fields whose blocks are open, outermost first."""
+def _type_in_block(text: str, start: int) -> str:
+    """The value of `type` in the block whose bracket is at `start`; empty if it has none."""
+    depth, before = 0, ("", "")
+    for _, token in _tokens(text, start):
+        if token in _CLOSES:
+            depth += 1
+        elif token in _CLOSES.values():
+            depth -= 1
+            if depth == 0:
+                break
+        elif depth == 1 and before == ("type", ":"):
+            return token.strip("\"'")
+        before = (before[1], token)
+    return ""
+
+
+def _own_field(layer_type: str, known: list[str]) -> str | None:
+    """The field with the parameters of a layer type: batch_norm_param for BatchNorm."""
+    own = f"{layer_type.lower()}param"
+    return next((field for field in known if field.replace("_", "") == own), None)
+
+
+def _foreign_type(name: str, layer_type: str, known: list[str]) -> str | None:
+    """What an unknown field `name` of a layer means if it is the parameters of a type that Caffe's SSD branch lacks.
+
+    None if it looks like a slip: it is nearly a known field, or the type has a known field of another name.
+    """
+    if not name.endswith("_param") or difflib.get_close_matches(name, known, 1, _SLIP):
+        return None
+    if _own_field(layer_type, known):
+        return None
+    fork = FORK_OF_TYPE.get(layer_type) or fork_of_field("LayerParameter", name)
+    what = f"the parameters of layer type '{shown(layer_type)}'" if layer_type else "the parameters of a layer type"
+    return f"{what}, which comes from {fork or 'another fork of Caffe'}; docs/add_a_layer.md tells how to add one"
+
+
+def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor, layer_type: str = "") -> str:
+    """`blocks`: the names of the fields whose blocks are open, outermost first; `layer_type`: `type` in the last one."""
     message = _find(root, owner)
     short = owner.removeprefix("caffe.")
     problem = f"unknown field '{shown(name)}' " + (f"in '{shown(blocks[-1])}' ({short})" if blocks else f"in a {short}")
     if message is None:
         return problem
     known = [field.name for field in message.fields]
+    if short == "LayerParameter" and (foreign := _foreign_type(name, layer_type, known)):
+        return f"{problem}: {foreign}"
+    if fork := fork_of_field(short, name):
+        return f"{problem}; it comes from {fork}, and this project does not have it"
     near = difflib.get_close_matches(name, known, 3, 0.6)
+    if short == "LayerParameter" and name.endswith("_param") and (own := _own_field(layer_type, known)):
+        near = [own, *(field for field in near if field != own and difflib.get_close_matches(name, [field], 1, _SLIP))]
     if near and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85:
         near = near[:1]
     if near:

@@ -44,7 +44,7 @@ layer { name: "squeeze" type: "Pooling" bottom: "conv" top: "squeeze" pooling_pa
 layer { name: "excite" type: "Convolution" bottom: "squeeze" top: "excite" convolution_param {
   num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }
 layer { name: "gate" type: "Sigmoid" bottom: "excite" top: "gate" }
-layer { name: "add" type: "Axpy" bottom: "gate" bottom: "conv" bottom: "data" top: "add" }
+layer { name: "add" type: "GatedSum" bottom: "gate" bottom: "conv" bottom: "data" top: "add" }
 layer { name: "relu" type: "ReLU" bottom: "add" top: "add" }
 """
 DEPLOY = (
@@ -62,7 +62,7 @@ layer { name: "data" type: "DummyData" top: "data" top: "target" dummy_data_para
     + BLOCK
     + 'layer { name: "loss" type: "EuclideanLoss" bottom: "add" bottom: "target" top: "loss" }'
 )
-SOLVER = 'base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 random_seed: 1 solver_mode: CPU snapshot_prefix: "axpy" '
+SOLVER = 'base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 random_seed: 1 solver_mode: CPU snapshot_prefix: "gated_sum" '
 
 
 def added(folder: Path, name: str, text: str) -> ModuleType:
@@ -78,7 +78,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     known, modules = dict(_registry), set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    added(tmp_path, "axpy", FILE)
+    added(tmp_path, "gated_sum", FILE)
     yield tmp_path
     acceleration.use()
     for name in set(sys.modules) - modules:
@@ -98,8 +98,8 @@ def image(seed: int = 0, *shape: int) -> dict[str, Tensor]:
 
 
 def test_it_is_no_type_of_the_project_yet() -> None:
-    assert "Axpy" in layer_types()
-    assert not (Path(caffe.__file__).parent / "engine" / "layer_types" / "axpy.py").exists(), (
+    assert "GatedSum" in layer_types()
+    assert not (Path(caffe.__file__).parent / "engine" / "layer_types" / "gated_sum.py").exists(), (
         "the page needs another example now"
     )
 
@@ -108,14 +108,14 @@ def test_values_gradients_and_shapes_that_do_not_fit() -> None:
     shapes = [(2, 3, 1, 1), (2, 3, 4, 5), (2, 3, 4, 5)]
     rng = np.random.default_rng(0)
     a, x, y = (rng.normal(size=shape) for shape in shapes)
-    layer = make_layer("Axpy", "", shapes)
+    layer = make_layer("GatedSum", "", shapes)
     torch.testing.assert_close(layer(*map(torch.from_numpy, (a, x, y))), torch.from_numpy(a * x + y))
     diff = rng.normal(size=shapes[1])
     found = gradients(layer, (a, x, y), diff)
     for ours, expected in zip(found, ((diff * x).sum((2, 3), keepdims=True), diff * a, diff), strict=True):
         np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-12)
-    with pytest.raises(NetError, match="layer 'l' .Axpy.: needs a: N×C×1×1.*they are 2×4×1×1"):
-        make_layer("Axpy", "", [(2, 4, 1, 1), *shapes[1:]])
+    with pytest.raises(NetError, match="layer 'l' .GatedSum.: needs a: N×C×1×1.*they are 2×4×1×1"):
+        make_layer("GatedSum", "", [(2, 4, 1, 1), *shapes[1:]])
     with pytest.raises(NetError, match="takes 3 bottom blob"):
         net_of(DEPLOY.replace('bottom: "gate" bottom: "conv" bottom: "data"', 'bottom: "gate" bottom: "conv"'), 1)
 
@@ -126,8 +126,8 @@ def test_trains_tests_and_resumes_by_the_commands(folder: Path, capfd: pytest.Ca
     assert command.main(["train", "-solver", "solver.prototxt"]) == 0
     losses = [float(loss) for loss in re.findall(r"Iteration \d+, loss = (\S+)", capfd.readouterr().err)]
     assert losses[-1] < 0.7 * losses[0]
-    assert command.main(["train", "-solver", "solver.prototxt", "-snapshot", "axpy_iter_30.solverstate"]) == 0
-    weights = ["-weights", "axpy_iter_60.caffemodel"]
+    assert command.main(["train", "-solver", "solver.prototxt", "-snapshot", "gated_sum_iter_30.solverstate"]) == 0
+    weights = ["-weights", "gated_sum_iter_60.caffemodel"]
     assert command.main(["test", "-model", "net.prototxt", *weights, "-iterations", "2"]) == 0
     assert command.main(["time", "-model", "net.prototxt", "-iterations", "1"]) == 0
     assert re.search(r"\] +add\tbackward:", capfd.readouterr().err)
@@ -137,13 +137,13 @@ def test_pycaffe_sees_it(folder: Path) -> None:
     spec = caffe.NetSpec()
     spec.data = caffe.layers.Input(input_param=dict(shape=dict(dim=[2, 3, 4, 4])))
     spec.a = caffe.layers.Pooling(spec.data, global_pooling=True)
-    spec.sum = caffe.layers.Axpy(spec.a, spec.data, spec.data)
+    spec.sum = caffe.layers.GatedSum(spec.a, spec.data, spec.data)
     (folder / "spec.prototxt").write_text(f"force_backward: true\n{spec.to_proto()}")
     net = caffe.Net("spec.prototxt", caffe.TEST)
     data = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     top = net.forward(data=data)["sum"]
     np.testing.assert_allclose(top, data.max((2, 3), keepdims=True) * data + data, rtol=1e-6)
-    assert [layer.type for layer in net.layers][-1] == "Axpy"
+    assert [layer.type for layer in net.layers][-1] == "GatedSum"
     net.backward(sum=np.ones_like(top))
     assert np.abs(net.blobs["data"].diff).min() > 0
 
@@ -152,7 +152,7 @@ def test_pycaffe_sees_it(folder: Path) -> None:
 def test_test_passes_in_all_their_forms() -> None:
     net = net_of(DEPLOY, 1)
     plain = net(image())[1]["add"]
-    assert net.steps[-1].layer.in_place, "the ReLU may overwrite what Axpy made"
+    assert net.steps[-1].layer.in_place, "the ReLU may overwrite what GatedSum made"
     assert float(plain.min()) == 0
     net.blobs["data"].set_data(image()["data"])
     net.forward_layers()
@@ -207,7 +207,9 @@ def test_export_says_what_is_missing_and_takes_the_page_s_function(monkeypatch: 
     from caffe.export.onnx_model import onnx_model
 
     net = net_of(DEPLOY, 1)
-    with pytest.raises(NetError, match=r"layer 'add' \(Axpy\) cannot be exported: there is no conversion.*Convolution"):
+    with pytest.raises(
+        NetError, match=r"layer 'add' \(GatedSum\) cannot be exported: there is no conversion.*Convolution"
+    ):
         onnx_model(net)
     monkeypatch.setattr(converters, "_converters", dict(converters._converters))
     exec(compile(CONVERTER, "add_a_layer.md", "exec"), vars(converters))
@@ -269,13 +271,13 @@ import torch
 from caffe.engine.layer import Layer, register
 
 
-@torch.library.custom_op("new_layer_test::axpy", mutates_args=())
-def axpy(a: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+@torch.library.custom_op("new_layer_test::gated_sum", mutates_args=())
+def gated_sum(a: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Stands for a call of compiled code: it works on the memory, and autograd does not see into it."""
     return torch.from_numpy(a.detach().numpy() * x.detach().numpy() + y.detach().numpy())
 
 
-@axpy.register_fake
+@gated_sum.register_fake
 def _(a, x, y):
     return torch.empty_like(x)
 
@@ -285,25 +287,25 @@ def _backward(ctx, diff):
     return (diff * x).sum((2, 3), keepdim=True), diff * a, diff
 
 
-axpy.register_autograd(_backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]))
+gated_sum.register_autograd(_backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]))
 
 
 @register
-class NativeAxpy(Layer):
-    type_name = "NativeAxpy"
+class NativeGatedSum(Layer):
+    type_name = "NativeGatedSum"
     bottoms = (3, 3)
 
     def reshape(self, bottom):
         return [bottom[1]]
 
     def forward(self, *bottom):
-        return axpy(*bottom)
+        return gated_sum(*bottom)
 '''
 
 
 def test_a_native_one_runs_the_same_ways(folder: Path) -> None:
-    added(folder, "native_axpy", NATIVE)
-    deploy, train = (text.replace('"Axpy"', '"NativeAxpy"') for text in (DEPLOY, TRAIN))
+    added(folder, "native_gated_sum", NATIVE)
+    deploy, train = (text.replace('"GatedSum"', '"NativeGatedSum"') for text in (DEPLOY, TRAIN))
     count = WARM_UPS + 4
     expected = iterations(net_of(TRAIN, 0), count, False)
     for graphed in (False, True):

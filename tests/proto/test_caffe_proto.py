@@ -6,6 +6,7 @@ import ast
 import copy
 import csv
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,44 @@ FOLDER = Path(caffe_pb2.__file__).parent
 F = descriptor_pb2.FieldDescriptorProto
 TYPES = {number: name.removeprefix("TYPE_").lower() for name, number in F.Type.items()}
 LABELS = {number: name.removeprefix("LABEL_").lower() for name, number in F.Label.items()}
+
+
+#: what public forks of Caffe add to the SSD branch's messages; their own messages follow the mark in caffe.proto
+OF_FORKS = {
+    ("LayerParameter", "swish_param"),
+    ("LayerParameter", "clip_param"),
+    ("LayerParameter", "reorg_param"),
+    ("LayerParameter", "upsample_param"),
+    ("LayerParameter", "bn_param"),
+    ("LayerParameter", "shuffle_channel_param"),
+    ("LayerParameter", "relu6_param"),
+    ("LayerParameter", "box_annotator_ohem_param"),
+    ("LayerParameter", "psroi_pooling_param"),
+    ("LayerParameter", "interp_param"),
+    ("LayerParameter", "roi_pooling_param"),
+    ("LayerParameter", "smooth_l1_loss_param"),
+    ("LayerParameter", "proposal_param"),
+    ("PoolingParameter", "round_mode"),
+    ("PoolingParameter", "ceil_mode"),
+    ("DropoutParameter", "scale_train"),
+    ("LossParameter", "pre_fixed_normalizer"),
+    ("LossParameter.NormalizationMode", "PRE_FIXED"),
+    ("PoolingParameter.RoundMode", "CEIL"),
+    ("PoolingParameter.RoundMode", "FLOOR"),
+}
+MARK = "// ==== Layers of other forks ===="
+
+
+def messages_of_forks() -> set[str]:
+    """The messages behind the mark in caffe.proto."""
+    before, mark, after = (FOLDER / "caffe.proto").read_text().partition(MARK)
+    assert before
+    assert mark
+    return set(re.findall(r"^message (\w+)", after, re.MULTILINE))
+
+
+def is_of_a_fork(row: tuple[str, ...]) -> bool:
+    return (row[1], row[3]) in OF_FORKS or row[1].partition(".")[0] in messages_of_forks()
 
 
 def compiled() -> descriptor_pb2.FileDescriptorProto:
@@ -55,10 +94,19 @@ def test_every_field_and_enum_is_that_of_the_wire_table(shared: Path) -> None:
     with open(shared / "spec/caffe-wire-format.tsv", newline="") as file:
         table = {tuple(row) for row in list(csv.reader(file, delimiter="\t"))[1:]}
     assert len(table) > 700
-    ours = {as_number(row) for row in rows_of(compiled())}
+    ours = {as_number(row) for row in rows_of(compiled()) if not is_of_a_fork(row)}
     theirs = {as_number((*row, *[""] * (8 - len(row)))) for row in table}
     assert ours - theirs == set()
     assert theirs - ours == set()
+
+
+def test_fields_of_forks_take_no_number_of_the_ssd_branch() -> None:
+    rows = rows_of(compiled())
+    assert len({row for row in rows if is_of_a_fork(row)}) > 60
+    taken = [(row[1], row[2]) for row in rows]
+    assert len(taken) == len(set(taken))
+    names = {(row[1], row[3]) for row in rows}
+    assert names >= OF_FORKS
 
 
 def declared(stub: Path) -> set[str]:

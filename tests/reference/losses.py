@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-FULL, VALID, BATCH_SIZE, NONE = range(4)
+FULL, VALID, BATCH_SIZE, NONE, PRE_FIXED = range(5)
 
 
-def _normalizer(mode: int, outer: int, inner: int, valid: int) -> float:
-    return max(1.0, {FULL: outer * inner, VALID: valid, BATCH_SIZE: outer, NONE: 1}[mode])
+def _normalizer(mode: int, outer: int, inner: int, valid: int, fixed: float = 1.0) -> float:
+    return max(1.0, {FULL: outer * inner, VALID: valid, BATCH_SIZE: outer, NONE: 1, PRE_FIXED: fixed}[mode])
 
 
 def _rows(x: Array, axis: int) -> tuple[Array, int, int]:
@@ -38,7 +38,7 @@ def softmax_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: in
     if p.HasField("normalize") and not p.HasField("normalization"):
         mode = VALID if p.normalize else BATCH_SIZE
     raised = np.exp(x - x.max(axis=axis, keepdims=True))
-    loss = np.array(total / _normalizer(mode, outer, inner, valid))
+    loss = np.array(total / _normalizer(mode, outer, inner, valid, p.pre_fixed_normalizer))
     return [loss, raised / raised.sum(axis=axis, keepdims=True)][: len(param.top)]
 
 
@@ -89,11 +89,13 @@ def euclidean(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) 
 
 
 def smooth_l1(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
-    weights = bottoms[2].ravel() if len(bottoms) > 2 else np.ones(bottoms[0].size)
+    inside = bottoms[2].ravel() if len(bottoms) > 2 else np.ones(bottoms[0].size)
+    outside = bottoms[3].ravel() if len(bottoms) > 3 else np.ones(bottoms[0].size)
+    sharpness = param.smooth_l1_loss_param.sigma**2
     total = 0.0
-    for a, b, w in zip(bottoms[0].ravel(), bottoms[1].ravel(), weights, strict=True):
-        d = abs(w * (a - b))
-        total += 0.5 * d * d if d < 1 else d - 0.5
+    for a, b, w_in, w_out in zip(bottoms[0].ravel(), bottoms[1].ravel(), inside, outside, strict=True):
+        d = abs(w_in * (a - b))
+        total += w_out * (0.5 * sharpness * d * d if d < 1 / sharpness else d - 0.5 / sharpness)
     return [np.array(total / len(bottoms[0]))]
 
 

@@ -105,11 +105,14 @@ def im2col(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> 
     return [y]
 
 
-def pool(x: Array, kernel: list[int], stride: list[int], pad: list[int], method: int, train: bool) -> list[Array]:
+def pool(
+    x: Array, kernel: list[int], stride: list[int], pad: list[int], method: int, train: bool, up: bool = True
+) -> list[Array]:
     """MAX (0), AVE (1) or STOCHASTIC in test (2), and where the maxima are."""
     height, width = x.shape[2:]
-    down = math.ceil((height + 2 * pad[0] - kernel[0]) / stride[0]) + 1
-    across = math.ceil((width + 2 * pad[1] - kernel[1]) / stride[1]) + 1
+    whole = math.ceil if up else math.floor
+    down = whole((height + 2 * pad[0] - kernel[0]) / stride[0]) + 1
+    across = whole((width + 2 * pad[1] - kernel[1]) / stride[1]) + 1
     if pad[0] or pad[1]:
         down -= (down - 1) * stride[0] >= height + pad[0]
         across -= (across - 1) * stride[1] >= width + pad[1]
@@ -142,7 +145,8 @@ def pooling(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) ->
     pad = [p.pad_h, p.pad_w] if p.HasField("pad_h") else [p.pad] * 2
     if p.global_pooling:
         kernel = list(bottoms[0].shape[2:])
-    return pool(bottoms[0], kernel, stride, pad, p.pool, phase == 0)[: len(param.top)]
+    up = p.ceil_mode and p.round_mode == 0
+    return pool(bottoms[0], kernel, stride, pad, p.pool, phase == 0, up)[: len(param.top)]
 
 
 def spp(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The layer types, one file per family. Importing this package registers them all."""
+"""The layer types, one file per family; `forks` holds those of other forks. Importing this package registers them all."""
 
 import importlib
 import pkgutil

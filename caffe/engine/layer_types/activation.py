@@ -139,7 +139,11 @@ class Threshold(Neuron):
 
 @register
 class Dropout(Neuron):
-    """In training each value is dropped with probability dropout_ratio, the rest divided by 1 − dropout_ratio."""
+    """In training each value is dropped with probability dropout_ratio, the rest divided by 1 − dropout_ratio.
+
+    With `scale_train: false` (of Fast R-CNN's fork) the rest is kept as it is, and in testing everything is multiplied
+    by 1 − dropout_ratio.
+    """
 
     type_name = "Dropout"
 
@@ -150,4 +154,6 @@ class Dropout(Neuron):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
+        if not self.param.dropout_param.scale_train:
+            return x * (torch.rand_like(x) >= self.ratio) if self.phase == TRAIN else x * (1 - self.ratio)
         return F.dropout(x, self.ratio) if self.phase == TRAIN else x

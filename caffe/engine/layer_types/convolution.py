@@ -99,6 +99,10 @@ class _Convolving(_Windowed):
     rounds_blobs = True
     operations: tuple[Callable[..., Any], ...]
 
+    def outputs_and_groups(self, channels: int) -> tuple[int, int]:
+        """The number of the tops' channels, and into how many groups both sides are divided."""
+        return self.param.convolution_param.num_output, self.param.convolution_param.group
+
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         raise NotImplementedError
 
@@ -111,7 +115,7 @@ class _Convolving(_Windowed):
         if len(self.geometry.kernel) > len(self.operations):
             self.fail(f"at most {len(self.operations)} spatial axes are supported; {text(bottom[0])} has more")
         self.channels = bottom[0][self.channel_axis]
-        self.num_output, self.group = param.num_output, param.group
+        self.num_output, self.group = self.outputs_and_groups(self.channels)
         if self.num_output < 1:
             self.fail("num_output must be given and positive")
         if self.group < 1 or self.channels % self.group or self.num_output % self.group:
@@ -168,7 +172,11 @@ class Convolution(_Convolving):
 
     def as_convolution(self) -> ConvolutionWindow | None:
         # A type derived from this one may compute something else.
-        if type(self) is not Convolution or len(self.geometry.kernel) != 2 or self.channel_axis != 1:
+        return self.plain_window() if type(self) is Convolution else None
+
+    def plain_window(self) -> ConvolutionWindow | None:
+        """What `as_convolution` returns for a layer that computes nothing else."""
+        if len(self.geometry.kernel) != 2 or self.channel_axis != 1:
             return None
         g = self.geometry
         return ConvolutionWindow(g.stride, g.pad, g.dilation, self.group)

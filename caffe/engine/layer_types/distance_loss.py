@@ -34,31 +34,50 @@ class EuclideanLoss(LossLayer):
 
 
 class _SmoothL1(torch.autograd.Function):
-    """The sum of the smooth L1 of w · (a − b); its gradient in a is f'(w · (a − b)), without the factor w.
+    """The smooth L1 f of w · (a − b), item by item; its gradient in a is f'(w · (a − b)), without the factor w.
 
-    That is the derivative if weights are 0 or 1, as intended.
+    That is the derivative if weights are 0 or 1, as intended. f is quadratic below 1 / sharpness.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, sharpness: float) -> Tensor:
         difference = a - b if weight is None else weight * (a - b)
         ctx.save_for_backward(difference)
+        ctx.sharpness = sharpness
         size = difference.abs()
-        return torch.where(size < 1, 0.5 * difference.square(), size - 0.5).sum()
+        return torch.where(size < 1 / sharpness, 0.5 * sharpness * difference.square(), size - 0.5 / sharpness)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (difference,) = ctx.saved_tensors
-        slope = difference.clamp(-1, 1) * grads[0]
-        return slope, -slope, None
+        slope = (difference * ctx.sharpness).clamp(-1, 1) * grads[0]
+        return slope, -slope, None, None
+
+
+def smooth_l1(a: Tensor, b: Tensor, weight: Tensor | None = None, sharpness: float = 1.0) -> Tensor:
+    """0.5 · s · d² where |d| < 1 / s, |d| − 0.5 / s elsewhere, for d = weight · (a − b) and s the sharpness.
+
+    All have one shape. Gradients for a and b, which leave `weight` out (see _SmoothL1).
+    """
+    losses: Tensor = _SmoothL1.apply(a, b, weight, sharpness)  # type: ignore[no-untyped-call]
+    return losses
 
 
 @register
 class SmoothL1Loss(LossLayer):
-    """Smooth L1 (Girshick 2015) of the differences, over the batch size; a third bottom weights the differences."""
+    """Smooth L1 (Girshick 2015) of the differences, over the batch size; a third bottom weights the differences.
+
+    With a fourth bottom the layer is Fast R-CNN's: the third weights the differences, the fourth their losses, and both
+    are factors of the gradient. `sigma` of smooth_l1_loss_param: quadratic where |d| < 1 / sigma².
+    """
 
     type_name = "SmoothL1Loss"
-    bottoms = (2, 3)
+    bottoms = (2, 4)
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.sigma: float = self.param.smooth_l1_loss_param.sigma
+        if not self.sigma > 0:
+            self.fail(f"sigma must be positive, not {self.sigma:g}")
 
     def takes_gradient(self, index: int) -> bool:
         return index < 2
@@ -75,9 +94,13 @@ class SmoothL1Loss(LossLayer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         a, b = (full_precision(x).reshape(-1) for x in bottom[:2])
-        weight = full_precision(bottom[2]).detach().reshape(-1) if len(bottom) > 2 else None
-        loss: Tensor = _SmoothL1.apply(a, b, weight)  # type: ignore[no-untyped-call]
-        return loss / bottom[0].shape[0]
+        weights = [full_precision(x).detach().reshape(-1) for x in bottom[2:]]
+        if len(weights) == 2:
+            inside, outside = weights
+            losses = outside * smooth_l1(inside * a, inside * b, None, self.sigma**2)
+        else:
+            losses = smooth_l1(a, b, weights[0] if weights else None, self.sigma**2)
+        return losses.sum() / bottom[0].shape[0]
 
 
 class _Contrastive(torch.autograd.Function):

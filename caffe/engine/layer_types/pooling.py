@@ -1,8 +1,9 @@
 """Pooling and SPP (a pyramid of poolings).
 
-The number of windows rounds up, and with padding the last window must start inside the image or its left padding. An
-average divides by the size of the window's part within the padded image, like PyTorch's `ceil_mode`. Where PyTorch has
-other limits (padding over half a kernel, windows outside the image), the image is padded first.
+The number of windows rounds up, or down if a fork's ceil_mode or round_mode says so, and with padding the last window
+must start inside the image or its left padding. An average divides by the size of the window's part within the padded
+image, like PyTorch's `ceil_mode`. Where PyTorch has other limits (padding over half a kernel, windows outside the
+image), the image is padded first.
 """
 
 from __future__ import annotations
@@ -30,20 +31,23 @@ class PoolingWindow:
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     pad: tuple[int, int] = (0, 0)
+    #: the number of windows rounds up; otherwise what is left over at the ends is not looked at
+    ceil: bool = True
 
     def pooled(self, height: int, width: int) -> tuple[int, int]:
         """The number of windows of an image, down and across."""
         padded = self.pad != (0, 0)
         sizes = []
         for size, kernel, stride, pad in zip((height, width), self.kernel, self.stride, self.pad, strict=True):
-            n = -(-(size + 2 * pad - kernel) // stride) + 1
+            room = size + 2 * pad - kernel
+            n = (-(-room // stride) if self.ceil else room // stride) + 1
             if padded and (n - 1) * stride >= size + pad:
                 n -= 1
             sizes.append(n)
         return sizes[0], sizes[1]
 
     def fits_torch(self, height: int, width: int) -> bool:
-        """Whether PyTorch's pooling with ceil_mode accepts this window, and has the same number of them."""
+        """Whether PyTorch's pooling accepts this window, and has the same number of them."""
         for size, kernel, stride, pad, n in zip(
             (height, width), self.kernel, self.stride, self.pad, self.pooled(height, width), strict=True
         ):
@@ -67,7 +71,9 @@ def max_pool(x: Tensor, window: PoolingWindow) -> tuple[Tensor, Tensor]:
     """
     height, width = x.shape[2:]
     if window.fits_torch(height, width):
-        pooled, where = F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True, return_indices=True)
+        pooled, where = F.max_pool2d(
+            x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=True
+        )
         return pooled, where
     margins = window.margins(height, width)
     padded = F.pad(x, margins, value=_LOWEST)
@@ -82,7 +88,7 @@ def average_pool(x: Tensor, window: PoolingWindow) -> Tensor:
     """The sum over each window, divided by its size within the padded image (0 for a window outside)."""
     height, width = x.shape[2:]
     if window.fits_torch(height, width):
-        return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True, count_include_pad=True)
+        return F.avg_pool2d(x, window.kernel, window.stride, window.pad, window.ceil, count_include_pad=True)
     padded = F.pad(x, window.margins(height, width))
     sums = F.avg_pool2d(padded, window.kernel, window.stride, divisor_override=1)
     spans = []
@@ -117,7 +123,7 @@ def pool(x: Tensor, window: PoolingWindow, method: int, phase: int) -> Tensor:
     """`x` (N × C × H × W) pooled by one of the three methods."""
     if method == MAX:
         if window.fits_torch(*x.shape[2:]):  # without positions, which would stay in an exported graph
-            return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
+            return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
         return max_pool(x, window)[0]
     return average_pool(x, window) if method == AVE else stochastic_pool(x, window, phase)
 
@@ -174,12 +180,23 @@ class Pooling(_Pooled):
             kernel=(param.kernel_size,) * 2 if has_kernel else (param.kernel_h, param.kernel_w),
             stride=self._pair("stride"),
             pad=self._pair("pad"),
+            ceil=self._rounds_up(),
         )
         if param.global_pooling:
             if self.window.stride != (1, 1) or self.window.pad != (0, 0):
                 self.fail("global_pooling allows only stride 1 and pad 0")
         else:
             self.check_window(self.window, param.pool)
+
+    def _rounds_up(self) -> bool:
+        """From round_mode (of Caffe after the SSD branch left it) or ceil_mode (of other forks)."""
+        param = self.param.pooling_param
+        by_mode = param.round_mode == caffe_pb2.PoolingParameter.CEIL
+        if not param.HasField("ceil_mode"):
+            return by_mode
+        if param.HasField("round_mode") and by_mode != param.ceil_mode:
+            self.fail("round_mode and ceil_mode contradict each other; give one of them")
+        return bool(param.ceil_mode)
 
     def _pair(self, field: str) -> tuple[int, int]:
         param = self.param.pooling_param

@@ -15,6 +15,7 @@ from caffe.proto import caffe_pb2
 
 _Mode = caffe_pb2.LossParameter.NormalizationMode
 FULL, VALID, BATCH_SIZE = _Mode.Value("FULL"), _Mode.Value("VALID"), _Mode.Value("BATCH_SIZE")
+PRE_FIXED = _Mode.Value("PRE_FIXED")
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -32,6 +33,13 @@ class LossLayer(Layer):
                 "their first axes (the batch) must agree"
             )
         return [()]
+
+    def normalization_mode(self) -> int:
+        """LossParameter.normalization, or what the older `normalize` means."""
+        param = self.param.loss_param
+        if param.HasField("normalize") and not param.HasField("normalization"):
+            return VALID if param.normalize else BATCH_SIZE
+        return int(param.normalization)
 
     def check_labels(self, labels: Tensor, valid: Tensor | None, classes: int) -> None:
         """Raises NetError for a label that is not a class, if labels may be read."""
@@ -53,6 +61,8 @@ class LossLayer(Layer):
         if mode == VALID:
             assert valid is not None
             return valid.sum().clamp(min=1)
+        if mode == PRE_FIXED:
+            return max(float(self.param.loss_param.pre_fixed_normalizer), 1.0)
         return float(max(outer, 1)) if mode == BATCH_SIZE else 1.0
 
 
@@ -99,8 +109,8 @@ class SoftmaxWithLoss(LossLayer):
     """The mean of −log softmax of the labeled class, over the labels that are not ignore_label.
 
     One label for each position apart from the class `axis`. `normalization`: VALID (labels that count), FULL,
-    BATCH_SIZE (the size of the axes before the classes), NONE. A second top holds the probabilities (and passes no
-    gradient on).
+    BATCH_SIZE (the size of the axes before the classes), NONE, PRE_FIXED (R-FCN's: pre_fixed_normalizer). A second top
+    holds the probabilities (and passes no gradient on).
     """
 
     type_name = "SoftmaxWithLoss"
@@ -108,9 +118,7 @@ class SoftmaxWithLoss(LossLayer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.loss_param
-        self.mode = param.normalization
-        if param.HasField("normalize") and not param.HasField("normalization"):
-            self.mode = VALID if param.normalize else BATCH_SIZE
+        self.mode = self.normalization_mode()
         self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
@@ -125,6 +133,11 @@ class SoftmaxWithLoss(LossLayer):
         return [(), bottom[0]][: max(self.num_tops, 1)]
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
+        loss, prob, _ = self.loss_of(bottom)
+        return loss if self.num_tops < 2 else (loss, prob)
+
+    def loss_of(self, bottom: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, the probabilities, and the loss at each position (outer × inner, 0 where the label is ignored)."""
         scores, label = full_precision(bottom[0]), labels_of(bottom[1])
         axis = self.canonical_axis(self.param.softmax_param.axis, scores.dim())
         outer, classes, inner = count(scores.shape, 0, axis), scores.shape[axis], count(scores.shape, axis + 1)
@@ -138,4 +151,4 @@ class SoftmaxWithLoss(LossLayer):
         if valid is not None:
             losses = losses * valid.reshape(outer, inner)
         loss = losses.sum() / self.normalizer(self.mode, outer, inner, valid)
-        return loss if self.num_tops < 2 else (loss, prob.reshape(scores.shape))
+        return loss, prob.reshape(scores.shape), losses
