@@ -155,5 +155,8 @@ class Dropout(Neuron):
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
         if not self.param.dropout_param.scale_train:
-            return x * (torch.rand_like(x) >= self.ratio) if self.phase == TRAIN else x * (1 - self.ratio)
+            factor: Tensor | float = 1 - self.ratio
+            if self.phase == TRAIN:
+                factor = (torch.rand_like(x) >= self.ratio).to(x.dtype)
+            return x * factor
         return F.dropout(x, self.ratio) if self.phase == TRAIN else x

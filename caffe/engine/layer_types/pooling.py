@@ -193,7 +193,7 @@ class Pooling(_Pooled):
         param = self.param.pooling_param
         by_mode = param.round_mode == caffe_pb2.PoolingParameter.CEIL
         if not param.HasField("ceil_mode"):
-            return by_mode
+            return bool(by_mode)
         if param.HasField("round_mode") and by_mode != param.ceil_mode:
             self.fail("round_mode and ceil_mode contradict each other; give one of them")
         return bool(param.ceil_mode)

@@ -80,7 +80,7 @@ class BN(Layer):
             if not self.segnet:
                 self._accumulate(mean, variance)
         eps = _SEGNET_EPS if self.segnet else param.eps
-        y = (x - mean) * (variance + eps).rsqrt() * slope + bias
+        y: Tensor = (x - mean) * (variance + eps).rsqrt() * slope + bias
         if self.num_tops < 2:
             return y
         return (y, *(s.detach().reshape(1, self.channels, 1, 1) for s in (mean, variance)))[: self.num_tops]

@@ -19,7 +19,7 @@ def anchors_of(base_size: int, ratios: Sequence[float], scales: Sequence[float])
     The sides of a ratio's anchor are rounded to pixels before they are scaled, halves up.
     """
     center = 0.5 * (base_size - 1)
-    anchors = []
+    anchors: list[tuple[float, ...]] = []
     for ratio in ratios:
         width = math.floor(math.sqrt(base_size**2 / ratio) + 0.5)
         height = math.floor(width * ratio + 0.5)
