@@ -203,7 +203,7 @@ def test_whole_iterations_are_recorded() -> None:
 def test_export_says_what_is_missing_and_takes_the_page_s_function(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    from caffe.export import layers as converters
+    from caffe.export import neurons, registry
     from caffe.export.onnx_model import onnx_model
 
     net = net_of(DEPLOY, 1)
@@ -211,8 +211,8 @@ def test_export_says_what_is_missing_and_takes_the_page_s_function(monkeypatch: 
         NetError, match=r"layer 'add' \(GatedSum\) cannot be exported: there is no conversion.*Convolution"
     ):
         onnx_model(net)
-    monkeypatch.setattr(converters, "_converters", dict(converters._converters))
-    exec(compile(CONVERTER, "add_a_layer.md", "exec"), vars(converters))
+    monkeypatch.setattr(registry, "_converters", dict(registry._converters))
+    exec(compile(CONVERTER, "add_a_layer.md", "exec"), dict(vars(neurons)))
     session = runtime.InferenceSession(onnx_model(net).SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in (image(), image(1, 3, 4, 6, 5)):
         with torch.no_grad():
