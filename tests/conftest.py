@@ -43,10 +43,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    """What commands that ran in this process have left is undone."""
+def _fresh_process() -> Iterator[None]:
+    """What commands that ran in this process have left is undone, their environment variables included."""
     torch.manual_seed(0)
     runtime.python_layers = runtime.layers_write = True
+    environment = dict(os.environ)
+    yield
+    if dict(os.environ) != environment:
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 @pytest.fixture

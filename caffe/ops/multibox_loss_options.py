@@ -63,6 +63,10 @@ class MultiBoxLossOptions:
                 f"background_label_id is {self.background_label_id}; with conf_loss_type SOFTMAX the background is one "
                 f"of the num_classes: {self.num_classes} classes, 0 to {self.num_classes - 1}"
             )
+        if self.normalization == _NORMALIZATION.PRE_FIXED:
+            raise NetError(
+                "normalization PRE_FIXED belongs to the losses of R-FCN; MultiBoxLoss takes VALID, FULL, BATCH_SIZE or NONE"
+            )
         if self.mining_type != _LOSS.NONE and not self.share_location:
             raise NetError(
                 f"mining_type {_LOSS.MiningType.Name(self.mining_type)} needs share_location: true; with locations by "

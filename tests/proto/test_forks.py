@@ -64,7 +64,11 @@ def test_a_slip_is_still_one(field: str, layer_type: str, meant: str) -> None:
 
 
 def test_parameters_of_another_type_are_no_slip() -> None:
-    for field, layer_type in (("bm_param", "BM"), ("mv_norm_param", "MVNorm"), ("elementwise_affine_param", "Affine")):
+    for field, layer_type in (
+        ("correlation_param", "Correlation"),
+        ("mv_norm_param", "MVNorm"),
+        ("elementwise_affine_param", "Affine"),
+    ):
         found = error_of(f"layer {{ name: 'x' type: '{layer_type}' {field} {{ }} }}")
         assert "did you mean" not in found
         assert f"layer type '{layer_type}'" in found
