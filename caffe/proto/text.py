@@ -323,7 +323,8 @@ def _foreign_type(name: str, layer_type: str, known: list[str]) -> str | None:
 
     None if it looks like a slip: it is nearly a known field, or the type has a known field of another name.
     """
-    if not name.endswith("_param") or difflib.get_close_matches(name, known, 1, _SLIP):
+    stems = [field.removesuffix("_param") for field in known if field.endswith("_param")]
+    if not name.endswith("_param") or difflib.get_close_matches(name.removesuffix("_param"), stems, 1, _SLIP):
         return None
     if _own_field(layer_type, known):
         return None
