@@ -4,8 +4,10 @@ PyTorch's builds for x86 contain NNPACK, which computes tiles of 6 × 6 results 
 oneDNN, which PyTorch uses otherwise, has no such method for float32. NNPACK transforms the weights in every call and
 only uses AVX2, so it is faster only for enough tiles and channels. `suits` decides by a fixed rule, because a choice by
 measurement could change from one run to the next, and with it the last digits of the results. It is used with one
-thread only: NNPACK has threads of its own, for which OpenMP's, spinning after each other layer, leave no core. The method's rounding
-errors are larger than those of a direct convolution: up to 2e-5 of the largest result, instead of 4e-7.
+thread only: NNPACK has threads of its own, for which OpenMP's, spinning after each other layer, leave no core.
+
+The method's rounding errors are larger than those of a direct convolution: up to 2e-5 of the largest result, instead of
+4e-7.
 """
 
 from __future__ import annotations
