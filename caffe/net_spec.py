@@ -40,7 +40,7 @@ def param_name_dict() -> dict[str, str]:
     names = {
         field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
         # Layers of other forks share some messages; the type that a message is named after comes first.
-        for field in reversed(caffe_pb2.LayerParameter.DESCRIPTOR.fields)
+        for field in list(caffe_pb2.LayerParameter.DESCRIPTOR.fields)[::-1]
         if field.name.endswith("_param") and field.message_type is not None
     }
     # Shares its message with Convolution, so its name alone does not give it.
