@@ -37,12 +37,11 @@ _INTEGER_TYPES = {
 
 def param_name_dict() -> dict[str, str]:
     """The field of LayerParameter that holds each layer type's own parameters, less `_param`: {"ReLU": "relu", …}."""
-    names = {
-        field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
-        # Layers of other forks share some messages; the type that a message is named after comes first.
-        for field in list(caffe_pb2.LayerParameter.DESCRIPTOR.fields)[::-1]
-        if field.name.endswith("_param") and field.message_type is not None
-    }
+    names: dict[str, str] = {}
+    for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
+        if field.name.endswith("_param") and field.message_type is not None:
+            # Layers of other forks share some messages; the type that a message is named after comes first.
+            names.setdefault(field.message_type.name.removesuffix("Parameter"), field.name.removesuffix("_param"))
     # Shares its message with Convolution, so its name alone does not give it.
     names["Deconvolution"] = "convolution"
     return names
