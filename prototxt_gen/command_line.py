@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffe import log
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import FlagParser, boolean, run
 from caffe.errors import CaffeError, shown
 from caffe.files import replacing
 from caffe.proto.text import to_text
@@ -53,6 +53,8 @@ def main(network: Network, argv: Sequence[str] | None = None) -> int:
 def _command(network: Network, arguments: Sequence[str]) -> None:
     flags = _parser(network).parse_args(arguments)
     settings = resolve(network, flags)
+    if not settings.deep_side:
+        network = network.without_deep_sides()
     if settings == released(network, flags.dataset):
         # Files equal to the checked-in ones name the same command, whatever the flags were.
         arguments = [] if flags.dataset == DEFAULT_DATASET else ["--dataset", flags.dataset]
@@ -154,7 +156,10 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         raise CaffeError(f"--boxes {flags.boxes} and --scales {flags.scales} both give the default boxes; give one")
 
     width = Width(flags.width, flags.min_channels)
+    deep_side = not (network.fuses and flags.without_deep_side)
     net = network.name if width.fraction == 1 else f"{network.name}x{float(width.fraction):.4g}"
+    if not deep_side:
+        net += "-shallow"
     data_name = flags.name or (_name_of(inputs.label_map) if inputs.own_classes else dataset.name)
     net_name = f"{net}_{data_name}"
     output = (flags.output or f"{folder}/{net}/{data_name}").rstrip("/") or "/"
@@ -191,6 +196,7 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         boxes=network.boxes_of(flags.boxes) if flags.boxes else None,
         frozen=flags.freeze,
         offset=getattr(flags, "offset", "published").replace("centred", "centered"),
+        deep_side=deep_side,
     )
 
 
@@ -327,6 +333,11 @@ def _parser(network: Network) -> FlagParser:
             metavar="SSD.caffemodel",
             help="also write start.caffemodel, initial weights that compute what this trained SSD computes",
         )
+    if network.fuses:
+        flag(
+            "without_deep_side", type=boolean, default=False,
+            help="leave out the deconvolutions of the fusion modules; a control that shows what they contribute",
+        )  # fmt: skip
     flag("output", help=f"directory for the prototxts (default: jobs/{network.name}/<name of the data>; "
          "models/... if all settings are the data set's own)")  # fmt: skip
     flag("result_dir", help="directory for the detections that testing writes (default: results/...)")

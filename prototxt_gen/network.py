@@ -55,6 +55,15 @@ class Network(ABC):
     #: whether --start_from can make initial weights from those of a trained SSD
     starts_from_ssd: bool = False
 
+    @property
+    def fuses(self) -> bool:
+        """Whether it has fusion modules whose deep sides can be left out."""
+        return False
+
+    def without_deep_sides(self) -> Network:
+        """Returns the network without the deep sides of its fusion modules, a control."""
+        return self
+
     @abstractmethod
     def add_body(self, net: NetSpec, width: Width, training: str) -> None:
         """Adds the layers from `data` to the blobs with predictions. training: FIRST or FINE_TUNING."""

@@ -97,6 +97,8 @@ class Settings:
     offset: str = "published"
     #: which training this is, of a network that is trained in two: network.FIRST or FINE_TUNING
     training: str = ""
+    #: whether fusion modules have their deep sides
+    deep_side: bool = True
 
 
 def divide_batch(batch: int, num_gpus: int, fits: int | None) -> tuple[int, int]:

@@ -228,7 +228,8 @@ def _pass_through(module: FusionModule, layers: Layers, deep_share: float) -> No
             )
         nn.init.dirac_(weight)
         bias.zero_()
-    layers[f"{module.name}_deep_norm"].blobs[0].mul_(deep_share)
+    if module.deep is not None:
+        layers[f"{module.name}_deep_norm"].blobs[0].mul_(deep_share)
 
 
 def _copy_scale(module: FusionModule, head: _Head, trained: Trained, layers: Layers) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
@@ -35,6 +35,15 @@ class VGGNetwork(Network):
     extra: tuple[Extra, ...]
     modules: tuple[FusionModule, ...] = ()
     starts_from_ssd: bool = True
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it has fusion modules, as MDSSD has."""
+        return bool(self.modules)
+
+    def without_deep_sides(self) -> VGGNetwork:
+        """Returns the network in which no deep blob is added to a shallow one."""
+        return replace(self, modules=tuple(replace(module, deep=None) for module in self.modules))
 
     def add_body(self, net: NetSpec, width: Width, training: str) -> None:
         """Adds conv1_1 to the last extra layer, and the fusion modules."""

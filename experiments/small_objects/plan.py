@@ -11,6 +11,8 @@ from caffe.errors import CaffeError
 from caffe.files import write_text
 
 NETWORKS = ("ssd300", "mdssd300")
+#: the ending of a network's name without the deep sides of its modules
+SHALLOW = "-shallow"
 _SNAPSHOTS_PER_POINT = 2
 
 
@@ -18,16 +20,27 @@ _SNAPSHOTS_PER_POINT = 2
 class Arm:
     """One side of the comparison.
 
-    boxes: those of the released SSD, or those that design_boxes proposes. start: `trunk`, everything except the
-    prediction heads from a trained SSD, as in the paper; or `function`, weights that initially compute what that SSD
-    computes, where new heads consider the background likely (the generators' --start_from). longer: trained for the
-    same time as MDSSD, instead of the same number of iterations.
+    network: `ssd300`, `mdssd300`, or `mdssd300-shallow`, MDSSD without the deep sides of its modules. boxes: those of
+    the released SSD, or those that design_boxes proposes. start: `trunk`, everything except the prediction heads from a
+    trained SSD, as in the paper; or `function`, weights that initially compute what that SSD computes, where new heads
+    consider the background likely (the generators' --start_from). longer: trained for the same time as MDSSD, instead
+    of the same number of iterations.
     """
 
     network: str
     boxes: str
     start: str = "trunk"
     longer: bool = False
+
+    @property
+    def generator(self) -> str:
+        """The name of the network's program in prototxt_gen/, which is also that of the network that has its sources."""
+        return self.network.removesuffix(SHALLOW)
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of that program that select the network."""
+        return ["--without_deep_side"] if self.network.endswith(SHALLOW) else []
 
     @property
     def name(self) -> str:
@@ -51,6 +64,7 @@ ARMS = {
         Arm("mdssd300", "released", start="function"),
         Arm("ssd300", "designed", start="function"),
         Arm("mdssd300", "designed", start="function"),
+        Arm("mdssd300-shallow", "designed", start="function"),
         Arm("ssd300", "designed", start="function", longer=True),
     )
 }

@@ -67,10 +67,11 @@ def generate(
 ) -> None:
     """Writes the prototxts of an arm. start: also write start.caffemodel, which computes what the SSD does."""
     plan = folder.plan
-    boxes = ["--boxes", folder.boxes(arm.network)] if arm.boxes == "designed" else []
+    boxes = ["--boxes", folder.boxes(arm.generator)] if arm.boxes == "designed" else []
     commands.run(
-        output / "generate.log", ROOT / "prototxt_gen" / f"{arm.network}.py", "--width", plan.width, "--name", plan.data,
-        "--label_map", folder.labels, "--train_lmdb", folder.lmdb("trainval"), "--test_lmdb", folder.lmdb("test"),
+        output / "generate.log", ROOT / "prototxt_gen" / f"{arm.generator}.py", *arm.flags, "--width", plan.width,
+        "--name", plan.data, "--label_map", folder.labels, "--train_lmdb", folder.lmdb("trainval"),
+        "--test_lmdb", folder.lmdb("test"),
         "--test_name_size", folder.lists / "test_name_size.txt", "--gpus", plan.gpu, "--batch", plan.batch,
         "--augmentation", plan.augmentation, "--solver_type", "Adam", "--base_lr", plan.base_lr,
         "--max_iter", iterations, "--steps", max(1, round(iterations * _STEP)), "--test_interval", iterations + 1,
@@ -105,36 +106,39 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
     kinds = {
         (network, boxes)
         for arm in arms
-        for network in (NETWORKS if arm.longer else (arm.network,))  # the length of `longer` arms depends on both
+        # the length of `longer` arms depends on both networks
+        for network in {arm.network, arm.generator, *(NETWORKS if arm.longer else ())}
         for boxes in ("released", arm.boxes)
     }
-    for network, boxes in sorted(kinds, reverse=True):  # boxes are designed for the net with the released ones
-        if boxes == "designed" and not folder.boxes(network).exists():
-            commands.run(
+    for boxes, network in sorted(((b, n) for n, b in kinds), key=lambda kind: (kind[0] != "released", kind[1])):
+        generator = Arm(network, boxes).generator
+        if boxes == "designed" and not folder.boxes(generator).exists():
+            commands.run(  # boxes are designed for the net with the released ones
                 log / "design_boxes.log", "-m", "caffe.cli.design_boxes",
-                "-net", folder.model(network, "released") / "deploy.prototxt", folder.lmdb("trainval"),
-                "-out", folder.boxes(network).parent,
+                "-net", folder.model(generator, "released") / "deploy.prototxt", folder.lmdb("trainval"),
+                "-out", folder.boxes(generator).parent,
             )  # fmt: skip
         if not (folder.model(network, boxes) / "solver.prototxt").exists():
             generate(commands, folder, Arm(network, boxes), folder.model(network, boxes), folder.plan.iterations, 1)
 
 
 def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
-    """Measures both networks with each kind of boxes, in turn, unless this has been done."""
+    """Measures the networks with each kind of boxes, in turn. Those that were measured before keep their costs."""
     known = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
     for boxes in sorted({arm.boxes for arm in arms}):
-        names = [f"{network}-{boxes}" for network in NETWORKS]
-        models = [folder.model(network, boxes) for network in NETWORKS]
-        if set(names) <= known.keys() or not all((m / "solver.prototxt").exists() for m in models):
+        networks = dict.fromkeys((*NETWORKS, *(arm.network for arm in arms if arm.boxes == boxes)))
+        models = {f"{network}-{boxes}": folder.model(network, boxes) for network in networks}
+        new = {n: m for n, m in models.items() if n not in known and (m / "solver.prototxt").exists()}
+        if not new or not all((folder.model(n, boxes) / "solver.prototxt").exists() for n in NETWORKS):
             continue
         output = folder.out / "log" / f"costs_{boxes}.json"
         program = ROOT / "experiments" / "small_objects" / "cost.py"
         commands.run(
             folder.out / "log" / "cost.log", program, "--out", output, "--gpu", folder.plan.gpu,
-            "--precision", folder.plan.precision, *models,
+            "--precision", folder.plan.precision, *new.values(),
         )  # fmt: skip
         measured = json.loads(output.read_text(encoding="utf-8"))
-        known.update(zip(names, measured, strict=True))
+        known.update(zip(new, measured, strict=True))
         write_text(folder.costs, json.dumps(known, indent=1) + "\n")
 
 

@@ -46,6 +46,16 @@ DIFFERENCES = (
         "mdssd300-designed-function",
         "ssd300-designed-function-longer",
     ),
+    (
+        "MDSSD without deep sides − SSD, designed boxes, both from SSD's function",
+        "mdssd300-shallow-designed-function",
+        "ssd300-designed-function",
+    ),
+    (
+        "MDSSD − MDSSD without deep sides, designed boxes, both from SSD's function",
+        "mdssd300-designed-function",
+        "mdssd300-shallow-designed-function",
+    ),
     ("start of SSD's function − the paper's, SSD, released boxes", "ssd300-released-function", "ssd300-released"),
     ("start of SSD's function − the paper's, SSD, designed boxes", "ssd300-designed-function", "ssd300-designed"),
     ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),

@@ -74,8 +74,12 @@ def test_differences_are_paired_by_seed() -> None:
 
 def test_arms_are_the_comparison() -> None:
     assert {(a.network, a.boxes) for a in ARMS.values()} == {
-        (network, boxes) for network in ("ssd300", "mdssd300") for boxes in ("released", "designed")
+        *((network, boxes) for network in ("ssd300", "mdssd300") for boxes in ("released", "designed")),
+        ("mdssd300-shallow", "designed"),
     }
+    control = ARMS["mdssd300-shallow-designed-function"]
+    assert (control.generator, control.flags) == ("mdssd300", ["--without_deep_side"])
+    assert (ARMS["mdssd300-designed"].generator, ARMS["mdssd300-designed"].flags) == ("mdssd300", [])
     assert all(ARMS[name].start == "trunk" for name in DEFAULT_ARMS)
     assert {name for _, first, second in table.DIFFERENCES for name in (first, second)} == set(ARMS)
 

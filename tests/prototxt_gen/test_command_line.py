@@ -60,7 +60,10 @@ def test_checked_in_models_are_what_the_generators_emit(folder: Path) -> None:
                     assert (folder / path).read_bytes() == expected, f"{path} was edited: see models/README.md"
 
 
-@pytest.mark.parametrize("flags", ["--gpus 0,1", "--max_iter 100", "--random_seed 1", "--width 1/2", "--name mine"])
+@pytest.mark.parametrize(
+    "flags",
+    ["--gpus 0,1", "--max_iter 100", "--random_seed 1", "--width 1/2", "--name mine", "--without_deep_side"],
+)
 def test_other_settings_leave_the_checked_in_models_alone(flags: str, folder: Path) -> None:
     assert main(MDSSD300, flags.split()) == 0
     assert sorted(path.name for path in (folder / "models").iterdir()) == [
@@ -68,6 +71,7 @@ def test_other_settings_leave_the_checked_in_models_alone(flags: str, folder: Pa
         "labelmap_voc.prototxt",
     ]
     net, name = ("MDSSD300x0.5" if "width" in flags else "MDSSD300"), ("mine" if "name" in flags else "VOC")
+    net += "-shallow" if "deep" in flags else ""
     assert sorted(path.stem for path in (folder / "jobs" / net / name).iterdir()) == sorted(KINDS)
     solver = read(f"jobs/{net}/{name}", "solver")
     assert solver.train_net == f"jobs/{net}/{name}/train.prototxt"

@@ -101,6 +101,20 @@ def test_with_the_deep_side_at_0_module_2_predicts_what_ssd_predicts(
         assert torch.equal(found[name], expected[name])
 
 
+def test_without_the_deep_side_a_net_computes_what_it_does_with_the_deep_side_at_0(tmp_path: Path) -> None:
+    trained_ssd(tmp_path / "ssd.caffemodel")
+    heads = [name for source in MDSSD300.sources for name in both(source.blob)]
+    whole = start_from(tmp_path / "ssd.caffemodel", MDSSD300, SIXTEENTH, deep_share=0).net
+    save(whole, tmp_path / "whole.caffemodel")
+    shallow = start_from(tmp_path / "ssd.caffemodel", MDSSD300.without_deep_sides(), SIXTEENTH).net
+    assert not any("deep" in name or "deconv" in name for name in layers_of(shallow))
+    # random numbers are drawn in the order of the layers, so new heads differ
+    copy_trained_from(shallow, tmp_path / "whole.caffemodel")
+    expected, found = predictions(whole, heads, 300), predictions(shallow, heads, 300)
+    for name in heads:
+        assert torch.equal(found[name], expected[name])
+
+
 def test_module_3_comes_near_to_ssd_and_module_1_says_background(tmp_path: Path) -> None:
     settings = replace(SIXTEENTH, width=Width(Fraction(1, 8)), num_classes=7)
     trained = Net(deploy_net(SSD300, settings), TEST)
