@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 
 from caffe.proto.solver_state import read_solver_state
@@ -73,6 +74,38 @@ def test_one_then_two_then_one_rank(workdir: Path, solver_param: Callable[..., A
     whole.step(7)
     for ours, theirs in zip(last.net.learnable_params, whole.net.learnable_params, strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=2e-6, atol=1e-7)
+
+
+def test_batch_normalization_is_per_rank(workdir: Path, solver_param: Callable[..., Any]) -> None:
+    """Each rank normalizes with the statistics of its own images, and the snapshot has those of rank 0, as in Caffe."""
+    net = Path("net.prototxt")
+    net.write_text(
+        net.read_text().replace(
+            'layer { name: "act"',
+            """layer { name: "norm" type: "BatchNorm" bottom: "hidden" top: "hidden" param { lr_mult: 0 } param { lr_mult: 0 }
+            param { lr_mult: 0 } }
+            layer { name: "scale" type: "Scale" bottom: "hidden" top: "hidden" scale_param { bias_term: true } }
+            layer { name: "act\"""",
+        )
+    )
+    code, output = train(workdir, solver_param("max_iter: 3 snapshot: 1"))
+    assert code == 0, output
+    one = Solver(solver_param("iter_size: 2"))
+    hidden = next(step.layer for step in one.net.steps if step.layer.name == "hidden")
+    with torch.no_grad():  # the first iteration's statistics of rank 0, whose images are the first of each pair
+        weight, bias = hidden.blobs
+        x = torch.sin(torch.arange(4.0)[:, None] * torch.tensor([0.3, 0.7, 1.1])) @ weight.T + bias
+    one.step(3)
+    first = {layer.name: layer.blobs for layer in read_weights("line_iter_1.caffemodel")}
+    np.testing.assert_allclose(first["norm"][0], x.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first["norm"][1], x.var(0), rtol=1e-5, atol=1e-6)
+    last = {layer.name: layer.blobs for layer in read_weights("line_iter_3.caffemodel")}
+    assert first["norm"][2] == 1
+    assert last["norm"][2] == pytest.approx(1 + 0.999 + 0.999**2)
+    for step in one.net.steps:
+        for ours, theirs in zip(last.get(step.layer.name, []), step.layer.blobs, strict=True):
+            if step.layer.name != "norm":
+                np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=2e-5, atol=1e-6)
 
 
 def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Callable[..., Any]) -> None:
