@@ -11,7 +11,27 @@ bool greater(const Candidate& a, const Candidate& b) { return a.key > b.key; }
 
 }  // namespace
 
-Candidate candidate(float loss, int32_t index) { return {score_key(loss, static_cast<uint32_t>(index))}; }
+int64_t keep_possible(const float* bounds, float slack, int32_t* index, int64_t count, int64_t wanted) {
+  // The `wanted` boxes with the greatest bounds have losses of at least the smallest of these bounds, less the slack.
+  // A box whose bound is lower than that cannot be among the greatest. The smallest bound is rounded down to a bin.
+  constexpr int kBins = 2816;
+  constexpr float kBinsPerUnit = 32.0f;  // a softmax loss is at most 87.4
+  int32_t histogram[kBins] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    const float bound = bounds[index[i]];
+    if (bound == bound) ++histogram[std::clamp(static_cast<int>(bound * kBinsPerUnit), 0, kBins - 1)];
+  }
+  int bin = kBins;
+  for (int64_t above = 0; above < wanted && bin > 0;) above += histogram[--bin];
+  const float least = static_cast<float>(bin) / kBinsPerUnit - slack;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t box = index[i];
+    index[kept] = box;
+    kept += !(bounds[box] < least);
+  }
+  return kept;
+}
 
 void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted) {
   if (wanted <= 0 || wanted >= count) return;

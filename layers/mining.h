@@ -13,7 +13,11 @@ struct Candidate {
   uint64_t key;
   int32_t index() const { return static_cast<int32_t>(place_of(key)); }
 };
-Candidate candidate(float loss, int32_t index);
+inline Candidate candidate(float loss, int32_t index) { return {score_key(loss, static_cast<uint32_t>(index))}; }
+
+// Keeps the boxes of `index` that may be among the `wanted` with the greatest losses, in their order; returns their
+// number. bounds: upper bounds of the losses, by box, at most `slack` above them; boxes with a bound of NaN are kept.
+int64_t keep_possible(const float* bounds, float slack, int32_t* index, int64_t count, int64_t wanted);
 
 // Moves the `wanted` greatest candidates to the front, unordered; the rest is overwritten.
 void choose_greatest(Candidate* candidates, int64_t count, int64_t wanted);

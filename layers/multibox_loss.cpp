@@ -83,6 +83,34 @@ int64_t choose(const MultiBoxBatch& in, const Scratch& s, int64_t image, int64_t
                            o.nms_threshold, o.nms_top_k);
 }
 
+// Computes the losses of the boxes of `index` as background, or only of those that may be among the `wanted` greatest;
+// then only these stay in `index`. Returns their number. s.losses has the losses by box.
+int64_t candidate_losses(const MultiBoxBatch& in, const Scratch& s, int64_t image, int32_t* index, int64_t count,
+                         int64_t wanted) {
+  const MultiBoxLossOptions& o = in.options;
+  const int64_t priors = in.sizes.priors;
+  if (o.conf_loss_type == ConfLossType::SOFTMAX && !suppresses(o)) {
+    softmax_loss_bounds(in.scores(image), priors, o.num_classes, o.background_label_id, s.losses);
+    const int64_t kept = keep_possible(s.losses, kBoundSlack, index, count, wanted);
+    if (kept < priors / 2) {
+      float losses[kGathered];
+      int32_t targets[kGathered];
+      std::fill(targets, targets + kGathered, o.background_label_id);
+      for (int64_t i = 0; i < kept; i += kGathered) {
+        const int64_t boxes = std::min<int64_t>(kGathered, kept - i);
+        confidence_losses_at(o.conf_loss_type, in.scores(image), index + i, boxes, o.num_classes, targets, s.rows,
+                             losses);
+        for (int64_t k = 0; k < boxes; ++k) s.losses[index[i + k]] = losses[k];
+      }
+      return kept;
+    }
+    count = kept;
+  }
+  confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, nullptr, o.background_label_id,
+                    s.losses);
+  return count;
+}
+
 // Marks the hardest of the boxes with little overlap as negatives, up to a multiple of the positives.
 void mine_negatives(const MultiBoxBatch& in, const Scratch& s, int64_t image) {
   const MultiBoxLossOptions& o = in.options;
@@ -90,13 +118,14 @@ void mine_negatives(const MultiBoxBatch& in, const Scratch& s, int64_t image) {
   const int64_t positives = std::count_if(s.match, s.match + priors, [](int32_t m) { return m >= 0; });
   const int64_t wanted = negatives_wanted(o, positives, priors);
   if (wanted == 0) return;
-  confidence_losses(o.conf_loss_type, in.scores(image), priors, o.num_classes, nullptr, o.background_label_id,
-                    s.losses);
+  int32_t* index = s.positives;  // in use only later
   int64_t candidates = 0;
   for (int64_t p = 0; p < priors; ++p) {
-    s.candidates[candidates] = candidate(s.losses[p], static_cast<int32_t>(p));
+    index[candidates] = static_cast<int32_t>(p);
     candidates += s.match[p] == kUnmatched && s.matching.best_overlap[p] < o.neg_overlap;
   }
+  candidates = candidate_losses(in, s, image, index, candidates, wanted);
+  for (int64_t i = 0; i < candidates; ++i) s.candidates[i] = candidate(s.losses[index[i]], index[i]);
   const int64_t chosen = choose(in, s, image, candidates, wanted);
   for (int64_t i = 0; i < chosen; ++i) s.match[s.candidates[i].index()] = kNegative;
 }
