@@ -64,12 +64,13 @@ ARMS = {
         Arm("mdssd300", "released", start="function"),
         Arm("ssd300", "designed", start="function"),
         Arm("mdssd300", "designed", start="function"),
+        Arm("mdssd300-shallow", "designed"),
         Arm("mdssd300-shallow", "designed", start="function"),
         Arm("ssd300", "designed", start="function", longer=True),
     )
 }
 #: the arms that the comparison needs; the others are selected by name
-DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.start == "trunk")
+DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.start == "trunk" and arm.network in NETWORKS)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ DIFFERENCES = (
         "mdssd300-designed-function",
         "ssd300-designed-function-longer",
     ),
+    ("MDSSD − MDSSD without deep sides, designed boxes", "mdssd300-designed", "mdssd300-shallow-designed"),
     (
         "MDSSD without deep sides − SSD, designed boxes, both from SSD's function",
         "mdssd300-shallow-designed-function",
