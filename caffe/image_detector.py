@@ -211,7 +211,7 @@ class ImageDetector:
         data = (pixels.to(torch.float32) - self._mean).permute(0, 3, 1, 2)
         if self._scale != 1:
             data = data * self._scale
-        form = acceleration.memory_format() if device.type == "cuda" else torch.contiguous_format
+        form = acceleration.memory_format(device) if device.type == "cuda" else torch.contiguous_format
         batch = {self._input: data.contiguous(memory_format=form)}
         run = self.net if self._graphed is None else self._graphed
         rows = run(batch, frozenset({self._output}))[1][self._output]

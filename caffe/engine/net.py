@@ -83,7 +83,7 @@ class Net(nn.Module):
         self.to(device)
         if device.type == "cuda":
             acceleration.apply_tf32()
-            self.to(memory_format=acceleration.memory_format())  # type: ignore[call-overload]
+            self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
         self.parameter_table.tie()
         fusing = device.type == "cuda" and torch.version.cuda is not None
         #: the steps of a pass without gradients: `steps`, or fewer with the same result
@@ -131,10 +131,8 @@ class Net(nn.Module):
         if _is_input(step.layer):
             return [self.blobs[top].data_tensor() for top in step.tops]
         batch = [t.to(self.device, non_blocking=True) for t in _as_tuple(step.layer())]
-        if self.device.type == "cuda":
-            form = acceleration.memory_format()
-            batch = [t.contiguous(memory_format=form) if t.dim() == 4 else t for t in batch]
-        return batch
+        form = acceleration.memory_format(self.device)
+        return [t.contiguous(memory_format=form) if t.dim() == 4 else t for t in batch]
 
     def forward(
         self, batch: Mapping[str, Tensor] | None = None, keep: Iterable[str] = ()
