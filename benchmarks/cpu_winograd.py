@@ -19,6 +19,7 @@ from torch import Tensor
 
 from caffe.engine import winograd
 from caffe.engine.layer import ConvolutionWindow
+from caffe.ops.winograd import WinogradConvolution, nnpack_function
 
 SIDES = (300, 150, 75, 38, 28, 19, 10)
 CHANNELS = (8, 16, 32, 64, 128, 256, 512)
@@ -48,7 +49,8 @@ def ratio(side: int, channels: int, outputs: int, rounds: int) -> float:
     x = torch.randn(1, channels, side, side)
     weight, bias = torch.randn(outputs, channels, 3, 3) * (channels * 9) ** -0.5, torch.randn(outputs)
     plain = packed(x, weight, bias)
-    runs = (lambda: winograd.convolution(x, weight, bias, True), plain)
+    transformed = WinogradConvolution(x.shape, weight, bias)
+    runs = (lambda: transformed(x, True), plain)
     torch.testing.assert_close(runs[0](), runs[1](), rtol=1e-4, atol=1e-4)
     repeat = max(1, int(0.01 / max(1e-4, seconds(plain, 1))))
     times = [[seconds(run, repeat) for run in runs] for _ in range(rounds)]
@@ -62,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    if not winograd.available():
+    if not nnpack_function():
         raise SystemExit("this build of PyTorch has no NNPACK, or the processor has no AVX2")
     capability = torch.backends.cpu.get_cpu_capability()
     figures: dict[str, Any] = {"what": "3 x 3 convolution and ReLU: Winograd's time / that of packed weights"}

@@ -210,3 +210,30 @@ def prior_box_sizes(
 ) -> int: ...
 def prior_box_cpu(grid: PriorBoxGrid, sizes: int, num_sizes: int, priors: int) -> None: ...
 def prior_box_cuda(grid: PriorBoxGrid, sizes: int, num_sizes: int, priors: int, stream: int) -> int: ...
+
+# ---- Winograd's convolutions
+
+class WinogradShape:
+    images: int
+    channels: int
+    outputs: int
+    height: int
+    width: int
+    def __init__(self) -> None: ...
+
+def winograd_parts(shape: WinogradShape, threads: int) -> int: ...
+def winograd_weight_bytes(function: int, shape: WinogradShape, parts: int) -> int: ...
+def winograd_workspace_bytes(function: int, shape: WinogradShape, parts: int, threads: int) -> int: ...
+def winograd_transform(function: int, shape: WinogradShape, parts: int, weight: int, transformed: int) -> int: ...
+def winograd_convolution(
+    function: int,
+    shape: WinogradShape,
+    parts: int,
+    x: int,
+    transformed: int,
+    bias: int,
+    y: int,
+    relu: bool,
+    workspace: int,
+    threads: int,
+) -> int: ...

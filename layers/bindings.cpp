@@ -7,6 +7,7 @@
 #include "multibox_loss.h"
 #include "normalize.h"
 #include "prior_box.h"
+#include "winograd.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -197,6 +198,23 @@ void bind_prior_box(nb::module_& m) {
 #endif
 }
 
+void bind_winograd(nb::module_& m) {
+  nb::class_<WinogradShape>(m, "WinogradShape")
+      .def(nb::init<>())
+      .def_rw("images", &WinogradShape::images)
+      .def_rw("channels", &WinogradShape::channels)
+      .def_rw("outputs", &WinogradShape::outputs)
+      .def_rw("height", &WinogradShape::height)
+      .def_rw("width", &WinogradShape::width);
+  def(m, "winograd_parts", &winograd_parts, "shape"_a, "threads"_a);
+  def(m, "winograd_weight_bytes", &winograd_weight_bytes, "function"_a, "shape"_a, "parts"_a);
+  def(m, "winograd_workspace_bytes", &winograd_workspace_bytes, "function"_a, "shape"_a, "parts"_a, "threads"_a);
+  def(m, "winograd_transform", &winograd_transform, without_lock, "function"_a, "shape"_a, "parts"_a, "weight"_a,
+      "transformed"_a);
+  def(m, "winograd_convolution", &winograd_convolution, without_lock, "function"_a, "shape"_a, "parts"_a, "x"_a,
+      "transformed"_a, "bias"_a, "y"_a, "relu"_a, "workspace"_a, "threads"_a);
+}
+
 }  // namespace
 
 NB_MODULE(_C, m) {
@@ -212,4 +230,5 @@ NB_MODULE(_C, m) {
   bind_multibox_loss(m);
   bind_normalize(m);
   bind_prior_box(m);
+  bind_winograd(m);
 }

@@ -18,6 +18,7 @@ from caffe.engine.fused import FoundConvolution, convolutions
 from caffe.engine.layer import TEST, ConvolutionWindow, Layer
 from caffe.engine.net import Net
 from caffe.engine.wiring import Step
+from caffe.ops.winograd import WinogradConvolution
 from caffe.runtime import runtime
 
 
@@ -77,6 +78,7 @@ class PackedConvolution(Layer):
         self._window, self._relu, self._dtype = window, relu, dtype
         self._shape: tuple[int, ...] = ()
         self._packed: Tensor | None = None
+        self._winograd: WinogradConvolution | None = None
         self._bias = self.blobs[1].detach().to(dtype) if len(self.blobs) > 1 else None
 
     def forward(self, *bottom: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ class PackedConvolution(Layer):
         x = x.to(self._dtype)
         if self._shape != tuple(x.shape):
             self._lay_out(tuple(x.shape))
-        if self._packed is None:
-            return winograd.convolution(x, self.blobs[0].detach(), self._bias, self._relu)
+        if self._winograd is not None:
+            return self._winograd(x, self._relu)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._packed, self._bias, *self._arguments(), "relu" if self._relu else "none", [], ""
         )
@@ -94,13 +96,15 @@ class PackedConvolution(Layer):
     @property
     def uses_winograd(self) -> bool:
         """Whether the last input was convolved by Winograd's method."""
-        return bool(self._shape) and self._packed is None
+        return self._winograd is not None
 
     def _lay_out(self, shape: tuple[int, ...]) -> None:
-        """Packs the weights for inputs of `shape`, or drops packed ones if Winograd's method suits it."""
-        self._shape, self._packed = shape, None
+        """Packs or transforms the weights for inputs of `shape`."""
+        self._shape, self._packed, self._winograd = shape, None, None
         weight = self.blobs[0].detach().to(self._dtype)
-        if self._dtype != torch.float32 or not winograd.suits(shape, weight.shape, self._window):
+        if self._dtype == torch.float32 and winograd.suits(shape, weight.shape, self._window):
+            self._winograd = WinogradConvolution(shape, weight, self._bias)
+        else:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._arguments(), list(shape))
 
     def _arguments(self) -> tuple[list[int], list[int], list[int], int]:

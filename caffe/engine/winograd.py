@@ -1,13 +1,8 @@
-"""3 × 3 convolutions by Winograd's minimal filtering (Lavin and Gray 2015), for inference on the CPU.
+"""Which convolutions of a net use Winograd's method (caffe/ops/winograd.py) instead of packed weights.
 
-PyTorch's builds for x86 contain NNPACK, which computes tiles of 6 × 6 results with 64 multiplications instead of 324.
-oneDNN, which PyTorch uses otherwise, has no such method for float32. NNPACK transforms the weights in every call and
-only uses AVX2, so it is faster only for enough tiles and channels. `suits` decides by a fixed rule, because a choice by
-measurement could change from one run to the next, and with it the last digits of the results. It is used with one
-thread only: NNPACK has threads of its own, for which OpenMP's, spinning after each other layer, leave no core.
-
-The method's rounding errors are larger than those of a direct convolution: up to 2e-5 of the largest result, instead of
-4e-7.
+oneDNN, which PyTorch uses otherwise, has no such method for float32 on the CPU. NNPACK only uses AVX2, so it is faster
+only for enough tiles and channels. A fixed rule decides, because a choice by measurement could change from one run to
+the next, and with it the last digits of the results.
 """
 
 from __future__ import annotations
@@ -16,10 +11,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from caffe.engine.layer import ConvolutionWindow
+from caffe.ops.winograd import nnpack_function
 
 #: the side of a tile of results, in pixels
 TILE = 6
@@ -29,23 +23,17 @@ RULES = {"AVX2": (16, 32, 32 * 32), "AVX512": (49, 64, 64 * 128)}
 
 
 @cache
-def available() -> bool:
-    """Returns whether this PyTorch and processor have NNPACK, and initializes it: its operator fails before that."""
-    return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]
-
-
-@cache
 def rule() -> tuple[int, int, int] | None:
     """Returns the limits for this processor, as in `RULES`, or None where packed weights are always used."""
-    return RULES.get(torch.backends.cpu.get_cpu_capability()) if available() else None
+    return RULES.get(torch.backends.cpu.get_cpu_capability()) if nnpack_function() else None
 
 
 def suits(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow) -> bool:
-    """Returns whether the convolution of an N × C × H × W input is computed by `convolution`.
+    """Returns whether the convolution of an N × C × H × W input uses Winograd's method.
 
     weight: its shape, outputs × channels × height × width.
     """
-    limits = rule() if torch.get_num_threads() == 1 else None
+    limits = rule()
     if limits is None or tuple(weight[2:]) != (3, 3) or window.group != 1:
         return False
     if tuple(window.stride) != (1, 1) or tuple(window.dilation) != (1, 1) or tuple(window.pad) != (1, 1):
@@ -53,14 +41,3 @@ def suits(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow) ->
     tiles = -(-x[2] // TILE) * -(-x[3] // TILE)
     outputs, channels = weight[:2]
     return tiles >= limits[0] and min(outputs, channels) >= limits[1] and outputs * channels >= limits[2]
-
-
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    """The convolution of a float32 input with 3 × 3 filters, stride 1 and pad 1, perhaps with a ReLU. Has no gradient.
-
-    Images are convolved one by one: for a batch, PyTorch calls another function of NNPACK, which is slower than this.
-    """
-    images = [x[i : i + 1] for i in range(len(x))]
-    tops = [torch.ops.aten._nnpack_spatial_convolution(image, weight, bias, [1, 1], [1, 1]) for image in images]
-    top = tops[0] if len(tops) == 1 else torch.cat(tops)
-    return F.relu_(top) if relu else top
