@@ -17,9 +17,11 @@ from caffe.ops.winograd import nnpack_function
 
 #: the side of a tile of results, in pixels
 TILE = 6
-#: By the instructions of the processor: the least number of tiles, of channels on either side, and of their product.
-#: Chosen from the grids that `benchmarks/cpu_winograd.py` measures; see docs/cpu_speed.md.
-RULES = {"AVX2": (16, 32, 32 * 32), "AVX512": (49, 64, 64 * 128)}
+#: By the instructions of the processor: the least number of tiles, of input channels and of output channels. Chosen from
+#: the grids that `benchmarks/cpu_winograd.py` measures; see docs/cpu_speed.md.
+RULES = {"AVX2": (4, 16, 32), "AVX512": (25, 32, 64)}
+#: the most memory for the transformed weights of a layer, in bytes: 512 to 1,024 channels
+MOST_BYTES = 128 << 20
 
 
 @cache
@@ -40,4 +42,6 @@ def suits(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow) ->
         return False
     tiles = -(-x[2] // TILE) * -(-x[3] // TILE)
     outputs, channels = weight[:2]
-    return tiles >= limits[0] and min(outputs, channels) >= limits[1] and outputs * channels >= limits[2]
+    if 256 * outputs * channels > MOST_BYTES:  # 8 × 8 numbers for each filter
+        return False
+    return tiles >= limits[0] and channels >= limits[1] and outputs >= limits[2]

@@ -28,7 +28,7 @@ needs_nnpack = pytest.mark.skipif(not nnpack_function(), reason="this PyTorch or
 @pytest.fixture
 def any_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that takes all shapes from 4 tiles and 8 channels, so that small nets use the method."""
-    monkeypatch.setattr(winograd, "rule", lambda: (4, 8, 64))
+    monkeypatch.setattr(winograd, "rule", lambda: (4, 8, 8))
 
 
 @pytest.fixture
@@ -101,8 +101,11 @@ def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "rule", lambda: winograd.RULES["AVX2"])
     fits = (1, 64, 38, 38), (64, 64, 3, 3)
     assert winograd.suits(*fits, PLAIN)
-    assert not winograd.suits((1, 64, 10, 10), fits[1], PLAIN), "too few tiles"
-    assert not winograd.suits((1, 16, 38, 38), (64, 16, 3, 3), PLAIN), "too few channels"
+    assert not winograd.suits((1, 64, 6, 10), fits[1], PLAIN), "too few tiles"
+    assert not winograd.suits((1, 8, 38, 38), (64, 8, 3, 3), PLAIN), "too few channels"
+    assert not winograd.suits(fits[0], (24, 64, 3, 3), PLAIN), "too few output channels"
+    assert winograd.suits((1, 512, 38, 38), (1024, 512, 3, 3), PLAIN)
+    assert not winograd.suits((1, 1024, 38, 38), (1024, 1024, 3, 3), PLAIN), "too much memory"
     assert not winograd.suits(fits[0], (64, 64, 1, 1), PLAIN)
     for other in (
         ConvolutionWindow((2, 2), (1, 1), (1, 1), 1),
