@@ -48,7 +48,7 @@ def main() -> None:
             list(detector.detect_files(paths[: 4 * args.batch], args.batch, workers=workers))
             for name, threshold in thresholds.items():
                 start = time.perf_counter()
-                found = detector.detect_files(paths, args.batch, workers=workers, threshold=threshold)
+                found = detector.detect_files_arrays(paths, args.batch, workers=workers, threshold=threshold)
                 boxes = sum(len(each) for *_, each in found) / len(paths)
                 figure[name] = round(len(paths) / (time.perf_counter() - start), 1)
                 print(

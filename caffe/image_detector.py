@@ -33,6 +33,8 @@ from caffe.runtime import on_device
 
 #: H×W×3 or H×W×1, uint8, BGR
 Image = NDArray[np.uint8]
+#: the detections of an image, [n, 6]: label, score, xmin, ymin, xmax, ymax
+Rows = NDArray[np.float64]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -143,6 +145,17 @@ class ImageDetector:
         An image is an array or a path. `slices` ("AUTO", "512x512" or a Slices): images are searched in overlapping
         slices, `batch_size` of them at once, and as a whole. Without slices all images are one batch.
         """
+        found = self.detect_arrays(images, threshold, slices=slices, batch_size=batch_size)
+        return [self._listed(rows) for rows in found]
+
+    def detect_arrays(
+        self, images: Sequence[Image | str | Path], threshold: float = 0.0, *,
+        slices: Slices | str | None = None, batch_size: int = 8,
+    ) -> list[Rows]:  # fmt: skip
+        """The same as `detect`, with an array for each image instead of objects: faster where there are many boxes.
+
+        A row has the label, the score, and xmin, ymin, xmax and ymax in pixels of the image: float64, [n, 6].
+        """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
             raise CaffeError("detect takes a list of images: write detect([image])")
         arrays = [load(Path(image))[1] if isinstance(image, str | Path) else image for image in images]
@@ -154,6 +167,9 @@ class ImageDetector:
         pending = self._launch([self._resized(image) for image in arrays], [image.shape[:2] for image in arrays])
         return self._collect(pending, threshold)
 
+    def _listed(self, rows: Rows) -> list[Detection]:
+        return [Detection(int(label), self._names[int(label)], *numbers) for label, *numbers in rows.tolist()]
+
     def _cut(self, image: Image, slices: Slices | None) -> tuple[list[Window], list[Image]]:
         """The image's slices, and each as the net reads it."""
         height, width = image.shape[:2]
@@ -164,7 +180,7 @@ class ImageDetector:
 
     def _search(
         self, windows: list[Window], parts: list[Image], slices: Slices, threshold: float, batch_size: int
-    ) -> list[Detection]:
+    ) -> Rows:
         """The merged detections of an image's slices."""
         places = np.array(windows, float)
         flying: deque[tuple[int, _Pending]] = deque()
@@ -179,8 +195,7 @@ class ImageDetector:
                 found.append(self._placed(*flying.popleft(), places, threshold))
         found += [self._placed(*each, places, threshold) for each in flying]
         rows = np.concatenate(found)
-        rows = rows[slices.merged(rows[:, 1].astype(np.int64), rows[:, 2], rows[:, 3:])]
-        return [Detection(int(row[1]), self._names[int(row[1])], *row[2:]) for row in rows.tolist()]
+        return rows[slices.merged(rows[:, 1].astype(np.int64), rows[:, 2], rows[:, 3:]), 1:]
 
     def _placed(self, start: int, pending: _Pending, places: NDArray[Any], threshold: float) -> NDArray[np.float64]:
         """Detections of slices, from slice `start` on, in pixels of the image that they were cut from."""
@@ -236,14 +251,12 @@ class ImageDetector:
         rows[:, 3:] *= sides[rows[:, 0].astype(int)]
         return rows
 
-    def _collect(self, pending: _Pending, threshold: float) -> list[list[Detection]]:
-        """Waits for detections, one list for each image."""
+    def _collect(self, pending: _Pending, threshold: float) -> list[Rows]:
+        """Waits for detections, one array for each image."""
         rows = self._rows(pending, threshold)
-        images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
-        result: list[list[Detection]] = [[] for _ in pending.sizes]
-        for image, label, (score, *corners) in zip(images.tolist(), labels.tolist(), rows[:, 2:].tolist(), strict=True):
-            result[image].append(Detection(label, self._names[label], score, *corners))
-        return result
+        images = rows[:, 0].astype(int)
+        ends = np.bincount(images, minlength=len(pending.sizes)).cumsum()[:-1]
+        return np.split(rows[np.argsort(images, kind="stable"), 1:], ends)
 
     # ---- files, many of them
 
@@ -268,6 +281,26 @@ class ImageDetector:
         a DataError that names it; with `on_error="skip"` it is logged as a warning and left out, and `on_skip` is called
         with the error. With `slices` (see `detect`), `batch_size` counts slices.
         """
+        found = self.detect_files_arrays(
+            paths, batch_size, threshold=threshold, workers=workers, on_error=on_error, turn=turn, slices=slices,
+            on_skip=on_skip,
+        )  # fmt: skip
+        for path, image, rows in found:
+            yield path, image, self._listed(rows)
+
+    def detect_files_arrays(
+        self,
+        paths: Iterable[str | Path],
+        batch_size: int = 1,
+        *,
+        threshold: float = 0.0,
+        workers: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        turn: bool = True,
+        slices: Slices | str | None = None,
+        on_skip: Callable[[DataError], None] | None = None,
+    ) -> Iterator[tuple[Path, Image, Rows]]:
+        """The same as `detect_files`, with detections as `detect_arrays` returns them."""
         slices = as_slices(slices)
         flying: deque[tuple[list[_Read], _Pending]] = deque()
         ahead = 2 if self._graphed is not None else 1
@@ -312,12 +345,10 @@ class ImageDetector:
             small += [small[-1]] * (batch_size - len(small))
         return self._launch(small, [read.image.shape[:2] for read in batch if read.image is not None])
 
-    def _landed(
-        self, batch: list[_Read], pending: _Pending, threshold: float
-    ) -> Iterator[tuple[Path, Image, list[Detection]]]:
-        for read, detections in zip(batch, self._collect(pending, threshold), strict=True):
+    def _landed(self, batch: list[_Read], pending: _Pending, threshold: float) -> Iterator[tuple[Path, Image, Rows]]:
+        for read, rows in zip(batch, self._collect(pending, threshold), strict=True):
             assert read.image is not None
-            yield read.path, read.image, detections
+            yield read.path, read.image, rows
 
 
 def as_slices(slices: Slices | str | None) -> Slices | None:

@@ -122,6 +122,25 @@ def test_graph_on_a_gpu(model: tuple[Path, Path], files: list[Path]) -> None:
         )
 
 
+def test_arrays_are_the_same_detections(model: tuple[Path, Path], files: list[Path]) -> None:
+    detector = ImageDetector(*model)
+    for slices, threshold in ((None, 0.0), (None, 0.3), (None, 2.0), ("150x150", 0.3)):
+        objects = detector.detect(files, threshold, slices=slices)
+        arrays = detector.detect_arrays(files, threshold, slices=slices)
+        assert [len(each) for each in objects] == [len(each) for each in arrays]
+        assert bool(flat(objects)) == (threshold < 1)
+        for found, rows in zip(objects, arrays, strict=True):
+            assert rows.dtype == np.float64
+            assert rows.shape == (len(found), 6)
+            assert [[d.label, *d[2:]] for d in found] == rows.tolist()
+        files_found = list(detector.detect_files(files, 2, threshold=threshold, slices=slices))
+        files_arrays = list(detector.detect_files_arrays(files, 2, threshold=threshold, slices=slices))
+        for (path, _, found), (other, _, rows) in zip(files_found, files_arrays, strict=True):
+            assert path == other
+            assert [[d.label, *d[2:]] for d in found] == rows.tolist()
+    assert detector.detect_arrays([]) == []
+
+
 def test_slices_find_what_their_pixels_give(model: tuple[Path, Path]) -> None:
     """Without merging the detections are those of the cut images, moved to their places."""
     image = np.random.default_rng(1).integers(0, 256, (300, 500, 3), np.uint8)
