@@ -115,14 +115,15 @@ class Testing:
         for name, (value, iteration) in self._best.items():
             log.info(log.here(), f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
 
-    def in_short(self) -> str:
-        """The first score of the last test and its best so far; empty before the first test."""
+    def in_short(self) -> tuple[str, str]:
+        """The first score of the last test and its best so far, and a shorter form; both empty before the first test."""
         for name, value in self._last.items():
             best, iteration = self._best[name]
             what = "mAP" if self._param.eval_type == "detection" else name
-            last = f"{what} {value:.4f}" if abs(value) <= 1 else f"{what} {ostream_number(value)}"
-            return f"{last} (best {best:.4f} at {iteration})" if abs(best) <= 1 else last
-        return ""
+            if max(abs(value), abs(best)) > 1:
+                return (f"{what} {ostream_number(value)}",) * 2
+            return f"{what} {value:.4f} (best {best:.4f} at {iteration})", f"{what} {value:.3f} (best {best:.3f})"
+        return "", ""
 
     def _forward(self, net: Net, keep: Sequence[str]) -> tuple[float, dict[str, Tensor]]:
         with torch.no_grad():

@@ -132,19 +132,23 @@ def test_number_that_matters_is_first_with_its_interval(rendered: str) -> None:
     # mAP 100 and 50 or more of the second seed: the interval of two runs is wide.
     assert float(value[1]) < 100
     assert float(value[2]) > 10
-    assert rendered.index('class="value"') < rendered.index("<section")
+    assert rendered.index('class="value"') < rendered.index('class="verdict"') < rendered.index("<section")
     assert "The models have different classes" in rendered
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_in_a_browser(rendered: str, tmp_path: Path) -> None:
-    """Nothing is wider than the window, every picture is decoded, and no name runs as a script."""
-    for width, seen in open_page(rendered, tmp_path).items():
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(rendered: str, tmp_path: Path, scheme: str) -> None:
+    """Nothing is wider than the window, all text is legible, nothing is missing, and no name runs as a script."""
+    for width, seen in open_page(rendered, tmp_path, scheme).items():
+        assert seen["dark"] is (scheme == "dark")
         assert seen["scroll"] <= seen["client"] == width
         assert seen["images"] >= 5
         assert seen["broken"] == 0
+        assert seen["requested"] == []
         assert seen["scripts"] == 0
         assert seen["height"] > 3000
+        assert seen["contrast"] >= 4.5  # what WCAG asks for
 
 
 def detections(boxes: np.ndarray, scores: float = 0.9) -> voc.Detections:
