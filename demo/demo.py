@@ -195,8 +195,8 @@ class Run:
         )  # fmt: skip
 
     def report(self, models: Sequence[Model]) -> None:
-        """Writes one page about the models, those to compare first."""
-        runs = [f"{model.title}={self.paths(model)[0].parent}" for model in reversed(models)]
+        """Writes one page about the models, MDSSD300 last."""
+        runs = [f"{model.title}={self.paths(model)[0].parent}" for model in (*models[1:], models[0])]
         self.steps(
             "The report",
             [BIN / "caffe", "report", "-voc", self.scenes, "-title", "Drawn scenes",

@@ -58,7 +58,7 @@ def find_files(folder: str | None, count: int) -> list[File]:
         return made
     if not Path(folder).is_dir():
         raise DataError(f"-image_dir '{folder}' is not a directory")
-    files: list[File] = [*find_images([folder])][:count]
+    files: list[File] = list(find_images([folder])[:count])
     # An image that cannot be read should not end a measurement of hours.
     for file in tqdm(files, desc="checking the images", unit="image", disable=None, leave=False):
         _pixels(file, 8, 8)

@@ -162,8 +162,8 @@ def _group_figure(models: Models, groups: str, labels: Sequence[str], across: in
                 if column == 0:
                     axes.set_ylabel("normalized AP")
             panels[block * len(rows)][column].set_title(plain(model, 40))
-        for row in panels[(blocks - 1) * len(rows) :]:
-            for axes in row[(len(models) - 1) % columns + 1 :]:
+        for last_row in panels[(blocks - 1) * len(rows) :]:
+            for axes in last_row[(len(models) - 1) % columns + 1 :]:
                 axes.set_axis_off()
         handles = [mpl.lines.Line2D([], [], color=color, marker="o", linestyle="") for color in colors]
         handles.append(mpl.lines.Line2D([], [], color=_MUTED, linestyle="--"))

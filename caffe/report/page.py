@@ -59,13 +59,13 @@ class Model:
         """Mean and half the width of the 95 % interval over seeds."""
         return interval([analysis.mean_ap for analysis in self.analyses])
 
-    @property
+    @cached_property
     def small_objects(self) -> tuple[float, float] | None:
-        """AP_N of extra-small and small objects, the means over classes; None if no class has enough objects."""
-        diagnoses = self.shown.diagnoses.values() if self.shown is not None else ()
+        """AP_N of extra-small and of small objects, the means over classes and runs; None without such objects."""
         means = []
         for place in (0, 1):
-            values = [each.size[place].average_precision for each in diagnoses if each.size[place].objects]
+            groups = [each.size[place] for analysis in self.analyses for each in analysis.diagnoses.values()]
+            values = [group.average_precision for group in groups if group.objects]
             if not values:
                 return None
             means.append(sum(values) / len(values))
@@ -131,9 +131,12 @@ def duration(seconds: float) -> str:
 
 
 def _verdict(models: Sequence[Model]) -> str:
-    """Which of several scored models has the highest mAP, by how much, and whether seeds confirm it."""
+    """Which of several scored models has the highest mAP, by how much, and whether seeds confirm it.
+
+    Empty for a single one, and for models with different classes, whose mAPs cannot be compared.
+    """
     ranked = sorted(models, key=lambda model: -(model.mean_ap or 0.0))
-    if len(ranked) < 2:
+    if len(ranked) < 2 or _have_different_classes(models):
         return ""
     first, second = ranked[:2]
     lead = 100 * ((first.mean_ap or 0.0) - (second.mean_ap or 0.0))
@@ -171,10 +174,13 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
         if strangers:
             names = ", ".join(strangers[:8])
             found.append((model.name, f"No test image has an object of: {names}. The AP of such a class counts as 0."))
-    sets = {frozenset(model.shown.found) for model in inputs.models if model.shown is not None}
-    if len(sets) > 1:
+    if _have_different_classes(inputs.models):
         found.append(("", "The models have different classes, so their mAPs are means over different classes."))
     return found
+
+
+def _have_different_classes(models: Sequence[Model]) -> bool:
+    return len({frozenset(model.shown.found) for model in models if model.shown is not None}) > 1
 
 
 def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
@@ -182,6 +188,7 @@ def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
     found = []
     for each in model.analyses:
         texts = [*checks.other_images(each.truth, each.found), *checks.outside(each.found, sizes)]
+        texts += checks.unended_files(each.run.results.values())
         if each.run.name_sizes is not None:
             texts += checks.listed_sizes(each.run.name_sizes, sizes)
         if each.mean_ap == 0:
@@ -223,7 +230,7 @@ def _inlined(figure: Figure) -> Markup:
     """A figure as SVG, as wide as its text is readable: on a phone a wide one is scrolled."""
     # Safe: matplotlib escapes the text of a figure, and draws it as paths.
     points = figure.get_size_inches()[0] * 72
-    style = f"min-width: {0.85 * points:.0f}px; max-width: {1.6 * points:.0f}px"
+    style = f"min-width: {0.8 * points:.0f}px; max-width: {1.6 * points:.0f}px"
     return Markup('<div style="{}">{}</div>').format(style, Markup(figures.svg(figure)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class Testing:
         one element by output, None for a test that was ended.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
-        net = self.nets[index]
+        net, began = self.nets[index], time.monotonic()
         share_trained_layers_with(net, trained)
         scores: ClassificationScores | DetectionScores
         if self._param.eval_type == "detection":
@@ -94,7 +95,7 @@ class Testing:
             log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
         self._last = scores.report()
         classes = _by_name(scores, net) if isinstance(scores, DetectionScores) else {}
-        result = Tested(iteration, index, self._last, classes)
+        result = Tested(iteration, index, self._last, classes, time.monotonic() - began)
         self._watchers.tell(lambda watcher: watcher.tested(result))
         self._compare(result)
         return self._last

@@ -132,7 +132,9 @@ def _class(
 
     total = len(wanted)
     sizes = groups([(b[2] - b[0] + 1) * (b[3] - b[1] + 1) for _, _, b, _ in wanted])
-    aspects = groups([(b[2] - b[0] + 1) / (b[3] - b[1] + 1) if b[3] - b[1] != -1 else math.inf for _, _, b, _ in wanted])
+    aspects = groups(
+        [(b[2] - b[0] + 1) / (b[3] - b[1] + 1) if b[3] - b[1] != -1 else math.inf for _, _, b, _ in wanted]
+    )
 
     def by_group(of: Sequence[int]) -> list[dict[str, Any]]:
         rows = []
