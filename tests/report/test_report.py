@@ -374,3 +374,15 @@ def test_verdict() -> None:
     assert page._verdict([first, model("c", 0.81)]) == "a and c have the same mAP."
     assert page._verdict([first]) == ""
     assert page._verdict([first, model("c", 0.5, classes=("cat", "dog"))]) == ""
+
+
+def test_too_many_detections(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of result files with ten million lines; the limit is lowered here."""
+    monkeypatch.setattr("caffe.detection.coco._MOST_DETECTIONS", 10)
+    assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), str(results(tmp_path / "run"))]) == 1
+    err = capsys.readouterr().err
+    assert "24 detections are too many to score" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
