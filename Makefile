@@ -17,7 +17,7 @@ help:  ## this list
 
 setup: .venv/.ready  ## make .venv: Python packages and the native layers (the other targets do this when needed)
 
-demo: .venv/.ready  ## synthetic scenes to a trained, scored MDSSD300, in under ten minutes on two cores
+demo: .venv/.ready  ## synthetic scenes to MDSSD300 and SSD300, trained, scored and compared, in under ten minutes on two cores
 	@$(PY) demo/demo.py
 
 test: .venv/.ready  ## the tests (those that need a GPU: gpu-test)

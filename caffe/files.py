@@ -11,6 +11,8 @@ from pathlib import Path
 
 from caffe.errors import CaffeError, WriteError
 
+_IS_DIRECTORY = "{}: cannot be written, it is a directory; give the name of a file in it"
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Path]:
@@ -22,7 +24,7 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
     """
     target = Path(path)
     if target.is_dir():
-        raise WriteError(f"{target}: cannot be written, it is a directory; give the name of a file in it")
+        raise WriteError(_IS_DIRECTORY.format(target))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -60,6 +62,23 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         raise CaffeError(f"cannot create the directory of '{target}': {error.strerror}") from None
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raises CaffeError now if `write_text` could not write `path` later, for a program that takes long until then.
+
+    Nothing is created or changed. What can only be known then, such as a full disk, is not checked.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise WriteError(_IS_DIRECTORY.format(target))
+    folder = target.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise WriteError(f"{target}: cannot be written, {folder} is not a directory; give another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"{target}: cannot be written, the directory {folder} is not writable; give another path")
 
 
 def _explain(target: Path, error: OSError, size: int | None) -> str:

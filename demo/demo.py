@@ -1,8 +1,8 @@
-"""From nothing to a scored detector: draws scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300,
-trains it, scores it, draws its detections, and writes a report.
+"""From nothing to scored detectors: draws scenes, builds LMDBs, designs default boxes, generates a narrow MDSSD300 and
+SSD300, trains and scores both, draws their detections, and writes a report that compares them.
 
 Every step is a command that a user could type. It is printed before it runs. The results remain in a directory, whose
-path is printed last: weights, log, loss curve, VOC result files, AP of each class, pictures with boxes, and
+path is printed last: weights, logs, loss curves, VOC result files, AP of each class, pictures with boxes, and
 report.html, which shows it all.
 """
 
@@ -47,7 +47,8 @@ EXAMPLES = """
 examples:
   python demo/demo.py                                           as `make demo` runs it
   python demo/demo.py --seed 2 --iterations 2000 --output longer_run
-  python demo/demo.py --compare                                 also trains SSD300 and shows both on the same scenes
+  python demo/demo.py --only-mdssd                              without SSD300: faster, and nothing to compare
+  python demo/demo.py --compare                                 also trains SSD300 with designed boxes
 """
 
 
@@ -73,11 +74,9 @@ class Model:
 
 
 MDSSD = Model("mdssd300", "MDSSD300", "mdssd300", "module1", MAX_BOXES)
-#: the additional networks of --compare
-OTHERS = (
-    Model("ssd300", "SSD300", "ssd300"),
-    Model("ssd300_designed", "SSD300 with designed boxes", "ssd300", "conv4_3_norm", 13_098),
-)
+#: what MDSSD300 is compared with, and a control: do the boxes alone make the difference?
+SSD = Model("ssd300", "SSD300", "ssd300")
+CONTROL = Model("ssd300_designed", "SSD300 with designed boxes", "ssd300", "conv4_3_norm", 13_098)
 
 
 class Steps:
@@ -196,8 +195,8 @@ class Run:
         )  # fmt: skip
 
     def report(self, models: Sequence[Model]) -> None:
-        """Writes one page about the models, those to compare first."""
-        runs = [f"{model.title}={self.paths(model)[0].parent}" for model in reversed(models)]
+        """Writes one page about the models, MDSSD300 last."""
+        runs = [f"{model.title}={self.paths(model)[0].parent}" for model in (*models[1:], models[0])]
         self.steps(
             "The report",
             [BIN / "caffe", "report", "-voc", self.scenes, "-title", "Drawn scenes",
@@ -227,9 +226,11 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, default=PRETRAINED, help="trained SSD300 to start from (default: %(default)s)"
     )
-    parser.add_argument(
+    networks = parser.add_mutually_exclusive_group()
+    networks.add_argument("--only-mdssd", action="store_true", help="train MDSSD300 alone, not SSD300 too")
+    networks.add_argument(
         "--compare", action="store_true",
-        help="also train SSD300 with the same width, start, data and length, and show both on the same scenes",
+        help="train SSD300 a second time, with designed boxes: do the boxes alone make the difference?",
     )  # fmt: skip
     options = parser.parse_args()
     if options.iterations < 4:
@@ -240,14 +241,15 @@ def main() -> None:
     folder: Path = options.output.resolve()
     fresh(folder)
     begun = time.monotonic()
-    models = (MDSSD, *OTHERS) if options.compare else (MDSSD,)
-    run = Run(folder, options, Steps(3 + sum(4 + bool(model.sources) for model in models) + options.compare))
+    models = (MDSSD,) if options.only_mdssd else (MDSSD, SSD, CONTROL) if options.compare else (MDSSD, SSD)
+    compared = len(models) > 1
+    run = Run(folder, options, Steps(3 + sum(4 + bool(model.sources) for model in models) + compared))
     run.make_data()
     names = (run.scenes / "ImageSets" / "Main" / "test.txt").read_text().split()[:PICTURES]
     for model in models:
         run.train(model)
         run.draw(model, names)
-    if options.compare:
+    if compared:
         run.steps(
             "The same scenes by SSD300 and by MDSSD300",
             [sys.executable, DEMO / "side_by_side.py", "--output", folder / "comparison.jpg", "--count", "5",

@@ -11,6 +11,7 @@ Measures SSD300, MDSSD300, SSD512 and MDSSD512, or the given ones: images a seco
 and NMS, parameters and operations. `caffe speed --help` explains the flags; `caffe time` times a net layer by layer.
 
   scripts/speed.sh -images 200 -json speed.json
+  scripts/speed.sh -images 2000 -seconds 60 -json speed.json models/*/VOC
   scripts/speed.sh models/MDSSD300/VOC -weights MDSSD300_VOC_iter_120000.caffemodel -gpu 0
 USAGE
 }

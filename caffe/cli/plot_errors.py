@@ -15,8 +15,8 @@ from caffe.detection import cases
 from caffe.detection.box_drawing import Image
 from caffe.detection.hoiem import SimilarClasses
 from caffe.detection.image_folder import Images
-from caffe.errors import CaffeError, DataError, shown
-from caffe.files import replacing
+from caffe.errors import DataError, shown
+from caffe.files import check_target, replacing
 
 _EPILOG = f"""\
 {voc_flags.EPILOG}
@@ -43,20 +43,21 @@ def _main(argv: Sequence[str]) -> None:
     )
     parser.flag("out", default="sheets", help="directory for the sheets")
     flags = parser.parse_args(argv)
+    from caffe.cli.detection_files import make_folder
+
     voc_flags.check(parser, flags)
     if not flags.images and not flags.voc:
         parser.error("--annotations needs --images, the directory of the images")
+    check_target(Path(flags.out) / "false.jpg")
     images = Images(flags.images or Path(flags.voc) / "JPEGImages")
     compared = voc_flags.read(flags)
     similar = voc_flags.similar(flags, compared)
     wanted = _wanted(flags.show, compared) if flags.show else None
+    images.check(compared.truth.images)
     folder = Path(flags.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CaffeError(f"cannot create the directory '{folder}': {error.strerror}") from None
     written = []
     for name, sheet in _sheets(images, compared, similar, wanted, flags):
+        make_folder(folder)
         with replacing(folder / name) as temporary:
             temporary.write_bytes(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
         written.append(name)

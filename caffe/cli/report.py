@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.cli.version import provenance
 from caffe.errors import CaffeError, DataError
-from caffe.files import write_text
+from caffe.files import check_target, write_text
 
 if TYPE_CHECKING:
     from caffe.detection import voc
@@ -60,6 +60,7 @@ def _command(argv: Sequence[str]) -> None:
         p.error("give either -voc, or -annotations and -list")
     if not 0 < flags.overlap <= 1:
         p.error(f"-overlap {flags.overlap}: must be over 0 and at most 1")
+    check_target(flags.out)
     from caffe.detection import hoiem, voc
     from caffe.detection.image_folder import Images
     from caffe.report import page, runs
@@ -75,7 +76,10 @@ def _command(argv: Sequence[str]) -> None:
         flags.annotations or Path(flags.voc) / "Annotations",
         flags.list or Path(flags.voc) / "ImageSets" / "Main" / f"{flags.set}.txt",
     )
-    images = flags.images or (home / "JPEGImages" if home is not None and (home / "JPEGImages").is_dir() else None)
+    folder = flags.images or (home / "JPEGImages" if home is not None and (home / "JPEGImages").is_dir() else None)
+    images = Images(folder) if folder is not None else None
+    if images is not None:
+        images.check(truth.images)
     known = {*truth.classes, *(name for each in found for name in each.results)}
     similar = hoiem.SimilarClasses.read(flags.similar, known) if flags.similar else None
     analyses = {}
@@ -90,7 +94,7 @@ def _command(argv: Sequence[str]) -> None:
         title=title,
         models=page.group(found, analyses),
         truth=truth,
-        images=Images(images) if images is not None else None,
+        images=images,
         train_list=_train_list(flags.train_list, home, flags.set),
         speed=speed,
         facts=_facts(truth),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from caffe.cli import voc_flags
 from caffe.cli.flags import FlagParser, run
@@ -13,7 +12,7 @@ from caffe.data.image_list import read_lines
 from caffe.detection import coco, coco_submission, report
 from caffe.detection.coco_files import read_results
 from caffe.errors import DataError
-from caffe.files import replacing
+from caffe.files import check_target, write_text
 
 _EPILOG = """\
 RESULTS is the JSON that DetectionOutput wrote (output_format: "COCO"), ANNOTATIONS the instances file of the set:
@@ -70,6 +69,8 @@ def _main(argv: Sequence[str]) -> None:
             image_ids = [int(line.split()[0]) for _, line in read_lines(flags.list)]
         except ValueError:
             raise DataError(f"'{flags.list}' does not start every line with an image id") from None
+    if flags.out:
+        check_target(flags.out)
     dataset = coco.read_instances(flags.annotations)
     scores = {
         name: coco.score(dataset, read_results(path, dataset), image_ids, areas=areas, max_dets=max_dets)
@@ -83,9 +84,7 @@ def _main(argv: Sequence[str]) -> None:
             print(f"\n'{name}' has no detections: is confidence_threshold too high, or has the net not learned yet?")
     if flags.out:
         values = {name: asdict(score) for name, score in scores.items()}
-        with replacing(Path(flags.out)) as temporary:
-            chosen = values if len(values) > 1 else values[names[0]]
-            temporary.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+        write_text(flags.out, json.dumps(values if len(values) > 1 else values[names[0]], indent=1) + "\n")
 
 
 def _submit(results: str, info: str, folder: str, algorithm: str, subset: str) -> None:

@@ -15,7 +15,7 @@ from caffe.cli import voc_flags
 from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.detection import confusion, hoiem, report, tide, voc
 from caffe.detection.average_precision import mean
-from caffe.files import write_text
+from caffe.files import check_target, write_text
 
 _EPILOG = f"""\
 {voc_flags.EPILOG}
@@ -69,6 +69,8 @@ def _main(argv: Sequence[str]) -> None:
     if not 0 < flags.objects_per_image < math.inf:
         parser.error(f"--objects_per_image must be a positive number, not {flags.objects_per_image}")
 
+    if flags.out:
+        check_target(Path(flags.out) / "score.txt")
     compared = voc_flags.read(flags)
     similar = voc_flags.similar(flags, compared)
     scored = {model: _score(compared.truth, found, similar, flags) for model, found in compared.models.items()}

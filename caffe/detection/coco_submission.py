@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -62,12 +62,14 @@ def write_submission(
     faults: list[str] = []
     total = 0
     target = Path(folder) / name
+    new = not target.parent.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CaffeError(f"cannot create the directory '{folder}': {error.strerror}") from None
     archive = target.with_suffix(".zip")
     with ExitStack() as files:
+        files.callback(_remove_if_empty, target.parent if new else None)
         text, packed = files.enter_context(replacing(target)), files.enter_context(replacing(archive))
         with open(text, "w", encoding="utf-8") as file:
             for total, entry in enumerate(entries(results), 1):
@@ -91,6 +93,13 @@ def write_submission(
     return Submission(
         target, archive, len(images), total, sum(v == 0 for v in values), sum(v > _USED for v in values)
     )  # fmt: skip
+
+
+def _remove_if_empty(folder: Path | None) -> None:
+    """Removes a directory that was made for files that were not written after all."""
+    if folder is not None:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _read_info(path: str | Path) -> tuple[dict[int, tuple[float, float]], set[int]]:

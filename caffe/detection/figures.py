@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,6 +34,8 @@ _MUTED = "#8b949e"
 _KIND_COLORS = ("#4c72b0", "#dd8452", "#c44e52", "#8172b3")
 _KIND_NAMES = {"loc": "localization", "sim": "similar class", "oth": "other class", "bg": "background"}
 _MODEL_COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+#: of shares, from transparent on, so that it suits a light and a dark page
+_SHARES = mpl.colors.LinearSegmentedColormap.from_list("shares", ["#2a64ad00", "#2a64adff"])
 #: classes in one row of Figure 6, as many as the paper shows
 _CLASSES_PER_ROW = 7
 #: points of a curve; more cannot be told apart
@@ -125,25 +128,31 @@ def curve_figure(scores: Sequence[ClassScore]) -> Figure:
 # ---- Hoiem's analysis
 
 
-def size_figure(models: Models) -> Figure:
-    """AP_N by object size with standard errors, one column per model (MDSSD, Figure 6)."""
-    return _group_figure(models, "size", SIZES)
+def size_figure(models: Models, across: int | None = None) -> Figure:
+    """AP_N by object size with standard errors, one column per model (MDSSD, Figure 6).
+
+    across: the number of models side by side; others are below (default: all are side by side).
+    """
+    return _group_figure(models, "size", SIZES, across)
 
 
-def aspect_figure(models: Models) -> Figure:
-    """AP_N by aspect ratio with standard errors, one column per model."""
-    return _group_figure(models, "aspect", ASPECTS)
+def aspect_figure(models: Models, across: int | None = None) -> Figure:
+    """AP_N by aspect ratio with standard errors, one column per model. across: as for `size_figure`."""
+    return _group_figure(models, "aspect", ASPECTS, across)
 
 
-def _group_figure(models: Models, groups: str, labels: Sequence[str]) -> Figure:
+def _group_figure(models: Models, groups: str, labels: Sequence[str], across: int | None) -> Figure:
     names = list(dict.fromkeys(d.name for diagnoses in models.values() for d in diagnoses))
     rows = [names[i : i + _CLASSES_PER_ROW] for i in range(0, len(names), _CLASSES_PER_ROW)] or [[]]
     colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(labels)))
+    columns = min(across or len(models), len(models))
+    blocks = math.ceil(len(models) / columns)
     with _style():
-        figure, panels = _grid(len(rows), len(models), 6.0, 2.4)
-        for column, (model, diagnoses) in enumerate(models.items()):
+        figure, panels = _grid(blocks * len(rows), columns, 6.0, 2.4)
+        for number, (model, diagnoses) in enumerate(models.items()):
             by_name = {d.name: d for d in diagnoses}
-            for row, classes in enumerate(rows):
+            block, column = divmod(number, columns)
+            for row, classes in enumerate(rows, block * len(rows)):
                 axes = panels[row][column]
                 known = [(place, by_name[name]) for place, name in enumerate(classes) if name in by_name]
                 _draw_groups(axes, known, groups, colors)
@@ -152,7 +161,10 @@ def _group_figure(models: Models, groups: str, labels: Sequence[str]) -> Figure:
                 axes.grid(axis="y", alpha=0.25)
                 if column == 0:
                     axes.set_ylabel("normalized AP")
-            panels[0][column].set_title(plain(model, 40))
+            panels[block * len(rows)][column].set_title(plain(model, 40))
+        for last_row in panels[(blocks - 1) * len(rows) :]:
+            for axes in last_row[(len(models) - 1) % columns + 1 :]:
+                axes.set_axis_off()
         handles = [mpl.lines.Line2D([], [], color=color, marker="o", linestyle="") for color in colors]
         handles.append(mpl.lines.Line2D([], [], color=_MUTED, linestyle="--"))
         figure.legend(handles, [*labels, "all objects"], loc="lower center", ncols=len(labels) + 1, fontsize=8)
@@ -206,17 +218,23 @@ def sensitivity_figure(models: Models) -> Figure:
         return figure
 
 
-def kinds_figure(models: Models) -> Figure:
+def kinds_figure(models: Models, across: int | None = None) -> Figure:
     """The kinds of false positives over their rank, over all classes, one panel per model (Hoiem; MDSSD, Figure 9).
 
-    At each number n: the shares of the kinds among the n highest-scored false positives of each class.
+    At each number n: the shares of the kinds among the n highest-scored false positives of each class. across: as for
+    `size_figure`.
     """
+    columns = min(across or len(models), len(models))
     with _style():
-        figure, panels = _grid(1, len(models), 4.2, 2.8)
-        for axes, (model, diagnoses) in zip(panels[0], models.items(), strict=True):
+        figure, panels = _grid(math.ceil(len(models) / columns), columns, 4.2, 2.8)
+        everything = [axes for row in panels for axes in row]
+        for axes, (model, diagnoses) in zip(everything, models.items(), strict=False):
             _draw_kinds(axes, list(diagnoses))
             axes.set_title(plain(model, 40))
-        panels[0][0].set_ylabel("share of false positives")
+        for axes in everything[len(models) :]:
+            axes.set_axis_off()
+        for row in panels:
+            row[0].set_ylabel("share of false positives")
         _kind_legend(figure)
         return figure
 
@@ -305,15 +323,19 @@ def tide_figure(models: Mapping[str, tide.TideResult]) -> Figure:
 def confusion_figure(matrix: ConfusionMatrix, title: str = "") -> Figure:
     """A confusion matrix: colors are shares of each row; numbers are counts, up to 25 classes."""
     count = len(matrix.names) + 1
-    side = min(2.5 + 0.32 * count, 14.0)
     totals = matrix.counts.sum(axis=1, keepdims=True)
     shares = np.divide(matrix.counts, totals, out=np.zeros(matrix.counts.shape), where=totals > 0)
     size = 8 if count <= 12 else 6 if count <= 30 else 4
+    names = [plain(name, 16) for name in matrix.names]
+    # In inches: the cells, and beside them the names (a character is about 0.6 of its height wide) and an axis label.
+    cells = min(max(0.34 * count, 2.2), 12.0)
+    margin = 0.6 * size / 72 * max(map(len, [*names, MISSED, NO_OBJECT])) + 0.5
+    top = 0.35 if title else 0.1
+    wide, high = margin + cells + 0.1, margin + cells + top
     with _style():
-        figure = Figure(figsize=(side, side))
+        figure = Figure(figsize=(wide, high))
         axes = figure.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        names = [plain(name, 16) for name in matrix.names]
+        axes.imshow(shares, cmap=_SHARES, vmin=0, vmax=1)
         axes.set_xticks(range(count), [*names, MISSED], rotation=90, fontsize=size)
         axes.set_yticks(range(count), [*names, NO_OBJECT], fontsize=size)
         axes.set(xlabel=f"detected (score {matrix.score:g} or more)", ylabel="object")
@@ -321,11 +343,10 @@ def confusion_figure(matrix: ConfusionMatrix, title: str = "") -> Figure:
             axes.set_title(plain(title, 40), fontsize=9)
         if count <= _MOST_NUMBERS + 1:
             for row, column in zip(*np.nonzero(matrix.counts), strict=True):
-                color = "white" if shares[row, column] > 0.6 else "#24292f"
+                color = "white" if shares[row, column] > 0.5 else INK
                 axes.text(column, row, f"{matrix.counts[row, column]}", ha="center", va="center", color=color,
                           fontsize=size - 1)  # fmt: skip
-        margin = (1.1 if count <= 30 else 0.8) / side
-        figure.subplots_adjust(left=margin + 0.15 / side, right=0.99, top=1 - 0.35 / side, bottom=margin + 0.2 / side)
+        figure.subplots_adjust(left=margin / wide, right=1 - 0.1 / wide, top=1 - top / high, bottom=margin / high)
         return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,19 @@ class Images:
             if (self.folder / (name + ending)).is_file():
                 return self.folder / (name + ending)
         raise DataError(f"image '{shown(name)}' is not in '{self.folder}'")
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises DataError if images of `names` are missing, before a long analysis ends for the first of them."""
+        missing: list[DataError] = []
+        for name in names:
+            try:
+                self.find(name)
+            except DataError as error:
+                missing.append(error)
+        if missing:
+            raise DataError(
+                f"{missing[0]} ({len(missing):,} missing in all); give the directory with all images of the list"
+            )
 
     def read(self, name: str) -> Image:
         """Reads an image, H×W×3, BGR. Raises DataError if it is missing or not an image."""

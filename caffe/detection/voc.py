@@ -7,6 +7,7 @@ not counted, and difficult objects need not be found.
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,6 +166,14 @@ def read_detections(path: str | Path) -> Detections:
         raise DataError(f"result file '{path}' is not a text file") from None
     table = np.frombuffer(values, np.float64).reshape(-1, 5) if values else np.zeros((0, 5))
     return Detections(tuple(images), table[:, 0], table[:, 1:])
+
+
+def ends_with_a_line(path: str | Path) -> bool:
+    """Whether a result file's last line ends, or it has none. Otherwise it may have been cut within a number."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read() in (b"", b"\n", b"\r")
 
 
 def find_result_files(folder: str | Path, prefix: str = "comp4_det_test_") -> dict[str, Path]:

@@ -64,8 +64,8 @@ def reach_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     names: list[str] = []
     for (model, reach), color in zip(models.items(), COLORS * len(models), strict=False):
         for kind, style in (("net", "o--"), ("proposed", "o-"), ("boxes file", "o-")):
-            rows = reach.get(kind, {}).get("by size") if isinstance(reach.get(kind), dict) else None
-            if not isinstance(rows, dict):
+            rows = reach[kind].get("by size") if isinstance(reach.get(kind), dict) else None
+            if not rows:
                 continue
             names = list(rows)
             shares = [

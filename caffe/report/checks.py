@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +175,14 @@ def listed_sizes(path: str | Path, sizes: Sizes) -> list[str]:
         f"The list of image sizes that scaled the boxes, {path}, is wrong for {len(wrong):,} of {len(sizes):,} images: "
         f"“{wrong[0]}” has {width} × {height} pixels, not {listed_width} × {listed_height}. Make it anew with get_image_size."
     ]
+
+
+def unended_files(paths: Iterable[Path]) -> list[str]:
+    """A warning about result files whose last line does not end, as in one that was not written or copied completely."""
+    cut = [path.name for path in paths if not voc.ends_with_a_line(path)]
+    if not cut:
+        return []
+    return [f"The last line of {_names(cut)} does not end. Was the file written or copied completely?"]
 
 
 def silent_classes(truth: voc.GroundTruth, found: Mapping[str, voc.Detections]) -> list[str]:

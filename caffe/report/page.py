@@ -59,6 +59,18 @@ class Model:
         """Mean and half the width of the 95 % interval over seeds."""
         return interval([analysis.mean_ap for analysis in self.analyses])
 
+    @cached_property
+    def small_objects(self) -> tuple[float, float] | None:
+        """AP_N of extra-small and of small objects, the means over classes and runs; None without such objects."""
+        means = []
+        for place in (0, 1):
+            groups = [each.size[place] for analysis in self.analyses for each in analysis.diagnoses.values()]
+            values = [group.average_precision for group in groups if group.objects]
+            if not values:
+                return None
+            means.append(sum(values) / len(values))
+        return means[0], means[1]
+
     @property
     def curves(self) -> list[Curves]:
         return [run.curves for run in self.runs if run.curves is not None]
@@ -90,6 +102,7 @@ def render(inputs: Inputs) -> str:
         models=inputs.models,
         scored=scored,
         warnings=_warnings(inputs),
+        verdict=_verdict([model for model in inputs.models if model.analyses]),
         figures=_figures(inputs, scored),
         sheets=_sheets(inputs, scored),
         classes=_class_rows(inputs, scored),
@@ -117,6 +130,25 @@ def duration(seconds: float) -> str:
 # ---- parts
 
 
+def _verdict(models: Sequence[Model]) -> str:
+    """Which of several scored models has the highest mAP, by how much, and whether seeds confirm it.
+
+    Empty for a single one, and for models with different classes, whose mAPs cannot be compared.
+    """
+    ranked = sorted(models, key=lambda model: -(model.mean_ap or 0.0))
+    if len(ranked) < 2 or _have_different_classes(models):
+        return ""
+    first, second = ranked[:2]
+    lead = 100 * ((first.mean_ap or 0.0) - (second.mean_ap or 0.0))
+    if lead < 0.05:
+        return f"{first.name} and {second.name} have the same mAP."
+    text = f"{first.name} has the highest mAP, {lead:.1f} points above {second.name}"
+    if first.interval is None or second.interval is None:
+        return f"{text}. With one run of a model, it is not known whether another seed would say the same."
+    apart = first.interval[0] - first.interval[1] > second.interval[0] + second.interval[1]
+    return f"{text}. Their intervals over seeds {'do not overlap' if apart else 'overlap: it may be chance'}."
+
+
 def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
     """Pairs of a model's name (empty: the data set) and a warning."""
     found: list[tuple[str, str]] = []
@@ -142,10 +174,13 @@ def _warnings(inputs: Inputs) -> list[tuple[str, str]]:
         if strangers:
             names = ", ".join(strangers[:8])
             found.append((model.name, f"No test image has an object of: {names}. The AP of such a class counts as 0."))
-    sets = {frozenset(model.shown.found) for model in inputs.models if model.shown is not None}
-    if len(sets) > 1:
+    if _have_different_classes(inputs.models):
         found.append(("", "The models have different classes, so their mAPs are means over different classes."))
     return found
+
+
+def _have_different_classes(models: Sequence[Model]) -> bool:
+    return len({frozenset(model.shown.found) for model in models if model.shown is not None}) > 1
 
 
 def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
@@ -153,6 +188,7 @@ def _run_warnings(model: Model, sizes: checks.Sizes) -> list[tuple[str, str]]:
     found = []
     for each in model.analyses:
         texts = [*checks.other_images(each.truth, each.found), *checks.outside(each.found, sizes)]
+        texts += checks.unended_files(each.run.results.values())
         if each.run.name_sizes is not None:
             texts += checks.listed_sizes(each.run.name_sizes, sizes)
         if each.mean_ap == 0:
@@ -180,8 +216,8 @@ def _figures(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, Markup
         diagnoses = {name: list(analysis.diagnoses.values()) for name, analysis in scored.items()}
         diagnoses = {name: each for name, each in diagnoses.items() if each}
         if diagnoses:
-            result["size"] = figures.size_figure(diagnoses)
-            result["kinds"] = figures.kinds_figure(diagnoses)
+            result["size"] = figures.size_figure(diagnoses, across=2)
+            result["kinds"] = figures.kinds_figure(diagnoses, across=2)
             result["sensitivity"] = figures.sensitivity_figure(diagnoses)
         result["tide"] = figures.tide_figure({name: analysis.tide for name, analysis in scored.items()})
         for name, analysis in scored.items():
@@ -191,10 +227,10 @@ def _figures(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, Markup
 
 
 def _inlined(figure: Figure) -> Markup:
-    """A figure as SVG, not wider than its text stays in proportion to the page's."""
+    """A figure as SVG, as wide as its text is readable: on a phone a wide one is scrolled."""
     # Safe: matplotlib escapes the text of a figure, and draws it as paths.
     points = figure.get_size_inches()[0] * 72
-    style = f"min-width: {min(600, 0.8 * points):.0f}px; max-width: {1.6 * points:.0f}px"
+    style = f"min-width: {0.8 * points:.0f}px; max-width: {1.6 * points:.0f}px"
     return Markup('<div style="{}">{}</div>').format(style, Markup(figures.svg(figure)))
 
 

@@ -92,7 +92,7 @@ def find_run(name: str, folder: str | Path, prefix: str = "comp4_det_test_") -> 
         run.curves = run.curves or _from_log(log)
         run.made_with = read_made_with(log)
     if reach := _first(root / "boxes" / "reach.json", root / "reach.json"):
-        run.boxes = _read_json(reach)
+        run.boxes = _read_reach(reach)
     if not run.results and run.curves is None:
         raise CaffeError(
             f"'{folder}' has no result files {prefix}<class>.txt (in it, in results/, or where its solver's test net "
@@ -152,13 +152,17 @@ def _from_log(path: Path) -> Curves:
     return Curves([(i, loss) for i, _, loss in log.losses], tests, max(seconds, default=0.0))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_reach(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: is not a JSON object")
+    parts = value.values() if isinstance(value, dict) else [value]
+    by_size = [part.get("by size", {}) for part in parts if isinstance(part, dict)]
+    if not isinstance(value, dict) or not all(
+        isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values()) for rows in by_size
+    ):
+        raise DataError(f"{path}: is not the JSON that design_boxes writes")
     return value
 
 

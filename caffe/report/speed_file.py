@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from caffe.errors import DataError
@@ -16,7 +17,7 @@ def check(value: Any, where: str) -> dict[str, Any]:
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
         and isinstance(row.get("input"), str)
-        and all(isinstance(row.get(name), int | float) for name in _NUMBERS)
+        and all(isinstance(row.get(name), int | float) and isfinite(row[name]) for name in _NUMBERS)
         for row in rows
     )
     if not good or not all(isinstance(value.get(name), str) for name in ("machine", "precision")):

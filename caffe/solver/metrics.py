@@ -72,7 +72,7 @@ class MetricsFile(Watcher):
         scores = {_of_net(name, result.index): value for name, value in result.scores.items()}
         classes = {_of_net(CLASS + name, result.index): value for name, value in result.classes.items()}
         self._add(result.iteration, "test", scores | classes)
-        self._last = (self._last[0], time.monotonic() - self._began)  # the pace is that of training alone
+        self._last = (self._last[0], self._last[1] + result.seconds)  # the pace is that of training alone
 
     def _add(self, iteration: int, phase: str, values: Mapping[str, float]) -> None:
         seconds = self._before + time.monotonic() - self._began
@@ -102,11 +102,14 @@ class MetricsFile(Watcher):
 
 
 def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns and rows of a `metrics.csv`. Raises CaffeError if it is not one."""
+    """The columns and rows of a `metrics.csv`. Raises CaffeError if it is not one.
+
+    A last line that does not end is left out: it is being written, or the machine went down meanwhile.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), list(reader.fieldnames or ())
+        text = Path(path).read_bytes().decode("utf-8", errors="replace")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        rows, columns = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise CaffeError(f"{path}: {error.strerror}") from None
     except csv.Error as error:

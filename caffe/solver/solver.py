@@ -172,7 +172,7 @@ class Solver:
     def _solve(self, images: int) -> None:
         enabled = None if self.is_root else False
         with Progress(self.param.max_iter, self.iter, images=images, enabled=enabled) as self._progress:
-            self._progress.note(self._testing.in_short())
+            self._progress.note(*self._testing.in_short())
             self.step(self.param.max_iter - self.iter)
             scheduled = self.param.snapshot and self.iter % self.param.snapshot == 0 and not self._kept.error
             due = self._stop.stops or self.param.snapshot_after_train or self._kept.error
@@ -306,7 +306,7 @@ class Solver:
     def test(self, index: int = 0) -> None:
         """Tests one test net over its test_iter batches, and logs the scores as eval_type asks."""
         scores = self._testing.run(index, self.net, self.iter, self._interrupted, self._exchange.alive)
-        self._progress.note(self._testing.in_short())
+        self._progress.note(*self._testing.in_short())
         if index == 0 and scores is not None and self._best is not None:
             with self._kept.writing():
                 enough = self._best.tested(self.net, self.test_nets[0], scores, self.iter)

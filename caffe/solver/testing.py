@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class Testing:
         one element by output, None for a test that was ended.
         """
         log.info("solver.cpp:433", f"Iteration {iteration}, Testing net (#{index})")
-        net = self.nets[index]
+        net, began = self.nets[index], time.monotonic()
         share_trained_layers_with(net, trained)
         scores: ClassificationScores | DetectionScores
         if self._param.eval_type == "detection":
@@ -94,7 +95,7 @@ class Testing:
             log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")
         self._last = scores.report()
         classes = _by_name(scores, net) if isinstance(scores, DetectionScores) else {}
-        result = Tested(iteration, index, self._last, classes)
+        result = Tested(iteration, index, self._last, classes, time.monotonic() - began)
         self._watchers.tell(lambda watcher: watcher.tested(result))
         self._compare(result)
         return self._last
@@ -115,14 +116,15 @@ class Testing:
         for name, (value, iteration) in self._best.items():
             log.info(log.here(), f"Highest {name} in testing: {ostream_number(value)}, after {iteration} iterations.")
 
-    def in_short(self) -> str:
-        """The first score of the last test and its best so far; empty before the first test."""
+    def in_short(self) -> tuple[str, str]:
+        """The first score of the last test and its best so far, and a shorter form; both empty before the first test."""
         for name, value in self._last.items():
             best, iteration = self._best[name]
             what = "mAP" if self._param.eval_type == "detection" else name
-            last = f"{what} {value:.4f}" if abs(value) <= 1 else f"{what} {ostream_number(value)}"
-            return f"{last} (best {best:.4f} at {iteration})" if abs(best) <= 1 else last
-        return ""
+            if max(abs(value), abs(best)) > 1:
+                return (f"{what} {ostream_number(value)}",) * 2
+            return f"{what} {value:.4f} (best {best:.4f} at {iteration})", f"{what} {value:.3f} (best {best:.3f})"
+        return "", ""
 
     def _forward(self, net: Net, keep: Sequence[str]) -> tuple[float, dict[str, Tensor]]:
         with torch.no_grad():

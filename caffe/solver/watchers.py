@@ -31,6 +31,8 @@ class Tested:
     scores: Mapping[str, float]
     #: by the name of the class, or `class3` where no label map is known
     classes: Mapping[str, float] = field(default_factory=dict)
+    #: how long the test took
+    seconds: float = 0.0
 
 
 class Watcher:

@@ -65,6 +65,23 @@ def test_models_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert "AP %" in (out / "comparison.txt").read_text()
 
 
+def test_refused_before_the_analysis(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And no directory is left behind."""
+    arguments = [str(folder / "SSD/Main"), "--voc", str(folder / "voc"), "--out"]
+    (folder / "file").touch()
+    for main in (score_voc.main, plot_errors.main):
+        assert main([*arguments, str(folder / "file")]) == 1
+        found = capsys.readouterr()
+        assert "is not a directory" in found.err
+        assert found.out == ""
+    for name in ("3", "4"):
+        (folder / "voc/JPEGImages" / f"{name}.jpg").unlink()
+    assert plot_errors.main([*arguments, str(folder / "sheets")]) == 1
+    assert "image '3' is not in" in (message := capsys.readouterr().err)
+    assert "(2 missing in all); give the directory with all images of the list" in message
+    assert not (folder / "sheets").exists()
+
+
 def test_sheets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "sheets"
     models = [str(folder / "SSD/Main"), str(folder / "MDSSD/Main")]
@@ -128,7 +145,7 @@ def test_a_missing_image_leaves_no_half_sheet(folder: Path, capsys: pytest.Captu
         path.unlink()
     assert plot_errors.main([str(folder / "SSD/Main"), "--voc", str(folder / "voc"), "--out", str(folder / "s")]) == 1
     assert "is not in" in capsys.readouterr().err
-    assert list((folder / "s").iterdir()) == []
+    assert not (folder / "s").exists()
 
 
 def test_one_model_with_a_strange_class_name(folder: Path) -> None:

@@ -68,6 +68,17 @@ def test_command(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads((tmp_path / "o.json").read_text())["measures"]["AP"] == pytest.approx(1)
 
 
+def test_where_to_write_is_checked_first(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.json").write_text("[]")
+    arguments = [str(tmp_path / "r.json"), str(annotations), "--out"]
+    assert main([*arguments, str(tmp_path)]) == 1
+    found = capsys.readouterr()
+    assert "it is a directory" in found.err
+    assert found.out == ""
+    assert main([*arguments, str(tmp_path / "new" / "o.json")]) == 0
+    assert json.loads((tmp_path / "new" / "o.json").read_text())["detections"] == 0
+
+
 def test_no_detections(annotations: Path, tmp_path: Path) -> None:
     assert coco.evaluate(results(tmp_path), annotations).measures["AP"] == 0
 

@@ -71,6 +71,13 @@ def test_file(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_faults(info: Path, tmp_path: Path, bad: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"detection 1: .*{message}"):
         write_submission(write(tmp_path, entry(), bad, entry()), info, tmp_path / "upload", "x")
+    assert not (tmp_path / "upload").exists()
+
+
+def test_a_directory_that_was_there_stays(info: Path, tmp_path: Path) -> None:
+    (tmp_path / "upload").mkdir()
+    with pytest.raises(DataError):
+        write_submission(write(tmp_path, entry(score=2)), info, tmp_path / "upload", "x")
     assert list((tmp_path / "upload").iterdir()) == []
 
 

@@ -54,6 +54,16 @@ def test_many_classes_take_several_rows(diagnoses: list[hoiem.ClassDiagnosis]) -
     assert len(figures.aspect_figure({"a": renamed}).axes) == 2
 
 
+def test_models_below_each_other(diagnoses: list[hoiem.ClassDiagnosis]) -> None:
+    models = {name: diagnoses for name in ("a", "b", "c")}
+    for draw in (figures.size_figure, figures.kinds_figure):
+        figure = draw(models, across=2)
+        assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", ""]
+        assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+        assert figure.get_figwidth() < 0.7 * draw(models).get_figwidth()
+        assert len(draw({"a": diagnoses}, across=2).axes) == 1
+
+
 def test_kinds_at_each_rank(diagnoses: list[hoiem.ClassDiagnosis]) -> None:
     figure = figures.class_kinds_figure(diagnoses[:1])
     (loc, *_) = figure.axes[0].collections

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def rendered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a verdict needs of an Analysis."""
+
+    mean_ap: float
+    found: dict[str, None]
+
+
 class Elements(HTMLParser):
     """Collects the elements of a page and their attributes."""
 
@@ -133,18 +142,23 @@ def test_number_that_matters_is_first_with_its_interval(rendered: str) -> None:
     assert float(value[1]) < 100
     assert float(value[2]) > 10
     assert rendered.index('class="value"') < rendered.index("<section")
+    assert 'class="verdict"' not in rendered, "means over different classes cannot be compared"
     assert "The models have different classes" in rendered
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_in_a_browser(rendered: str, tmp_path: Path) -> None:
-    """Nothing is wider than the window, every picture is decoded, and no name runs as a script."""
-    for width, seen in open_page(rendered, tmp_path).items():
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(rendered: str, tmp_path: Path, scheme: str) -> None:
+    """Nothing is wider than the window, all text is legible, nothing is missing, and no name runs as a script."""
+    for width, seen in open_page(rendered, tmp_path, scheme).items():
+        assert seen["dark"] is (scheme == "dark")
         assert seen["scroll"] <= seen["client"] == width
         assert seen["images"] >= 5
         assert seen["broken"] == 0
+        assert seen["requested"] == []
         assert seen["scripts"] == 0
         assert seen["height"] > 3000
+        assert seen["contrast"] >= 4.5  # what WCAG asks for
 
 
 def detections(boxes: np.ndarray, scores: float = 0.9) -> voc.Detections:
@@ -266,7 +280,7 @@ def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     (tmp_path / "run" / "log" / "metrics.csv").write_text(
         "iteration,seconds,phase,loss,learning_rate,images_per_second,detection_eval\n"
-        "0,1,train,9.5,0.1,4,\n10,2,train,8.5,0.1,4,\n20,3,test,,,,0.25\n"
+        "0,1,train,9.5,0.1,4,\n10,2,train,8.5,0.1,4,\n20,3,test,,,,0.25\n30,3,tra"
     )
     out = tmp_path / "r.html"
     assert main(["-voc", str(data), "-out", str(out), str(tmp_path / "run")]) == 0
@@ -284,6 +298,13 @@ def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         ("results/comp4_det_test_cow.txt", "", "are the results of another data set?"),
         ("log/metrics.csv", "a,b\n1,2\n", "its first columns are not"),
         ("notes.txt", "", "is it the directory of a run?"),
+        (
+            "results/comp4_det_test_cat.txt",
+            "t00 0.9 1 1 9 9\nt02 0.8 1 1",
+            "line 2: 't02 0.8 1 1' is not `image score xmin",
+        ),
+        ("reach.json", '{"net": {"by size": {"all": 3}}}', "is not the JSON that design_boxes writes"),
+        ("reach.json", '{"net": {', "not readable as JSON"),
     ],
 )
 def test_bad_input(
@@ -297,4 +318,71 @@ def test_bad_input(
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_refused_before_the_analysis(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What would only come up after minutes of analysis is checked first."""
+    run = str(results(tmp_path / "run"))
+    (tmp_path / "file").touch()
+    (tmp_path / "images").mkdir()
+    shutil.copy(data / "JPEGImages" / "t00.jpg", tmp_path / "images")
+    (tmp_path / "speed.json").write_text(
+        '{"machine": "m", "precision": "p", "models": [{"name": "a", "input": "b", "net": NaN, "nms": 1, '
+        '"decoding_nms": 1, "parameters": 1, "operations": 1}]}'
+    )
+    monkeypatch.setattr("caffe.report.analysis.analyze", lambda *_, **__: pytest.fail("analyzed"))
+    for flags, message in (
+        (["-out", str(tmp_path)], "it is a directory"),
+        (["-out", str(tmp_path / "file" / "r.html")], "is not a directory"),
+        (["-images", str(tmp_path / "images")], "image 't01' is not in"),
+        (["-images", str(tmp_path / "images")], "(23 missing in all)"),
+        (["-speed", str(tmp_path / "speed.json")], "is not the JSON that scripts/speed.sh -json writes"),
+    ):
+        assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), *flags, run]) == 1
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images", "run", "speed.json"]
+
+
+def test_result_file_that_is_cut_within_its_last_number(data: Path, tmp_path: Path) -> None:
+    """Such a line reads like a whole one, so that only the missing line break says it."""
+    run = results(tmp_path / "run")
+    file = run / "results" / "comp4_det_test_cat.txt"
+    assert checks.unended_files([file]) == []
+    file.write_text(file.read_text()[:-2])
+    assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), str(run)]) == 0
+    assert "The last line of “comp4_det_test_cat.txt” does not end." in (tmp_path / "r.html").read_text()
+    file.write_text("")
+    assert checks.unended_files([file]) == []
+
+
+def test_verdict() -> None:
+    def model(name: str, *scores: float, classes: tuple[str, ...] = ("cat",)) -> page.Model:
+        analyses = [Scored(score, dict.fromkeys(classes)) for score in scores]
+        return page.Model(name, [], analyses)  # type: ignore[arg-type]
+
+    first, second = model("a", 0.80, 0.81, 0.82), model("b", 0.70, 0.71, 0.72)
+    assert page._verdict([second, first]) == (
+        "a has the highest mAP, 10.0 points above b. Their intervals over seeds do not overlap."
+    )
+    assert page._verdict([first, model("c", 0.80, 0.82, 0.79)]).endswith("overlap: it may be chance.")
+    assert "whether another seed would say the same" in page._verdict([first, model("c", 0.5)])
+    assert page._verdict([first, model("c", 0.81)]) == "a and c have the same mAP."
+    assert page._verdict([first]) == ""
+    assert page._verdict([first, model("c", 0.5, classes=("cat", "dog"))]) == ""
+
+
+def test_too_many_detections(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of result files with ten million lines; the limit is lowered here."""
+    monkeypatch.setattr("caffe.detection.coco._MOST_DETECTIONS", 10)
+    assert main(["-voc", str(data), "-out", str(tmp_path / "r.html"), str(results(tmp_path / "run"))]) == 1
+    err = capsys.readouterr().err
+    assert "24 detections are too many to score" in err
+    assert err.count("\n") == 1
     assert not (tmp_path / "r.html").exists()

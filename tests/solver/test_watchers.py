@@ -186,3 +186,20 @@ def test_nets_without_detections_have_no_pictures(tmp_path: Path) -> None:
     assert pictures.wanted_blobs(net, 0) == ()
     pictures.tested(Tested(1, 0, {}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pace_between_displays_leaves_out_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterations 1 to 9 are trained before a test of 100 seconds, and 10 after it; each takes 2 seconds."""
+    clock = [0.0]
+    monkeypatch.setattr("caffe.solver.metrics.time.monotonic", lambda: clock[0])
+    file = MetricsFile(tmp_path)
+    file.begins(0, 8)
+    for iteration in range(11):
+        if iteration == 10:
+            clock[0] += 100
+            file.tested(Tested(10, 0, {"detection_eval": 0.5}, seconds=100.0))
+        clock[0] += 2
+        if iteration % 10 == 0:
+            file.displayed(Displayed(iteration, 1.0, 0.1, {}))
+    rows = read_rows(file.path)[1]
+    assert [row["images_per_second"] for row in rows] == ["4", "", "4"]
