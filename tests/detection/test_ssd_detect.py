@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 import caffe
 from caffe.cli import plot_detections, ssd_detect
 from caffe.detection.box_drawing import Box, class_color, draw_boxes
+from tests.processes import run
 
 MODEL = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -66,6 +68,22 @@ def test_list_as_the_original_writes_it(folder: Path, capsys: pytest.CaptureFixt
     assert ssd_detect.main(command(folder)) == 0
     name = folder / "light.png"
     assert capsys.readouterr().out == f"{name} 1 0.8 0 0 40 20\n{name} 1 0.2 40 20 80 40\n"
+
+
+def test_start_loads_only_what_a_detection_needs(folder: Path) -> None:
+    """PyTorch's compiler takes longer to load than a narrow net to build and run; custom operators must not call for it."""
+    program = (
+        "import sys\n"
+        "from caffe.cli import ssd_detect\n"
+        f"ssd_detect.main({command(folder)!r})\n"
+        "print('loaded:', *sys.modules)"
+    )
+    done = run([sys.executable, "-c", program])
+    *found, last = done.stdout.splitlines()
+    assert len(found) == 2, done.stderr
+    loaded = set(last.split())
+    assert "torch" in loaded
+    assert loaded & {"torch._dynamo", "sympy", "h5py", "matplotlib", "pycocotools", "PIL", "yaml", "onnx"} == set()
 
 
 def test_files_and_pictures(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from caffe.data.build import xml_tree
 from caffe.data.build.spread import spread
-from caffe.data.formats import coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
+from caffe.data.formats import FORMAT_NAMES, coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
 from caffe.data.formats.dataset import AnnotatedImage, Dataset, Parsed, in_pixels, part_of
 from caffe.data.formats.folder import IMAGE_SUFFIXES, Folder
 from caffe.data.formats.image_size import in_frame, sides_of
@@ -22,15 +22,13 @@ from caffe.data.formats.part_lists import listed_parts
 from caffe.errors import DataError, shown
 
 #: the names of the formats for a user to choose, and what they are
-FORMATS = {
-    "voc": voc_xml.TITLE,
-    "cvat": cvat_xml.TITLE,
-    "coco": coco.TITLE,
-    "labelme": labelme_json.TITLE,
-    "labelme_xml": labelme_xml.TITLE,
-    "yolo": yolo.TITLE,
-    "csv": csv_table.TITLE,
-}
+FORMATS = dict(
+    zip(
+        FORMAT_NAMES,
+        (each.TITLE for each in (voc_xml, cvat_xml, coco, labelme_json, labelme_xml, yolo, csv_table)),
+        strict=True,
+    )
+)
 #: what the files of each format end with
 _KINDS = {
     "voc": "xml",
