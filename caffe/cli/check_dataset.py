@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, run
 from caffe.data.build.annotations import PARSERS
 from caffe.data.label_map import LabelMap
 from caffe.errors import DataError
@@ -37,7 +37,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("data", metavar="DATA", nargs="+", help="LMDB, folder or list")
     parser.flag("root", default="", help="directory that the paths in lists are relative to")
     parser.flag("label_type", default="xml", help="annotation format of lists", choices=sorted(PARSERS))
-    parser.flag("label_map_file", help="LabelMap prototxt; without it names and labels are not checked")
+    parser.flag("label_map_file", aliases=LABEL_MAP, help="LabelMap prototxt; without it names and labels are not checked")
     parser.flag("net", help="train prototxt: also check sizes at its input and the reach of its default boxes")
     parser.flag("out", help="directory for check.txt, check.json and check.html")
     parser.flag("short", type=boolean, default=False, help="print only how many there are of each kind of finding")

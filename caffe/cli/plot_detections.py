@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, run
 from caffe.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("resultfile", help="file of the detections")
     parser.add_argument("imgdir", help="directory that the images' names are relative to")
     parser.add_argument("--labelmap-file", default="", help="LabelMap prototxt, for the names of classes")
+    parser.also("--labelmap-file", LABEL_MAP)
     parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
     parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from caffe.cli import devices
-from caffe.cli.flags import FlagParser, number, run
+from caffe.cli.flags import WEIGHTS, FlagParser, number, run
 from caffe.cli.net_flags import add_acceleration
 from caffe.errors import CaffeError, DataError
 from caffe.files import write_text
@@ -48,7 +48,7 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe speed", description="Measure the images a second of detectors.", epilog=EXAMPLES)
     p.add_argument("models", metavar="MODEL", nargs="*", help="deploy prototxt, or a directory with deploy.prototxt")
-    p.flag("weights", default="", help="weights of the models, separated by ',', in the same order")
+    p.flag("weights", aliases=WEIGHTS, default="", help="weights of the models, separated by ',', in the same order")
     p.flag("images", default=2000, type=number(int, 1), help="images to time")
     p.flag("image_dir", help="directory of the images (default: generated ones of 500 x 375)")
     p.flag("gpu", default="", help="run on this GPU; default: the CPU")
