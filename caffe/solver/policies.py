@@ -76,6 +76,59 @@ class LearningRatePolicy:
             return float(base * _sigmoid(gamma * (iteration - p.stepsize)))
         return float(base)
 
+    def log_resumed(self, iteration: int) -> None:
+        """Says which rate a run goes on with from a snapshot of `iteration`, and why.
+
+        A solver state has the number of steps that its run had taken. Where these settings say another number, the
+        schedule has changed since then, and a warning says what follows; the rate is the original's in any case.
+        """
+        if self.name not in KNOWN:
+            return
+        if self.name == "multistep":
+            return self._log_resumed_multistep(iteration)
+        if self.name == "plateau":
+            rate = self.param.base_lr * self.param.gamma**self.current_step
+        else:
+            rate = LearningRatePolicy(self.param).rate(iteration, _NO_LOSS_YET)
+        p, base = self.param, f"base_lr {ostream_number(self.param.base_lr)}"
+        why = {
+            "fixed": base,
+            "step": f"{base} x gamma {ostream_number(p.gamma)}^{iteration // max(p.stepsize, 1)}, stepsize {p.stepsize}",
+            "poly": f"{base}, poly to 0 at max_iter {p.max_iter}",
+            "plateau": f"{base} x gamma {ostream_number(p.gamma)}^{self.current_step}, as the snapshot has taken "
+            f"{self.current_step} steps",
+        }.get(self.name, f"{base}, {self.name}")
+        log.info(log.here(), f"Learning rate {ostream_number(rate)} from iteration {iteration} on: {why}")
+
+    def _log_resumed_multistep(self, iteration: int) -> None:
+        p, step = self.param, self.current_step
+        values = list(p.stepvalue)
+        passed = sum(value <= iteration for value in values)
+        rates = [ostream_number(p.base_lr * p.gamma**count) for count in (step, max(step, passed))]
+        product = f"base_lr {ostream_number(p.base_lr)} x gamma {ostream_number(p.gamma)}^{max(step, passed)}"
+        if passed > step:
+            gradually = ", by one step in each iteration" if passed - step > 1 else ""
+            text = (
+                f"Resuming at iteration {iteration}, which has reached stepvalue {values[passed - 1]}, where the snapshot's "
+                f"run had not taken this step: the learning rate falls from {rates[0]} to {rates[1]} ({product}) from here{gradually}"
+            )
+            tell = log.info if values[step] == iteration else log.warning
+        elif passed < step:
+            first = f"its stepvalue {values[passed]} is still ahead" if passed < len(values) else "it has no more stepvalue"
+            back = ostream_number(p.base_lr / p.gamma ** (step - passed)) if p.gamma > 0 else "another"
+            text = (
+                f"The snapshot's run has taken {step} step{'s' if step > 1 else ''} of the learning rate, this solver only {passed} by iteration "
+                f"{iteration}; {first}. As in the original, the rate stays {rates[0]} ({product}); -base_lr {back} makes it "
+                f"{ostream_number(p.base_lr * p.gamma**passed)}"
+            )
+            tell = log.warning
+        else:
+            after = f"past stepvalue {values[step - 1]}" if step else "before the first stepvalue"
+            ahead = f"; the next stepvalue is {values[step]}" if step < len(values) else ""
+            text = f"Learning rate {rates[0]} from iteration {iteration} on: {product}, {after}{ahead}"
+            tell = log.info
+        tell(log.here(), text)
+
     def _multistep(self, iteration: int) -> None:
         if self.current_step < len(self.param.stepvalue) and iteration >= self.param.stepvalue[self.current_step]:
             self.current_step += 1

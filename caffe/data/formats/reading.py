@@ -15,7 +15,7 @@ from typing import Any
 from caffe.data.build import xml_tree
 from caffe.data.build.spread import spread
 from caffe.data.formats import FORMAT_NAMES, coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
-from caffe.data.formats.dataset import AnnotatedImage, Dataset, Parsed, in_pixels, part_of
+from caffe.data.formats.dataset import PARTS, AnnotatedImage, Dataset, Parsed, in_pixels, part_of, text_of_people
 from caffe.data.formats.folder import IMAGE_SUFFIXES, Folder
 from caffe.data.formats.image_size import in_frame, sides_of
 from caffe.data.formats.part_lists import listed_parts
@@ -39,6 +39,8 @@ _KINDS = {
     "yolo": "txt",
     "csv": "csv",
 }
+#: files that may be about something else; they matter only where no annotations are found
+_OTHER = "other"
 #: larger files are something else by mistake
 _MAX_BYTES = 1 << 30
 
@@ -90,7 +92,7 @@ def read_dataset(
     if not folder.images:
         raise DataError(f"'{root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
     readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
-    unreadable: _Unreadable = {kind: [] for kind in _KINDS.values()}
+    unreadable: _Unreadable = {kind: [] for kind in (*_KINDS.values(), _OTHER)}
     _read_xml(folder, readings, unreadable)
     _read_json(folder, readings, unreadable)
     _read_csv(folder, readings, unreadable)
@@ -246,8 +248,9 @@ def _read_csv(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> N
     for path in folder.with_suffix(".csv", ".tsv"):
         where = folder.shown(path)
         try:
-            text = _bytes(path).decode("utf-8-sig", "replace")
+            text = text_of_people(_bytes(path))
             if not csv_table.is_table(text):
+                unreadable[_OTHER].append(f"{where}: {csv_table.why_not(text)}")
                 continue
             images, faults = csv_table.parse(text)
         except DataError as error:
@@ -274,6 +277,8 @@ def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, cla
             continue
         if yolo.is_labels(data):
             labels.append((path, data))
+        elif path.stem.lower() not in PARTS and isinstance(folder.image_beside(path), Path):
+            unreadable["txt"].append(f"{folder.shown(path)}: {yolo.why_not(data)}")
     if not labels:
         return
     try:
@@ -281,7 +286,7 @@ def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, cla
     except DataError as error:
         reading.faults.append(str(error))
         names, where, keypoints = [], "", False
-    reading.class_names = names
+    reading.class_names = [name for name in names if name]
     for path, data in labels:
         image = folder.image_beside(path)
         if isinstance(image, str) and not data.strip():
