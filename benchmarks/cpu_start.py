@@ -55,9 +55,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     python = sys.executable
     commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    helps = {
-        name: seconds([python, "-m", entry.partition(":")[0], "--help"], runs) for name, entry in commands.items()
-    }
+    helps = {name: seconds([python, "-m", entry.partition(":")[0], "--help"], runs) for name, entry in commands.items()}
     slowest = max(helps, key=lambda name: helps[name])
     with tempfile.TemporaryDirectory() as name:
         detect = seconds([python, "-m", "caffe.cli.ssd_detect", *prepare(Path(name))], runs)

@@ -283,7 +283,8 @@ def _parser(network: Network) -> FlagParser:
         help="data set whose box sizes, schedule, paths and result format are used",
     )
     flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
-    flag("label_map", aliases=LABEL_MAP, help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
+    flag("label_map", aliases=LABEL_MAP,
+         help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
          "Classes other than the data set's also need --train_lmdb, --test_lmdb and --test_name_size")  # fmt: skip
     flag("num_classes", type=_positive, help="including the background; only to check the label map")
     flag("train_lmdb", help="training data (default: the data set's, examples/...)")

@@ -101,32 +101,38 @@ class LearningRatePolicy:
         log.info(log.here(), f"Learning rate {ostream_number(rate)} from iteration {iteration} on: {why}")
 
     def _log_resumed_multistep(self, iteration: int) -> None:
-        p, step = self.param, self.current_step
+        p, taken = self.param, self.current_step
         values = list(p.stepvalue)
-        passed = sum(value <= iteration for value in values)
-        rates = [ostream_number(p.base_lr * p.gamma**count) for count in (step, max(step, passed))]
-        product = f"base_lr {ostream_number(p.base_lr)} x gamma {ostream_number(p.gamma)}^{max(step, passed)}"
-        if passed > step:
-            gradually = ", by one step in each iteration" if passed - step > 1 else ""
+        due = sum(value <= iteration for value in values)
+        base, gamma = ostream_number(p.base_lr), ostream_number(p.gamma)
+
+        def rate(steps: int) -> str:
+            return ostream_number(p.base_lr * p.gamma**steps)
+
+        why = f"base_lr {base} x gamma {gamma}^{max(taken, due)}"
+        tell = log.info
+        if due > taken:
+            if values[taken] < iteration:
+                tell = log.warning
             text = (
-                f"Resuming at iteration {iteration}, which has reached stepvalue {values[passed - 1]}, where the snapshot's "
-                f"run had not taken this step: the learning rate falls from {rates[0]} to {rates[1]} ({product}) from here{gradually}"
+                f"Resuming at iteration {iteration}, which has reached stepvalue {values[due - 1]}, where the snapshot's "
+                f"run had not taken this step: the learning rate falls from {rate(taken)} to {rate(due)} ({why}) from here"
+                + (", by one step in each iteration" if due - taken > 1 else "")
             )
-            tell = log.info if values[step] == iteration else log.warning
-        elif passed < step:
-            first = f"its stepvalue {values[passed]} is still ahead" if passed < len(values) else "it has no more stepvalue"
-            back = ostream_number(p.base_lr / p.gamma ** (step - passed)) if p.gamma > 0 else "another"
-            text = (
-                f"The snapshot's run has taken {step} step{'s' if step > 1 else ''} of the learning rate, this solver only {passed} by iteration "
-                f"{iteration}; {first}. As in the original, the rate stays {rates[0]} ({product}); -base_lr {back} makes it "
-                f"{ostream_number(p.base_lr * p.gamma**passed)}"
-            )
+        elif due < taken:
             tell = log.warning
+            steps = "1 step" if taken == 1 else f"{taken} steps"
+            ahead = f"its stepvalue {values[due]} is still ahead" if due < len(values) else "it has no more stepvalue"
+            text = (
+                f"The snapshot's run has taken {steps} of the learning rate, this solver only {due} by iteration "
+                f"{iteration}; {ahead}. As in the original, the rate stays {rate(taken)} ({why})"
+            )
+            if p.gamma > 0:
+                text += f"; -base_lr {ostream_number(p.base_lr / p.gamma ** (taken - due))} makes it {rate(due)}"
         else:
-            after = f"past stepvalue {values[step - 1]}" if step else "before the first stepvalue"
-            ahead = f"; the next stepvalue is {values[step]}" if step < len(values) else ""
-            text = f"Learning rate {rates[0]} from iteration {iteration} on: {product}, {after}{ahead}"
-            tell = log.info
+            after = f"past stepvalue {values[taken - 1]}" if taken else "before the first stepvalue"
+            ahead = f"; the next stepvalue is {values[taken]}" if taken < len(values) else ""
+            text = f"Learning rate {rate(taken)} from iteration {iteration} on: {why}, {after}{ahead}"
         tell(log.here(), text)
 
     def _multistep(self, iteration: int) -> None:

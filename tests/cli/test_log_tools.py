@@ -58,7 +58,9 @@ def test_the_logs_of_a_resumed_run(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     lost = LOG.splitlines()[-3:]
-    (folder / "caffe.20261122-065054.1.log").write_text(LOG + "\n".join(line.replace(" 10,", " 20,") for line in lost) + "\n")
+    (folder / "caffe.20261122-065054.1.log").write_text(
+        LOG + "\n".join(line.replace(" 10,", " 20,") for line in lost) + "\n"
+    )
     second = [line.replace("1122 06:51:05", "1122 07:00:00").replace("4e-05", "5e-06") for line in lost]
     (folder / "caffe.20261122-070000.2.log").write_text("\n".join(second) + "\n")
     (folder / "metrics.csv").write_text("iteration\n")

@@ -220,6 +220,8 @@ def test_video_frames_and_a_drawn_video(folder: Path, capsys: pytest.CaptureFixt
     assert [capture.read()[0] for _ in range(3)] == [True, True, False]
     assert ssd_detect.main(command(folder, "-file_type", "video", images="light.png.avi")) == 1
     assert "cannot be opened" in capsys.readouterr().err
+    assert ssd_detect.main(command(folder, images="film.avi")) == 1
+    assert "film.avi' is a video; -file_type video reads its frames" in capsys.readouterr().err
     assert ssd_detect.main(command(folder, "-file_type", "webcam", images="film.avi")) == 1
     assert "film.avi' is not the number of a camera" in capsys.readouterr().err
 
@@ -274,3 +276,11 @@ def test_a_real_face_detector(shared: Path, tmp_path: Path) -> None:
         for d in listed["detections"]
     ]
     np.testing.assert_allclose(ours, theirs[np.argsort(-theirs[:, 2], kind="stable"), 2:], atol=1e-4)
+
+
+def test_a_camera_that_is_missing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One message, without OpenCV's own lines about what it tried."""
+    paths = [str(folder / name) for name in ("deploy.prototxt", "weights.caffemodel")]
+    assert ssd_detect.main([*paths, "9876", "-file_type", "webcam"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ssd_detect: camera 9876 cannot be opened, or OpenCV cannot decode its frames")

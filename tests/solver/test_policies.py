@@ -47,14 +47,20 @@ def test_multistep_counts_and_says_so(capfd: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("text", "taken", "iteration", "says"),
     [
-        ("stepvalue: 400 stepvalue: 800", 1, 600, "I Learning rate 0.0001 from iteration 600 on: base_lr 0.001 x gamma "
-         r"0.1\^1, past stepvalue 400; the next stepvalue is 800"),
+        (
+            "stepvalue: 400 stepvalue: 800", 1, 600,
+            r"I Learning rate 0.0001 from iteration 600 on: base_lr 0.001 x gamma 0.1\^1, past stepvalue 400; the next "
+            "stepvalue is 800",
+        ),
         ("stepvalue: 800", 0, 600, "I Learning rate 0.001 .* before the first stepvalue; the next stepvalue is 800"),
-        ("stepvalue: 400", 0, 400, "I Resuming at iteration 400, which has reached stepvalue 400, .* falls from 0.001 to 0.0001"),
-        ("stepvalue: 400", 0, 600, "W Resuming at iteration 600, which has reached stepvalue 400, .* falls from 0.001 to 0.0001 .* from here$"),
-        ("stepvalue: 200 stepvalue: 400", 0, 600, "W .* from 0.001 to 1e-05 .* from here, by one step in each iteration"),
-        ("stepvalue: 800", 1, 600, "W .*has taken 1 step .* only 0 by iteration 600; its stepvalue 800 is still ahead. .* the "
-         r"rate stays 0.0001 \(base_lr 0.001 x gamma 0.1\^1\); -base_lr 0.01 makes it 0.001"),
+        ("stepvalue: 400", 0, 400, "I Resuming at iteration 400, which has reached stepvalue 400, .* 0.001 to 0.0001"),
+        ("stepvalue: 400", 0, 600, "W Resuming at iteration 600, which has reached stepvalue 400, .* from here$"),
+        ("stepvalue: 200 stepvalue: 400", 0, 600, "W .* 0.001 to 1e-05 .* from here, by one step in each iteration"),
+        (
+            "stepvalue: 800", 1, 600,
+            "W .*has taken 1 step .* only 0 by iteration 600; its stepvalue 800 is still ahead. .* the rate stays "
+            r"0.0001 \(base_lr 0.001 x gamma 0.1\^1\); -base_lr 0.01 makes it 0.001",
+        ),
         ("", 2, 600, "W .* it has no more stepvalue. .* the rate stays 1e-05 .*; -base_lr 0.1 makes it 0.001"),
     ],
 )  # fmt: skip
@@ -77,9 +83,15 @@ def test_a_resumed_run_says_its_rate(
     ("text", "says"),
     [
         ('lr_policy: "fixed"', "Learning rate 0.001 from iteration 600 on: base_lr 0.001$"),
-        ('lr_policy: "step" gamma: 0.1 stepsize: 400', r"Learning rate 0.0001 .* base_lr 0.001 x gamma 0.1\^1, stepsize 400"),
+        (
+            'lr_policy: "step" gamma: 0.1 stepsize: 400',
+            r"Learning rate 0.0001 .* base_lr 0.001 x gamma 0.1\^1, stepsize 400",
+        ),
         ('lr_policy: "poly" power: 1 max_iter: 500', "Learning rate 0 .*, poly to 0 at max_iter 500"),
-        ('lr_policy: "plateau" gamma: 0.1 plateau_winsize: 5', r"Learning rate 1e-05 .* gamma 0.1\^2, .* has taken 2 steps"),
+        (
+            'lr_policy: "plateau" gamma: 0.1 plateau_winsize: 5',
+            r"Learning rate 1e-05 .* gamma 0.1\^2, .* has taken 2 steps",
+        ),
         ('lr_policy: "theirs"', None),
     ],
 )

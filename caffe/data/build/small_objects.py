@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe.data.augment.boxes import Boxes, areas, intersections
+from caffe.data.augment.boxes import Boxes, Corners, areas, intersections
 from caffe.data.build.small_settings import SmallObjects
 from caffe.data.images import Image, deep
 

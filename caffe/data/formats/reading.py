@@ -89,15 +89,8 @@ def read_dataset(
     being left out. Raises DataError if there are no images or no annotations of them.
     """
     folder = Folder(root, without)
-    if not folder.images:
-        raise DataError(f"'{root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
-    readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
-    unreadable: _Unreadable = {kind: [] for kind in (*_KINDS.values(), _OTHER)}
-    _read_xml(folder, readings, unreadable)
-    _read_json(folder, readings, unreadable)
-    _read_csv(folder, readings, unreadable)
-    _read_yolo(folder, readings, unreadable, class_names)
-    chosen = max(readings, key=lambda name: len(readings[name].images))  # of equals, the first of FORMATS
+    readings, unreadable = _read(folder, form, class_names)
+    chosen = _most(readings)
     if not readings[chosen].images:
         _refuse(folder, readings, unreadable)
     dataset = _assemble(folder, chosen, readings[chosen], keep_unannotated)
@@ -106,6 +99,35 @@ def read_dataset(
         if other.images and name != chosen:
             dataset.remarks.append(f"{FORMATS[name]} of {len(other.images):,} images is not used; -format {name} would")
     return dataset
+
+
+def read_annotations_of(root: Path) -> tuple[str, dict[Path, Parsed], list[str]]:
+    """The format that read_dataset would use, what it says about each image, and faults that belong to no image.
+
+    Unlike there, images with faults are among them, and the images are not looked at. Without any annotation the format
+    is "". Raises DataError if there are no images.
+    """
+    folder = Folder(root)
+    readings, unreadable = _read(folder, "", ())
+    chosen = _most(readings)
+    reading = readings[chosen]
+    return (chosen if reading.images else ""), reading.images, [*reading.faults, *unreadable[_KINDS[chosen]]]
+
+
+def _most(readings: _Readings) -> str:
+    return max(readings, key=lambda name: len(readings[name].images))  # of equals, the first of FORMATS
+
+
+def _read(folder: Folder, form: str, class_names: Sequence[str]) -> tuple[_Readings, _Unreadable]:
+    if not folder.images:
+        raise DataError(f"'{folder.root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
+    readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
+    unreadable: _Unreadable = {kind: [] for kind in (*_KINDS.values(), _OTHER)}
+    _read_xml(folder, readings, unreadable)
+    _read_json(folder, readings, unreadable)
+    _read_csv(folder, readings, unreadable)
+    _read_yolo(folder, readings, unreadable, class_names)
+    return readings, unreadable
 
 
 def _assemble(folder: Folder, chosen: str, reading: _Reading, keep_unannotated: bool) -> Dataset:

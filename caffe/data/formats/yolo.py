@@ -113,7 +113,9 @@ def read_names(path: Path) -> list[str]:
 
 def _numbers(names: list[str]) -> str:
     gaps = [str(index) for index, name in enumerate(names) if not name]
-    return f"0 to {len(names) - 1}" + (f" without {', '.join(gaps[:10])}{', …' if len(gaps) > 10 else ''}" if gaps else "")
+    return f"0 to {len(names) - 1}" + (
+        f" without {', '.join(gaps[:10])}{', …' if len(gaps) > 10 else ''}" if gaps else ""
+    )
 
 
 def _yaml(path: Path, folder: Folder) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from tests.data.formats import made
 MAKERS: list[tuple[Callable[[Path], None], str]] = [
     (made.voc, "voc"), (made.yolo_beside, "yolo"), (made.yolo_parallel, "yolo"), (made.yolo_roboflow, "yolo"),
     (made.yolo_segments, "yolo"), (made.coco_roboflow, "coco"), (made.coco_cvat, "coco"),
-    (made.coco_label_studio, "coco"), (made.coco_label_studio_uploads, "coco"), (made.coco_labelme2coco, "coco"), (made.coco_loose, "coco"), (made.csv, "csv"),
+    (made.coco_label_studio, "coco"), (made.coco_label_studio_uploads, "coco"),
+    (made.coco_labelme2coco, "coco"), (made.coco_loose, "coco"), (made.csv, "csv"),
     (made.csv_headerless, "csv"), (made.labelme_json, "labelme"), (made.labelme_xml, "labelme_xml"),
     (made.cvat_images, "cvat"), (made.cvat_video, "cvat"),
 ]  # fmt: skip
@@ -276,7 +277,9 @@ def test_class_numbers_with_gaps(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path)
     assert dataset.class_names == ["cat", "dog"]
     assert [each[0][0] for each in boxes(dataset)] == ["dog"]
-    assert dataset.faults == ["labels/two.txt: line 1: there is no class 1; data.yaml names the classes 0 to 2 without 1"]
+    assert dataset.faults == [
+        "labels/two.txt: line 1: there is no class 1; data.yaml names the classes 0 to 2 without 1"
+    ]
 
 
 def test_tables_with_spaces_and_quotes(tmp_path: Path) -> None:
