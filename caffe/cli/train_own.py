@@ -104,7 +104,7 @@ def _without(argv: Sequence[str], flag: str) -> list[str]:
     words = iter(argv)
     for word in words:
         name, equals, _ = word.lstrip("-").partition("=")
-        if not word.startswith("-") or name != flag:
+        if not word.startswith("-") or name.replace("-", "_") != flag:
             kept.append(word)
         elif not equals:
             next(words, None)
