@@ -1,7 +1,8 @@
-"""Files that appear complete or not at all: written under another name in the same directory, then renamed."""
+"""Text files as editors write them, and files that appear complete or not at all: written under another name first."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import shutil
@@ -12,6 +13,14 @@ from pathlib import Path
 from caffe.errors import CaffeError, WriteError
 
 _IS_DIRECTORY = "{}: cannot be written, it is a directory; give the name of a file in it"
+
+
+def decoded(data: bytes) -> str:
+    """Text in UTF-8, with or without a byte-order mark, or in UTF-16 with one, as some editors and shells write it.
+
+    Raises UnicodeDecodeError, a ValueError, for anything else.
+    """
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
 
 
 @contextmanager

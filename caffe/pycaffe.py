@@ -71,9 +71,10 @@ class Net:
             log.warning("_caffe.cpp:142", f"Net('{network_file}', {phase}, weights='{weights}')")
         if phase not in (0, 1):
             raise CaffeError(f"phase is {phase!r}; give caffe.TRAIN or caffe.TEST")
-        self._net = EngineNet(read_net(network_file), phase, level or 0, stages or ())
-        if weights is not None:
-            self.copy_from(weights)
+        files = [] if weights is None else [weights]
+        self._net = weight_files.load_net(
+            read_net(network_file), files, phase, level or 0, stages or (), allow_nonfinite=True
+        )
 
     # ---- contents
     #

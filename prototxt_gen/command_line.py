@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffe import log
-from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, run
 from caffe.errors import CaffeError, shown
 from caffe.files import replacing
 from caffe.proto.text import to_text
@@ -283,7 +283,8 @@ def _parser(network: Network) -> FlagParser:
         help="data set whose box sizes, schedule, paths and result format are used",
     )
     flag("name", help="name of the data in the nets' names and folders (default: VOC, COCO, or the label map's)")
-    flag("label_map", help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
+    flag("label_map", aliases=LABEL_MAP,
+         help="LabelMap prototxt; the number of classes is its number of items (default: the data set's). "
          "Classes other than the data set's also need --train_lmdb, --test_lmdb and --test_name_size")  # fmt: skip
     flag("num_classes", type=_positive, help="including the background; only to check the label map")
     flag("train_lmdb", help="training data (default: the data set's, examples/...)")

@@ -192,3 +192,12 @@ def test_layers_without_weights_are_named_and_filled(
     torch.testing.assert_close(
         layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers, strict=True))["conv1_2"].blobs[0]
     )
+
+
+def test_fillers_are_not_drawn_where_weights_follow(model: tuple[Path, Path]) -> None:
+    """They take longer than reading the weights, and would be overwritten."""
+    before = torch.get_rng_state()
+    ImageDetector(*model)
+    assert torch.equal(torch.get_rng_state(), before)
+    Net(narrow_deploy(), 1)
+    assert not torch.equal(torch.get_rng_state(), before)

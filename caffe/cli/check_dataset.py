@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffe.cli.flags import FlagParser, boolean, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, run
 from caffe.data.build.annotations import PARSERS
 from caffe.data.label_map import LabelMap
 from caffe.errors import DataError
 from caffe.files import write_text
 
 _EPILOG = """\
-Each DATA is an LMDB made by convert_annoset, a folder of images and annotations, or a list with an image and its
-annotation per line (paths relative to -root). Give the sets for training and testing together: images that are in both
-are found too.
+Each DATA is an LMDB made by convert_annoset, a folder of images and annotations in any format that import_annotations
+reads, or a list with an image and its annotation per line (paths relative to -root). Give the sets for training and
+testing together: images that are in both are found too.
 
     check_dataset -label_map_file labelmap.prototxt -net train.prototxt my/lmdb/my_trainval_lmdb my/lmdb/my_test_lmdb
     check_dataset -root ~/data/VOCdevkit -label_map_file models/labelmap_voc.prototxt -out check \\
@@ -37,7 +37,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("data", metavar="DATA", nargs="+", help="LMDB, folder or list")
     parser.flag("root", default="", help="directory that the paths in lists are relative to")
     parser.flag("label_type", default="xml", help="annotation format of lists", choices=sorted(PARSERS))
-    parser.flag("label_map_file", help="LabelMap prototxt; without it names and labels are not checked")
+    parser.flag(
+        "label_map_file", aliases=LABEL_MAP, help="LabelMap prototxt; without it names and labels are not checked"
+    )
     parser.flag("net", help="train prototxt: also check sizes at its input and the reach of its default boxes")
     parser.flag("out", help="directory for check.txt, check.json and check.html")
     parser.flag("short", type=boolean, default=False, help="print only how many there are of each kind of finding")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import caffe
-from caffe import io
 from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.cli.net_flags import add_allow_python, only_look
 from caffe.errors import CaffeError, DataError
@@ -99,6 +98,8 @@ def _images(path: Path, ending: str) -> Sequence[np.ndarray[Any, Any]]:
                 f"{path}: images must be N x height x width x channels, but this array has shape {array.shape}"
             )
         return list(array)
+    from caffe import io
+
     if not path.is_dir():
         return [io.load_image(path)]
     names = sorted(path.glob(f"*.{ending}"))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from caffe import log
 from caffe.cli.convert_annoset import check_backend
 from caffe.cli.flags import FlagParser, run
-from caffe.data.images import decode_datum
-from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
-from caffe.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe.data.lmdb_source import LmdbSource
 
 _EPILOG = """\
 Prints the mean of each channel, for transform_param's mean_value, and writes the mean image, for its mean_file. All
@@ -37,6 +37,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.max_pixels()
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
+    from caffe.data.lmdb_source import LmdbSource
+    from caffe.proto import caffe_pb2
+
     mean = mean_image(LmdbSource(flags.database))
     if flags.output:
         blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
@@ -53,6 +56,10 @@ def _main(argv: Sequence[str]) -> None:
 
 def mean_image(source: LmdbSource) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The mean [C, H, W] of a database's images; raises DataError if their sizes differ."""
+    from tqdm import tqdm
+
+    from caffe.data.images import decode_datum
+
     annotated = source.holds_annotations()
     total: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
     for index in tqdm(range(len(source)), desc="averaging", unit=" images", disable=None, leave=False):

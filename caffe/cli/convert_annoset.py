@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 from caffe import log
 from caffe.cli.flags import LABEL_MAP, FlagParser, boolean, number, run
-from caffe.data.build.annoset import Task, build
 from caffe.data.build.annotations import PARSERS
-from caffe.data.build.sliced_records import Slicing
-from caffe.data.build.small_objects import SmallObjects
-from caffe.data.image_list import read_labels, read_pairs, shuffled
-from caffe.data.images import ImageFormat
-from caffe.data.label_map import LabelMap
+from caffe.data.build.small_settings import SmallObjects
 from caffe.data.slices import Slices
 from caffe.errors import DataError
 
@@ -122,6 +117,11 @@ def _main(argv: Sequence[str]) -> None:
     add_slice_flags(parser)
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
+    from caffe.data.build.annoset import Task, build
+    from caffe.data.build.sliced_records import Slicing
+    from caffe.data.image_list import read_labels, read_pairs, shuffled
+    from caffe.data.images import ImageFormat
+    from caffe.data.label_map import LabelMap
 
     image_format = ImageFormat(
         gray=flags.gray, min_dim=max(0, flags.min_dim), max_dim=max(0, flags.max_dim),

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from caffe import log
 from caffe.cli.convert_annoset import add_image_flags, check_backend
 from caffe.cli.flags import FlagParser, run
-from caffe.data.build.annoset import Task, build
-from caffe.data.image_list import read_labels, shuffled
-from caffe.data.images import ImageFormat
 
 _EPILOG = """\
 Each line of LISTFILE names an image inside ROOTFOLDER and its label, a number:
@@ -34,6 +31,10 @@ def _main(argv: Sequence[str]) -> None:
     add_image_flags(parser)
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
+    from caffe.data.build.annoset import Task, build
+    from caffe.data.image_list import read_labels, shuffled
+    from caffe.data.images import ImageFormat
+
     lines = read_labels(flags.list)
     if flags.shuffle:
         log.info("convert_imageset.cpp:92", "Shuffling data")

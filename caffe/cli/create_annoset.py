@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli import convert_annoset
-from caffe.cli.flags import run
-from caffe.cli.version import versions
+from caffe.cli.flags import LABEL_MAP, FlagParser, run
 from caffe.errors import DataError
 
 _VALUES = {
@@ -51,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="create_annoset", description="Builds an LMDB as convert_annoset does, and a link to it in EXAMPLEDIR.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES, allow_abbrev=True,
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=versions(), help="show the versions and exit")
     parser.add_argument("root", help="directory of the images and annotations")
     parser.add_argument("listfile", help="an image and its annotation per line")
     parser.add_argument("outdir", help="directory of the database to write")
     parser.add_argument("exampledir", help="directory for the link")
     for name, (default, text) in _VALUES.items():
         parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default or 'none'})")
+    parser.also("--label-map-file", LABEL_MAP)
     for name, text in _SWITCHES.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
     flags = parser.parse_args(argv)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from google.protobuf import text_format
-
 from caffe.cli.flags import FlagParser, run
-from caffe.data.build import coco_split
 from caffe.data.build.voc_lists import find_datasets, list_lines, subset
 from caffe.data.image_list import raise_faults, shuffled
-from caffe.data.name_size import write_name_sizes
 from caffe.errors import DataError
 from caffe.files import write_text
 
@@ -60,6 +56,8 @@ def _names(text: str) -> list[str]:
 
 
 def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str], seed: int) -> None:
+    from caffe.data.name_size import write_name_sizes
+
     datasets = datasets or find_datasets(root)
     for name in {*datasets, *test_datasets}:
         if not (root / name / "ImageSets" / "Main").is_dir():
@@ -94,6 +92,10 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
 
 
 def _coco(root: Path, output: Path, instances: str, images: str) -> None:
+    from google.protobuf import text_format
+
+    from caffe.data.build import coco_split
+
     path = Path(instances)
     path = path if path.is_file() else root / instances
     name = path.stem.removeprefix("instances_")

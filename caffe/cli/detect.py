@@ -6,6 +6,7 @@ For SSD and MDSSD use ssd_detect, which needs no windows.
 from __future__ import annotations
 
 import csv
+import io
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from caffe.cli.classify import add_net_flags, load_array
 from caffe.cli.flags import FlagParser, run
 from caffe.cli.net_flags import only_look
 from caffe.errors import CaffeError, DataError
-from caffe.files import replacing
+from caffe.files import decoded, replacing
 
 EDGES = ("ymin", "xmin", "ymax", "xmax")
 EPILOG = """
@@ -80,7 +81,7 @@ def _command(argv: Sequence[str]) -> None:
 def read_windows(path: str) -> list[tuple[str, list[list[int]]]]:
     """Pairs of an image file and its windows (ymin, xmin, ymax, xmax), images in order of first appearance."""
     windows: dict[str, list[list[int]]] = {}
-    with open(path, newline="") as file:
+    with io.StringIO(_text(path), newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         missing = {"filename", *EDGES} - set(reader.fieldnames or ())
         if missing:
@@ -98,10 +99,17 @@ def read_windows(path: str) -> list[tuple[str, list[list[int]]]]:
 
 def read_names(path: str) -> list[str]:
     """The lines of a text file of image names."""
-    names = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
     if not names:
         raise DataError(f"{path}: names no images")
     return names
+
+
+def _text(path: str) -> str:
+    try:
+        return decoded(Path(path).read_bytes())
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file") from None
 
 
 def _write_csv(path: str, found: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.cli.import_weights import three_means
 from caffe.cli.net_flags import (
     accept_unused,
@@ -46,7 +46,7 @@ def _command(argv: Sequence[str]) -> None:
         help="safetensors (any weights, which import_weights reads back bit for bit), or an SSD's state dict: "
         + ", ".join(DETECTORS),
     )  # fmt: skip
-    parser.flag("weights", required=True, help="the .caffemodel or .h5")
+    parser.flag("weights", aliases=WEIGHTS, required=True, help="the .caffemodel or .h5")
     parser.flag("out", required=True, help="the .safetensors file to write")
     parser.flag("model", default="", help="for detectors: the deploy prototxt of the SSD that the weights are of")
     parser.flag("mean_value", default="104,117,123", help="the mean of the net's images, blue, green, red")

@@ -23,8 +23,8 @@ _FALSE = {"0", "false", "f", "no", "n"}
 #: those of caffe.engine.acceleration, which takes seconds to import: --help should not wait for it
 PRECISIONS = ("fp32", "tf32", "bf16")
 #: the names under which commands of the original and of its relatives take a label map, and weights: all take all
-LABEL_MAP = ("label_map_file", "labelmap_file", "label_map", "labelmap", "label-map-file", "label_map_path")
-WEIGHTS = ("weights", "model_weights", "pretrained_model", "model-weights", "pretrained-model")
+LABEL_MAP = ("label_map_file", "labelmap_file", "label_map", "labelmap", "label_map_path", "labelmap_path")
+WEIGHTS = ("weights", "model_weights", "pretrained_model")
 
 
 def boolean(text: str) -> bool:
@@ -113,9 +113,11 @@ class FlagParser(argparse.ArgumentParser):
             )  # fmt: skip
         else:
             self.add_argument(f"-{name}", f"--{name}", type=type, default=default, help=shown, **kw)
-            for alias in aliases:
-                if alias != name:
-                    self._aliases.update({f"-{alias}": f"-{name}", f"--{alias}": f"--{name}"})
+            self.also(f"-{name}", aliases)
+
+    def also(self, option: str, aliases: Sequence[str]) -> None:
+        """Makes `aliases` other names of an option that takes a value."""
+        self._aliases.update({alias: option for alias in aliases})
 
     def max_pixels(self) -> None:
         """Adds `-max_pixels`, which a command that decodes images takes."""
@@ -134,9 +136,16 @@ class FlagParser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def _own_name(self, word: str) -> str:
-        """A word of the command line, with a flag's own name in place of an alias."""
+        """A word of the command line, with a flag's own name in place of an alias, or of one with - for _ or _ for -."""
         flag, equals, value = word.partition("=")
-        return f"{self._aliases[flag]}{equals}{value}" if flag in self._aliases else word
+        if not flag.startswith("-") or flag in self._option_string_actions:
+            return word
+        dashes = flag[: len(flag) - len(flag.lstrip("-"))]
+        name = flag.removeprefix(dashes).replace("-", "_")
+        for option in (f"{dashes}{name}", f"{dashes}{name.replace('_', '-')}", self._aliases.get(name)):
+            if option in self._option_string_actions:
+                return f"{option}{equals}{value}"
+        return word
 
     def error(self, message: str) -> NoReturn:
         """Usage errors point to --help instead of printing a page of usage."""

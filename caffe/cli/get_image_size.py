@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from caffe import log
 from caffe.cli.flags import FlagParser, boolean, run
-from caffe.data.image_list import read_pairs
-from caffe.data.name_size import read_ids, write_name_sizes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +25,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("turn", type=boolean, default=True, help="sizes of images that convert_annoset turns; give it the same")
     parser.max_pixels()
     flags = parser.parse_args(argv)
+    from caffe.data.image_list import read_pairs
+    from caffe.data.name_size import read_ids, write_name_sizes
+
     lines = read_pairs(flags.list)
     log.info("get_image_size.cpp:61", f"A total of {len(lines)} images.")
     ids = read_ids(flags.name_id_file) if flags.name_id_file else None

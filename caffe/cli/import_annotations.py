@@ -6,17 +6,16 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caffe import log
 from caffe.cli.flags import FlagParser, boolean, number, run
-from caffe.data.formats.class_names import label_map_of
-from caffe.data.formats.dataset import Dataset
-from caffe.data.formats.reading import FORMATS, read_dataset
-from caffe.data.formats.splitting import Split, split
-from caffe.data.formats.voc_layout import write_layout
-from caffe.data.formats.yolo import read_names
-from caffe.data.image_list import raise_faults
+from caffe.data.formats import FORMAT_NAMES
 from caffe.errors import DataError
+
+if TYPE_CHECKING:
+    from caffe.data.formats.dataset import Dataset
+    from caffe.data.formats.splitting import Split
 
 _EPILOG = """\
 FOLDER holds images and annotations anywhere in it, as VOC XML, YOLO text, COCO JSON (of COCO, Roboflow, CVAT, Label
@@ -39,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_dataset_flags(parser: FlagParser) -> None:
     """The flags that say what of a folder is used and how it is divided; train_own has them too."""
-    parser.flag("format", default="", choices=["", *FORMATS], metavar="NAME",
-                help=f"annotations to use: {', '.join(FORMATS)} (default: those of most images)")  # fmt: skip
+    parser.flag("format", default="", choices=["", *FORMAT_NAMES], metavar="NAME",
+                help=f"annotations to use: {', '.join(FORMAT_NAMES)} (default: those of most images)")  # fmt: skip
     parser.flag("names", default="", help="file with one class name per line, for YOLO text without classes.txt")
     parser.flag("test_share", type=number(float, 0, 1), default=0.2, help="share of the images for testing")
     parser.flag("own_split", type=boolean, default=True, help="use the folder's own division, if it has one")
@@ -52,6 +51,11 @@ def add_dataset_flags(parser: FlagParser) -> None:
 
 def read_divided(flags: argparse.Namespace, without: Sequence[Path]) -> tuple[Dataset, Split]:
     """The data set of `flags` and its division. Raises DataError with all faults, unless they are to be skipped."""
+    from caffe.data.formats.reading import read_dataset
+    from caffe.data.formats.splitting import split
+    from caffe.data.formats.yolo import read_names
+    from caffe.data.image_list import raise_faults
+
     folder = Path(flags.folder).expanduser()
     names = read_names(Path(flags.names)) if flags.names else []
     dataset = read_dataset(
@@ -77,6 +81,9 @@ def _main(argv: Sequence[str]) -> None:
     parser.flag("without", default="", help="directory in FOLDER to leave out, besides OUT")
     parser.flag("copy", type=boolean, default=False, help="copy the images instead of linking them")
     flags = parser.parse_args(argv)
+    from caffe.data.formats.class_names import label_map_of
+    from caffe.data.formats.voc_layout import write_layout
+
     folder, out = Path(flags.folder).expanduser(), Path(flags.out).expanduser()
 
     dataset, parts = read_divided(flags, [out, *([Path(flags.without).expanduser()] if flags.without else [])])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from caffe.cli.flags import FlagParser, run
+from caffe.cli.flags import WEIGHTS, FlagParser, run
 from caffe.cli.net_flags import accept_unused, add_allow_python, add_net_state, build_net, only_look, set_up_log
 from caffe.errors import CaffeError
 
@@ -39,7 +39,7 @@ def _parser() -> FlagParser:
         epilog=EPILOG,
     )
     parser.flag("from", dest="source", required=True, help="what the file is", choices=tuple(TITLES), metavar="NAME")
-    parser.flag("weights", required=True, help="the file: .pth, .safetensors or Keras's .h5")
+    parser.flag("weights", aliases=WEIGHTS, required=True, help="the file: .pth, .safetensors or Keras's .h5")
     parser.flag("out", required=True, help="the .caffemodel (or .caffemodel.h5) to write")
     parser.flag("model", default="", help="for detectors: the deploy prototxt of the SSD that gets the weights")
     parser.flag("mean_value", default="104,117,123", help="the mean of the net's images, blue, green, red")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def parser() -> FlagParser:
         description="Parse a Caffe training log into two CSV files containing training and testing information.",
         epilog=EXAMPLES,
     )
-    p.add_argument("logfile_path", help="path to the log file")
+    p.add_argument("logfile_path", help="path to the log file, or to the directory of -log_dir with several runs' logs")
     p.add_argument("output_dir", help="directory for the CSV files")
     p.flag("verbose", default=False, type=boolean, help="print what was written")
     p.flag("delimiter", default=",", help="column delimiter in the output files")
@@ -44,7 +45,7 @@ def _command(argv: Sequence[str]) -> int:
     flags = parser().parse_args(argv)
     log = read_training_log(flags.logfile_path)
     for kind, rows in (("train", log.train), ("test", log.test)):
-        path = Path(flags.output_dir) / f"{Path(flags.logfile_path).name}.{kind}"
+        path = Path(flags.output_dir) / f"{Path(os.path.abspath(flags.logfile_path)).name}.{kind}"
         if rows:
             with replacing(path) as temporary:
                 temporary.write_text(_table(rows, flags.delimiter), newline="")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from caffe.cli.flags import FlagParser, run
-from caffe.data.image_list import read_lines
-from caffe.data.label_map import LabelMap
-from caffe.detection.box_drawing import Box, draw_boxes
-from caffe.detection.image_folder import Images
+from caffe.cli.flags import LABEL_MAP, FlagParser, run
 from caffe.errors import DataError
+
+if TYPE_CHECKING:
+    from caffe.data.label_map import LabelMap
+    from caffe.detection.box_drawing import Box
 
 _EPILOG = """\
 RESULTFILE is the output of ssd_detect, one detection per line: `image label score xmin ymin xmax ymax`. It may also be
@@ -32,12 +31,18 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("resultfile", help="file of the detections")
     parser.add_argument("imgdir", help="directory that the images' names are relative to")
     parser.add_argument("--labelmap-file", default="", help="LabelMap prototxt, for the names of classes")
+    parser.also("--labelmap-file", LABEL_MAP)
     parser.add_argument("--visualize-threshold", default=0.01, type=float, help="draw scores over this (default: 0.01)")
     parser.add_argument("--save-dir", default="detections", help="directory for the pictures (default: detections)")
     parser.add_argument("--display-classes", default="", help="draw only these classes: names separated by ','")
     parser.max_pixels()
     flags = parser.parse_args(argv)
+    from tqdm import tqdm
+
     from caffe.cli.detection_files import write_picture
+    from caffe.data.label_map import LabelMap
+    from caffe.detection.box_drawing import draw_boxes
+    from caffe.detection.image_folder import Images
 
     images = Images(flags.imgdir)
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
@@ -57,6 +62,9 @@ def _main(argv: Sequence[str]) -> None:
 
 def _read(path: Path, label_map: LabelMap | None, threshold: float) -> dict[str, list[Box]]:
     """The boxes over the threshold by image, including images without any."""
+    from caffe.data.image_list import read_lines
+    from caffe.detection.box_drawing import Box
+
     result: dict[str, list[Box]] = {}
     of_class = path.stem.rpartition("_")[2]
     for number, line in read_lines(path):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import cv2
+from typing import TYPE_CHECKING
 
 from caffe.cli import voc_flags
 from caffe.cli.flags import FlagParser, number, run
-from caffe.data.image_list import read_lines
 from caffe.detection import cases
-from caffe.detection.box_drawing import Image
 from caffe.detection.hoiem import SimilarClasses
+<<<<<<< HEAD
 from caffe.detection.image_folder import Images
 from caffe.errors import DataError, shown
 from caffe.files import check_target, replacing
+=======
+from caffe.errors import CaffeError, DataError, shown
+from caffe.files import replacing
+>>>>>>> issue14
+
+if TYPE_CHECKING:
+    from caffe.detection.box_drawing import Image
+    from caffe.detection.image_folder import Images
 
 _EPILOG = f"""\
 {voc_flags.EPILOG}
@@ -48,7 +54,14 @@ def _main(argv: Sequence[str]) -> None:
     voc_flags.check(parser, flags)
     if not flags.images and not flags.voc:
         parser.error("--annotations needs --images, the directory of the images")
+<<<<<<< HEAD
     check_target(Path(flags.out) / "false.jpg")
+=======
+    import cv2
+
+    from caffe.detection.image_folder import Images
+
+>>>>>>> issue14
     images = Images(flags.images or Path(flags.voc) / "JPEGImages")
     compared = voc_flags.read(flags)
     similar = voc_flags.similar(flags, compared)
@@ -66,6 +79,8 @@ def _main(argv: Sequence[str]) -> None:
 
 def _wanted(path: str, compared: voc_flags.Compared) -> list[str]:
     """Reads the names of the images to show."""
+    from caffe.data.image_list import read_lines
+
     names = [line.split()[0] for _, line in read_lines(path)]
     strangers = [name for name in names if name not in compared.truth.images]
     if strangers:

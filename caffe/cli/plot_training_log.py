@@ -31,7 +31,7 @@ def parser() -> FlagParser:
     )
     p.add_argument("chart_type", type=int, help=f"0 to {len(CHART_TYPES) - 1}, see below")
     p.add_argument("png", help="where to save the chart: .png, or .svg or .pdf")
-    p.add_argument("logs", nargs="+", help="logs, each drawn as a line")
+    p.add_argument("logs", nargs="+", help="logs, or directories of -log_dir, each drawn as a line")
     return p
 
 

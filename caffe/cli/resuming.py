@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caffe import log
+from caffe.cli.flags import WEIGHTS
 
 if TYPE_CHECKING:  # this needs PyTorch, which takes a while to import
     from caffe.solver.divergence import LossNotFiniteError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # this needs PyTorch, which takes a while to import
 #: -snapshot auto
 AUTO = "auto"
 #: what `how_to_go_on` says anew
-_REPLACED = ("snapshot", "weights", "overwrite", "nooverwrite", "base_lr", "skip_iterations")
+_REPLACED = ("snapshot", *WEIGHTS, "overwrite", "nooverwrite", "base_lr", "skip_iterations")
 
 
 def newest(param: Any) -> str:
@@ -69,6 +70,7 @@ def _without(words: Sequence[str], names: Collection[str]) -> list[str]:
     kept, drop_value = [], False
     for word in words:
         name, equals, _ = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
         if word.startswith("-"):
             drop_value = name in names and not equals
             if name in names:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffe.cli.export_onnx import import_onnx
-from caffe.cli.flags import FlagParser, number, run
+from caffe.cli.flags import LABEL_MAP, FlagParser, number, run
 from caffe.cli.net_flags import accept_unused, set_up_log
 
 EPILOG = """
@@ -31,7 +31,7 @@ def _command(argv: Sequence[str]) -> None:
     )
     parser.flag("models", required=True, help="the .onnx files, separated by ','")
     parser.flag("source", required=True, help="the LMDB of annotated images")
-    parser.flag("label_map_file", required=True, help="the LabelMap with the classes' names")
+    parser.flag("label_map_file", aliases=LABEL_MAP, required=True, help="the LabelMap with the classes' names")
     parser.flag("mean_value", default="104,117,123", help="the mean of the images, blue, green, red")
     parser.flag("threads", default=1, type=number(int, 1), help="the number of threads")
     accept_unused(parser)

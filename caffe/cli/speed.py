@@ -13,10 +13,22 @@ from typing import Any
 
 from caffe import log
 from caffe.cli import devices
+<<<<<<< HEAD
 from caffe.cli.flags import FlagParser, number, run
 from caffe.cli.net_flags import add_acceleration, weight_files
 from caffe.errors import CaffeError
 from caffe.files import check_target, write_text
+=======
+from caffe.cli.flags import WEIGHTS, FlagParser, number, run
+from caffe.cli.net_flags import add_acceleration
+from caffe.errors import CaffeError, DataError
+from caffe.files import write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caffe.engine.net import Net
+>>>>>>> issue14
 
 _MODELS = Path(__file__).resolve().parents[2] / "models"
 #: the four networks of the paper
@@ -43,7 +55,7 @@ def parser() -> FlagParser:
     """The command's flags."""
     p = FlagParser("caffe speed", description="Measure the images a second of detectors.", epilog=EXAMPLES)
     p.add_argument("models", metavar="MODEL", nargs="*", help="deploy prototxt, or a directory with deploy.prototxt")
-    p.flag("weights", default="", help="weights of the models, separated by ',', in the same order")
+    p.flag("weights", aliases=WEIGHTS, default="", help="weights of the models, separated by ',', in the same order")
     p.flag("images", default=2000, type=number(int, 1), help="images to time")
     p.flag(
         "seconds", type=number(float, 0, over=True),

@@ -143,6 +143,8 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
         videos = Videos([camera_number(word) for word in files[2:]], flags.max_frames)
     elif flags.file_type == "video":
         videos = Videos(list(map(str, find_images(files[2:], VIDEO_ENDINGS))), flags.max_frames)
+    elif film := next((word for word in files[2:] if Path(word).suffix.lower() in VIDEO_ENDINGS), ""):
+        raise CaffeError(f"'{film}' is a video; -file_type video reads its frames")
     images = find_images(files[2:]) if videos is None else []
     label_map = LabelMap.read(flags.labelmap_file) if flags.labelmap_file else None
     own_thresholds = class_thresholds(flags.class_thresholds, label_map) if flags.class_thresholds else {}

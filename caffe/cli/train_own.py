@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe.cli import startup
-from caffe.cli.flags import FlagParser, boolean, number, run
+from caffe.cli.flags import WEIGHTS, FlagParser, boolean, number, run
 from caffe.cli.import_annotations import add_dataset_flags, read_divided
 from caffe.errors import CaffeError
 
@@ -48,7 +48,8 @@ def _parser() -> FlagParser:
     parser.add_argument("folder", metavar="FOLDER", help="directory of the images and annotations; it is not changed")
     parser.flag("out", default="", help="directory for everything that is written (default: jobs/NAME of FOLDER)")
     parser.flag("dry_run", type=boolean, default=False, help="only print the choices and the commands")
-    parser.flag("weights", default="", help="VGG's or an SSD's weights to start from (default: a narrow SSD300's)")
+    parser.flag("weights", aliases=WEIGHTS, default="",
+                help="VGG's or an SSD's weights to start from (default: a narrow SSD300's)")  # fmt: skip
     parser.flag("network", default="", choices=("", "ssd300", "ssd512", "mdssd300", "mdssd512"),
                 metavar="NAME", help="ssd300, ssd512, mdssd300 or mdssd512 (default: by the sizes of the objects)")  # fmt: skip
     parser.flag("max_iter", type=number(int, 1), help="training iterations (default: by the number of images)")
@@ -103,7 +104,7 @@ def _without(argv: Sequence[str], flag: str) -> list[str]:
     words = iter(argv)
     for word in words:
         name, equals, _ = word.lstrip("-").partition("=")
-        if not word.startswith("-") or name != flag:
+        if not word.startswith("-") or name.replace("-", "_") != flag:
             kept.append(word)
         elif not equals:
             next(words, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caffe.data.label_map import LabelMap
 from caffe.errors import CaffeError, DataError
+from caffe.files import decoded
 
 #: what OpenCV decodes
 IMAGE_ENDINGS = frozenset(
@@ -56,14 +57,14 @@ def find_images(paths: Sequence[str | Path], endings: Collection[str] = IMAGE_EN
 
 def _listed(path: Path) -> list[Path]:
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read '{path}': {error.strerror}") from None
-    if b"\0" in text[:4096]:
-        return [path]  # an image under an unusual name
     try:
-        names = [line.strip() for line in text.decode("utf-8-sig").splitlines() if line.strip()]
+        names = [line.strip() for line in decoded(data).splitlines() if line.strip()]
     except UnicodeDecodeError:
+        return [path]  # an image under an unusual name
+    if "\0" in "".join(names[:1]):
         return [path]
     if not names:
         raise DataError(f"list '{path}' is empty")

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from caffe.errors import DataError, shown
+from caffe.files import decoded
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ SHOWN_FAULTS = 50
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
     """The lines of a list that are not blank, with their numbers from 1. Any line ending, with or without a BOM."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = decoded(Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"cannot read list '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
@@ -68,10 +69,14 @@ def below(root: str, path: str) -> str:
     """The file that a list names `path`, in the directory `root`.
 
     The original puts the root before every path, also before one that begins with `/`. If there is no such file, that
-    path stands for itself.
+    path stands for itself, and one that was written on Windows is tried with `/` for its separators.
     """
     joined = f"{root.rstrip('/')}/{path.lstrip('/')}" if root else path
-    return path if path.startswith("/") and not os.path.exists(joined) else joined
+    if os.path.exists(joined):
+        return joined
+    if "\\" in path and os.path.exists(other := below(root, path.replace("\\", "/"))):
+        return other
+    return path if path.startswith("/") else joined
 
 
 def shuffled(items: Sequence[T], seed: int) -> list[T]:

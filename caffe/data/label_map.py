@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe.errors import DataError, ProtoError, shown
+from caffe.files import decoded
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text
 
@@ -42,7 +43,7 @@ class LabelMap:
         label.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = decoded(Path(path).read_bytes())
         except OSError as error:
             raise DataError(
                 f"cannot read label map '{path}': {error.strerror}. It is a prototxt of items, as "

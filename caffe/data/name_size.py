@@ -17,7 +17,7 @@ from caffe.data.image_list import below, raise_faults, read_lines
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.orientation import UPRIGHT, orientation_of, turned_size
 from caffe.errors import DataError
-from caffe.files import write_text
+from caffe.files import decoded, write_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class NameSize:
 def read_name_sizes(path: str | Path) -> list[NameSize]:
     """Reads such a list. Raises DataError, with the line's number, for anything else."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = decoded(Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"cannot open name size file '{path}': {error.strerror}; get_image_size writes it") from None
     except UnicodeDecodeError:
@@ -104,7 +104,7 @@ def write_name_sizes(
     faults = [each for each in found if isinstance(each, str)]
     written = []
     for (image, _), measured in zip(lines, found, strict=True):
-        name = Path(image).stem
+        name = Path(image.replace("\\", "/")).stem
         if ids is not None and name not in ids:
             faults.append(f"{image}: no id for '{name}'")
         elif isinstance(measured, Measured):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -31,7 +34,8 @@ class Videos:
         for source in self.sources:
             what = f"camera {source}" if isinstance(source, int) else f"video '{source}'"
             name = f"camera{source}" if isinstance(source, int) else source
-            capture: Any = cv2.VideoCapture(source)
+            with _without_opencvs_log():  # what it tried is in its own words, and the error says what follows
+                capture: Any = cv2.VideoCapture(source)
             try:
                 self.current = name, capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
                 batch: list[tuple[str, NDArray[np.uint8]]] = []
@@ -46,8 +50,27 @@ class Videos:
                         yield batch
                         batch = []
                 if not count:
-                    raise DataError(f"{what} cannot be opened, or OpenCV cannot decode its frames")
+                    reason = _cameras() if isinstance(source, int) else ""
+                    raise DataError(f"{what} cannot be opened, or OpenCV cannot decode its frames{reason}")
                 if batch:
                     yield batch
             finally:
                 capture.release()
+
+
+@contextmanager
+def _without_opencvs_log() -> Iterator[None]:
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _cameras() -> str:
+    """What Linux says about the cameras; nothing on other systems."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    found = sorted(Path("/dev").glob("video*"))
+    return f"; devices here: {', '.join(map(str, found))}" if found else "; this machine has no camera (no /dev/video*)"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,14 +13,20 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from caffe import log
 from caffe.data.build.annotations import PARSERS, Annotations, read_annotations
+from caffe.data.formats.dataset import Parsed, in_pixels
+from caffe.data.formats.folder import IMAGE_SUFFIXES
+from caffe.data.formats.image_size import sides_of
+from caffe.data.formats.reading import read_annotations_of
 from caffe.data.image_list import read_pairs
 from caffe.data.images import decode_datum, read_bytes
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+#: how many faults that belong to no image are listed
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,34 @@ class FileItem:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ParsedItem:
+    """An image file, and what an annotation of any format says about it; None if there is none."""
+
+    name: str
+    path: str
+    parsed: Parsed | None
+
+    def image(self) -> bytes:
+        return read_bytes(self.path)
+
+    def boxes(self) -> Drawn:
+        if self.parsed is None:
+            return Drawn(faults=("has no annotation",))
+        objects, size = self.parsed.objects, self.parsed.size
+        if self.parsed.relative:
+            sides = sides_of(Path(self.path))
+            if isinstance(sides, str):
+                return Drawn(faults=tuple(self.parsed.faults))  # the image's own fault is found where it is decoded
+            size = sides.displayed
+            objects = in_pixels(objects, size)
+        return Drawn(
+            tuple(each.name for each in objects),
+            tuple((each.xmin, each.ymin, each.xmax, each.ymax) for each in objects),
+            size, tuple(self.parsed.faults), pixels=True,
+        )  # fmt: skip
+
+
 def _corners(found: Annotations) -> tuple[tuple[float, float, float, float], ...]:
     return tuple((box.xmin, box.ymin, box.xmax, box.ymax) for box in found.boxes)
 
@@ -154,7 +188,7 @@ def open_set(path: str, root: str = "", label_type: str = "xml") -> DataSet:
         keys = [source.key(index) for index in range(len(source))]
         return DataSet(name, tuple(RecordItem(key, path, index) for index, key in enumerate(keys)), database=True)
     if where.is_dir():
-        items = tuple(_in_folder(where))
+        items = tuple(_read_folder(where))
         if not items:
             raise DataError(f"no images in '{path}', nor in its folders; give a folder, a list or an LMDB")
         return DataSet(name, items)
@@ -168,12 +202,39 @@ def open_set(path: str, root: str = "", label_type: str = "xml") -> DataSet:
     )
 
 
+def _read_folder(folder: Path) -> Iterator[Item]:
+    """The images in a folder, with annotations of the kind that most have.
+
+    VOC's XML, and text with pixels, are looked at as they are; of other formats, what import_annotations makes of them.
+    """
+    files = list(_in_folder(folder))
+    if not files:
+        return
+    form, parsed, faults = read_annotations_of(folder)
+    if form in ("", "voc") or (form == "yolo" and _has_pixels(files)):
+        yield from files
+        return
+    notes = sum((each.notes for each in parsed.values()), Counter[str]())
+    for remark in (*faults[:_SHOWN], *(f"{count:,} {what}" for what, count in notes.items())):
+        log.warning(log.here(), remark)
+    if len(faults) > _SHOWN:
+        log.warning(log.here(), f"{len(faults) - _SHOWN:,} more annotations without an image")
+    for file in files:
+        yield ParsedItem(file.name, file.path, parsed.get(Path(file.path)))
+
+
+def _has_pixels(files: Sequence[FileItem]) -> bool:
+    """Whether text files have pixels, `label xmin ymin xmax ymax`, and not YOLO's shares, as the first of them shows."""
+    drawn = next((found for file in files if file.kind == "txt" and (found := file.boxes()).corners), None)
+    return drawn is not None and not drawn.faults
+
+
 def _in_folder(folder: Path) -> Iterator[FileItem]:
     """The images in a folder and the folders in it. An annotation is beside its image, or the only one of its name."""
     images: list[Path] = []
     annotations: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _IMAGES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             images.append(path)
         elif path.suffix.lower().lstrip(".") in PARSERS:
             annotations[path.stem].append(path)

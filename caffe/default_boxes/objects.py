@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from caffe.data.augment.boxes import UNIT, Boxes, project
 from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import raise_faults, read_pairs
 from caffe.data.label_map import LabelMap
-from caffe.data.lmdb_source import LmdbSource
-from caffe.data.name_size import measure_image
 from caffe.errors import DataError
 
 
@@ -62,6 +59,10 @@ def from_lmdb(path: str | Path, height: int, width: int, label_map: LabelMap | N
 
     Raises DataError if it is not such a database or has no object.
     """
+    from tqdm import tqdm
+
+    from caffe.data.lmdb_source import LmdbSource
+
     source = LmdbSource(path)
     records = (
         Boxes.of(source.annotated_datum(index))
@@ -76,6 +77,10 @@ def from_list(root: str, path: str | Path, label_type: str, label_map: LabelMap,
     label_type: xml, json or txt. An image is opened only if its annotation does not give its size. Raises DataError
     with all faults found in the annotations.
     """
+    from tqdm import tqdm
+
+    from caffe.data.name_size import measure_image
+
     found, faults = [], []
     for image, annotation in tqdm(read_pairs(path), desc="reading", unit="image", disable=None, leave=False):
         where = os.path.join(root, annotation)

@@ -43,8 +43,8 @@ class FoundInCoco:
 def read_json(path: str | Path, what: str) -> Any:
     """Reads a JSON file; raises DataError if it is not one."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        with open(path, "rb") as file:
+            return json.load(file)  # which knows byte-order marks in bytes
     except OSError as error:
         raise DataError(f"cannot read {what} '{path}': {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -96,7 +96,7 @@ def entries(path: str | Path) -> Iterator[Any]:
     """Yields the entries of a JSON list, one by one. Raises DataError if the file is not one."""
     what = f"results file '{path}'"
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read(_BLOCK).lstrip()
             if not text.startswith("["):
                 _refuse_other(what, text)

@@ -139,7 +139,7 @@ def read_detections(path: str | Path) -> Detections:
     images: list[str] = []
     values = array("d")
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 fields = line.split()
                 if not fields:

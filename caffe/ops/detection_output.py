@@ -11,6 +11,7 @@ from torch import Tensor
 
 from caffe import _C
 from caffe.ops.cuda import cuda_function, launch
+from caffe.ops.operator import operator, register_fake
 
 #: PriorBoxParameter.CodeType: how a location prediction is encoded relative to its prior
 CORNER, CENTER_SIZE, CORNER_SIZE = 1, 2, 3
@@ -55,7 +56,7 @@ def trim(rows: Tensor, counts: Tensor) -> Tensor:
     return nothing
 
 
-@torch.library.custom_op("caffe::detection_output", mutates_args=())
+@operator("detection_output")
 def detection_output_static(
     loc: Tensor,
     conf: Tensor,
@@ -106,7 +107,7 @@ def detection_output_static(
     return rows, counts
 
 
-@detection_output_static.register_fake
+@register_fake("detection_output")
 def _(
     loc: Tensor, conf: Tensor, prior: Tensor, num_classes: int, share_location: bool, background_label_id: int,
     code_type: int, variance_encoded_in_target: bool, confidence_threshold: float, nms_threshold: float, eta: float,

@@ -16,6 +16,7 @@ from caffe import _C, log
 from caffe.errors import DataError, NetError
 from caffe.ops.cuda import cuda_function, launch
 from caffe.ops.multibox_loss_options import MultiBoxLossOptions
+from caffe.ops.operator import operator, register_autograd, register_fake
 
 
 def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions) -> Tensor:
@@ -138,7 +139,7 @@ def _sizes(loc: Tensor, prior: Tensor, label: Tensor) -> _C.MultiBoxLossSizes:
     return sizes
 
 
-@torch.library.custom_op("caffe::multibox_loss", mutates_args=())
+@operator("multibox_loss")
 def multibox_loss_forward(
     loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,12 +195,12 @@ def _outputs(loc: Tensor, prior: Tensor, options: MultiBoxLossOptions) -> tuple[
     return loc.new_empty(()), match, loc.new_empty(2, dtype=torch.int32)
 
 
-@multibox_loss_forward.register_fake
+@register_fake("multibox_loss")
 def _(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: str) -> tuple[Tensor, Tensor, Tensor]:
     return _outputs(loc, prior, MultiBoxLossOptions.of_text(options))
 
 
-@torch.library.custom_op("caffe::multibox_loss_backward", mutates_args=())
+@operator("multibox_loss_backward")
 def multibox_loss_backward(
     top_diff: Tensor,
     loc: Tensor,
@@ -224,7 +225,7 @@ def multibox_loss_backward(
     return loc_diff, conf_diff
 
 
-@multibox_loss_backward.register_fake
+@register_fake("multibox_loss_backward")
 def _(
     top_diff: Tensor,
     loc: Tensor,
@@ -255,4 +256,4 @@ def _backward(
     return loc_diff, conf_diff, None, None, None
 
 
-multibox_loss_forward.register_autograd(_backward, setup_context=_setup_context)
+register_autograd("multibox_loss", _backward, _setup_context)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from caffe import _C
 from caffe.ops.cuda import launch
+from caffe.ops.operator import operator, register_autograd, register_fake
 
 _SCALAR = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 
@@ -34,7 +35,7 @@ def _in_pytorch(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> T
     return (wide / norm * (scale.view(-1, *[1] * (x.dim() - 2)) if scale.dim() else scale)).to(x.dtype)
 
 
-@torch.library.custom_op("caffe::normalize", mutates_args=())
+@operator("normalize")
 def normalize_with_norm(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
     """As `normalize`, and the norms: one for each item and position, or for each item."""
     _check(x, scale)
@@ -50,7 +51,7 @@ def normalize_with_norm(x: Tensor, scale: Tensor, across_spatial: bool, eps: flo
     return y.to(was), norm
 
 
-@torch.library.custom_op("caffe::normalize_backward", mutates_args=())
+@operator("normalize_backward")
 def normalize_backward(
     grad: Tensor, x: Tensor, scale: Tensor, norm: Tensor, across_spatial: bool, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -112,13 +113,13 @@ def _shape(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> _C.Nor
     return shape
 
 
-@normalize_with_norm.register_fake
+@register_fake("normalize")
 def _(x: Tensor, scale: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
     norms = x.shape[0] if across_spatial else x.shape[0] * x.shape[2:].numel()
     return torch.empty_like(_dense(x)), x.new_empty((norms,), dtype=scale.dtype)
 
 
-@normalize_backward.register_fake
+@register_fake("normalize_backward")
 def _(grad: Tensor, x: Tensor, scale: Tensor, norm: Tensor, across_spatial: bool, eps: float) -> tuple[Tensor, Tensor]:
     return torch.empty_like(_dense(x)), torch.empty_like(scale.contiguous())
 
@@ -134,4 +135,4 @@ def _backward(ctx, grad: Tensor, _norm_grad: Tensor | None):  # type: ignore[no-
     return dx, dscale, None, None
 
 
-normalize_with_norm.register_autograd(_backward, setup_context=_setup_context)
+register_autograd("normalize", _backward, _setup_context)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from caffe import _C
 from caffe.ops.cuda import launch
+from caffe.ops.operator import operator, register_fake
 
 
 def prior_box_sizes(
@@ -33,7 +34,7 @@ def prior_box_sizes(
     return sizes
 
 
-@torch.library.custom_op("caffe::prior_box", mutates_args=())
+@operator("prior_box")
 def prior_box(
     sizes: Tensor,
     layer_height: int,
@@ -73,7 +74,7 @@ def prior_box(
     return priors
 
 
-@prior_box.register_fake
+@register_fake("prior_box")
 def _(
     sizes: Tensor, layer_height: int, layer_width: int, image_height: int, image_width: int, step_h: float,
     step_w: float, offset: float, clip: bool, variances: Sequence[float],

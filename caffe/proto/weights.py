@@ -7,17 +7,15 @@ its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import h5py
 import numpy.typing as npt
 
 from caffe.errors import ProtoError, shown
 from caffe.files import replacing
-from caffe.proto import hdf5
 from caffe.proto.legacy_types import V0_TYPES, V1_TYPES
 from caffe.proto.mapped import describe, map_file
 from caffe.proto.sniff import HDF5_SIGNATURE, looks_like
@@ -68,7 +66,9 @@ def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
     path = Path(path)
     buffer = map_file(path, "weights")
     if buffer[:8] == HDF5_SIGNATURE:
-        return _read_hdf5(path)
+        from caffe.proto import hdf5_weights  # h5py is loaded where a file needs it
+
+        return [LayerWeights(name, "", blobs, diffs) for name, blobs, diffs in hdf5_weights.read(path, _WANTED)]
     layers: list[LayerWeights] = []
     budget = Budget()
     try:
@@ -159,51 +159,6 @@ def _read_v1_layer(buffer: memoryview, span: Field, budget: Budget) -> LayerWeig
     return blobs.weights(name, type_)
 
 
-def _read_hdf5(path: Path) -> list[LayerWeights]:
-    asked_for = "weights"
-    with hdf5.open_hdf5(path, asked_for) as file:
-        if "history" in file and "iter" in file:
-            raise ProtoError(f"{path}: a solver state, not weights; {_WANTED}, or resume with -snapshot {path}")
-        data = hdf5.required(file, "data", h5py.Group, asked_for)
-        diff = hdf5.member(file, "diff")
-        layers = []
-        for name, group in _hdf5_layers(data, ""):
-            blobs = _hdf5_arrays(group)
-            gradients = hdf5.member(diff, name) if isinstance(diff, h5py.Group) else None
-            diffs = _hdf5_arrays(gradients) if isinstance(gradients, h5py.Group) else []
-            layers.append(LayerWeights(name, "", blobs, diffs if len(diffs) == len(blobs) else []))
-        if not layers:
-            raise ProtoError(f"{path}: an HDF5 file with an empty group 'data' and no weights; {_WANTED}")
-        return layers
-
-
-def _hdf5_layers(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:
-    """Layers by name. In HDF5, a name with slashes is nested groups."""
-    if depth > 16:
-        raise ProtoError(f"{group.file.filename}: groups nested over 16 deep under 'data'")
-    for name in hdf5.names(group):
-        found = hdf5.member(group, name)
-        if not isinstance(found, h5py.Group):
-            raise ProtoError(
-                f"{group.file.filename}: '{shown(group.name)}/{shown(name)}' is where a layer's group should be"
-            )
-        inner = [hdf5.member(found, part) for part in hdf5.names(found)]
-        if inner and all(isinstance(part, h5py.Group) for part in inner):
-            yield from _hdf5_layers(found, f"{prefix}{name}/", depth + 1)
-        else:
-            yield prefix + name, found
-
-
-def _hdf5_arrays(group: h5py.Group) -> list[FloatArray]:
-    """Arrays "0", "1", ... of a group, up to the first that is missing (one that another layer owns)."""
-    arrays: list[FloatArray] = []
-    while (dataset := hdf5.member(group, str(len(arrays)))) is not None:
-        if not isinstance(dataset, h5py.Dataset):
-            raise ProtoError(f"{group.file.filename}: '{shown(dataset.name)}' is a group where an array should be")
-        arrays.append(hdf5.read_floats(dataset))
-    return arrays
-
-
 Blobs = Sequence[Sequence[npt.NDArray[Any]]]
 
 
@@ -228,7 +183,9 @@ def write_weights(
     if len(blobs) != len(net.layer) or (diffs is not None and len(diffs) != len(net.layer)):
         raise ValueError(f"{len(blobs)} lists of blobs for {len(net.layer)} layers")
     if path.name.endswith(".h5") if hdf5 is None else hdf5:
-        _write_hdf5(path, net, blobs, diffs, shared)
+        from caffe.proto import hdf5_weights
+
+        hdf5_weights.write(path, [layer.name for layer in net.layer], blobs, diffs, shared)
     else:
         _write_binary(path, net, blobs, diffs)
 
@@ -262,15 +219,3 @@ def _write_layer(file: IO[bytes], layer: Any, blobs: Sequence[BlobWriter]) -> No
     for number, part in parts:
         if number > _BLOBS:
             file.write(part)
-
-
-def _write_hdf5(path: Path, net: Any, blobs: Blobs, diffs: Blobs | None, shared: Collection[tuple[int, int]]) -> None:
-    size = sum(4 * int(blob.size) for layer in blobs for blob in layer) * (2 if diffs is not None else 1)
-    with hdf5.new_hdf5(path, size) as file:
-        data = file.create_group("data")
-        diff = file.create_group("diff") if diffs is not None else None
-        for index, layer in enumerate(net.layer):
-            owned = data.require_group(layer.name)
-            hdf5.write_arrays(owned, blobs[index], skip=lambda j, i=index: (i, j) in shared)  # type: ignore[misc]
-            if diff is not None and diffs is not None:
-                hdf5.write_arrays(diff.require_group(layer.name), diffs[index], skip=lambda _: False)

@@ -39,15 +39,13 @@ class TrainingLog:
 def read_training_log(path: str | Path) -> TrainingLog:
     """Reads the log of one or several runs of `caffe train`, as written to standard error.
 
-    Raises CaffeError for a file without any iteration.
+    A directory is one that -log_dir names: all runs in it, in their order. What a resumed run did again is taken from
+    that run. Raises CaffeError for a log without any iteration.
     """
     result = TrainingLog()
     began: datetime.datetime | None = None
     iteration: int | None = None
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise CaffeError(f"{path}: {error.strerror}") from error
+    text = _text_of(Path(path))
     for line in text.splitlines():
         prefixed = _PREFIX.match(line)
         if prefixed is None:
@@ -66,6 +64,16 @@ def read_training_log(path: str | Path) -> TrainingLog:
         raise CaffeError(f"{path}: no 'Iteration N' line in it; give what `caffe train` wrote to standard error")
     _fill_in_rates(result)
     return result
+
+
+def _text_of(path: Path) -> str:
+    files = sorted(path.glob("caffe.*.log")) if path.is_dir() else [path]
+    if not files:
+        raise CaffeError(f"{path}: a directory without logs, caffe.*.log")
+    try:
+        return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+    except OSError as error:
+        raise CaffeError(f"{path}: {error.strerror}") from error
 
 
 def read_made_with(path: str | Path) -> str:
@@ -97,18 +105,27 @@ def _moment(prefix: re.Match[str]) -> datetime.datetime:
 
 
 def _take(log: TrainingLog, message: str, iteration: int, seconds: float) -> None:
-    """Adds what one log line says."""
+    """Adds what one log line says. Of a resumed run, it replaces what an earlier one did after the snapshot."""
     if loss := _LOSS.search(message):
+        _forget_from(log.losses, iteration)
         log.losses.append((iteration, seconds, float(loss[1])))
     elif rate := _RATE.search(message):
+        _forget_from(log.rates, iteration)
         log.rates.append((iteration, seconds, float(rate[1])))
     elif output := _OUTPUT.search(message):
         rows = log.train if output[1] == "Train" else log.test
+        while rows and rows[-1]["NumIters"] > iteration:
+            rows.pop()
         if not rows or rows[-1]["NumIters"] != iteration:
             rows.append({"NumIters": float(iteration), "Seconds": seconds, "LearningRate": float("nan")})
         rows[-1][output[2]] = float(output[3])
         if output[4]:
             log.loss_outputs.add(output[2])
+
+
+def _forget_from(points: list[tuple[int, float, float]], iteration: int) -> None:
+    while points and points[-1][0] >= iteration:
+        points.pop()
 
 
 def _fill_in_rates(log: TrainingLog) -> None:

@@ -76,6 +76,65 @@ class LearningRatePolicy:
             return float(base * _sigmoid(gamma * (iteration - p.stepsize)))
         return float(base)
 
+    def log_resumed(self, iteration: int) -> None:
+        """Says which rate a run goes on with from a snapshot of `iteration`, and why.
+
+        A solver state has the number of steps that its run had taken. Where these settings say another number, the
+        schedule has changed since then, and a warning says what follows; the rate is the original's in any case.
+        """
+        if self.name not in KNOWN:
+            return
+        if self.name == "multistep":
+            return self._log_resumed_multistep(iteration)
+        if self.name == "plateau":
+            rate = self.param.base_lr * self.param.gamma**self.current_step
+        else:
+            rate = LearningRatePolicy(self.param).rate(iteration, _NO_LOSS_YET)
+        p, base = self.param, f"base_lr {ostream_number(self.param.base_lr)}"
+        why = {
+            "fixed": base,
+            "step": f"{base} x gamma {ostream_number(p.gamma)}^{iteration // max(p.stepsize, 1)}, stepsize {p.stepsize}",
+            "poly": f"{base}, poly to 0 at max_iter {p.max_iter}",
+            "plateau": f"{base} x gamma {ostream_number(p.gamma)}^{self.current_step}, as the snapshot has taken "
+            f"{self.current_step} steps",
+        }.get(self.name, f"{base}, {self.name}")
+        log.info(log.here(), f"Learning rate {ostream_number(rate)} from iteration {iteration} on: {why}")
+
+    def _log_resumed_multistep(self, iteration: int) -> None:
+        p, taken = self.param, self.current_step
+        values = list(p.stepvalue)
+        due = sum(value <= iteration for value in values)
+        base, gamma = ostream_number(p.base_lr), ostream_number(p.gamma)
+
+        def rate(steps: int) -> str:
+            return ostream_number(p.base_lr * p.gamma**steps)
+
+        why = f"base_lr {base} x gamma {gamma}^{max(taken, due)}"
+        tell = log.info
+        if due > taken:
+            if values[taken] < iteration:
+                tell = log.warning
+            text = (
+                f"Resuming at iteration {iteration}, which has reached stepvalue {values[due - 1]}, where the snapshot's "
+                f"run had not taken this step: the learning rate falls from {rate(taken)} to {rate(due)} ({why}) from here"
+                + (", by one step in each iteration" if due - taken > 1 else "")
+            )
+        elif due < taken:
+            tell = log.warning
+            steps = "1 step" if taken == 1 else f"{taken} steps"
+            ahead = f"its stepvalue {values[due]} is still ahead" if due < len(values) else "it has no more stepvalue"
+            text = (
+                f"The snapshot's run has taken {steps} of the learning rate, this solver only {due} by iteration "
+                f"{iteration}; {ahead}. As in the original, the rate stays {rate(taken)} ({why})"
+            )
+            if p.gamma > 0:
+                text += f"; -base_lr {ostream_number(p.base_lr / p.gamma ** (taken - due))} makes it {rate(due)}"
+        else:
+            after = f"past stepvalue {values[taken - 1]}" if taken else "before the first stepvalue"
+            ahead = f"; the next stepvalue is {values[taken]}" if taken < len(values) else ""
+            text = f"Learning rate {rate(taken)} from iteration {iteration} on: {why}, {after}{ahead}"
+        tell(log.here(), text)
+
     def _multistep(self, iteration: int) -> None:
         if self.current_step < len(self.param.stepvalue) and iteration >= self.param.stepvalue[self.current_step]:
             self.current_step += 1

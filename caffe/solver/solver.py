@@ -348,6 +348,8 @@ class Solver:
         self.iter, self._policy.state = state
         self._place_data()
         self._testing.start_at(self.iter)
+        if self.is_root:
+            self._policy.log_resumed(self.iter)
 
     def _place_data(self) -> None:
         for layer in self.net.source_layers:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import shutil
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from caffe.cli import caffe
+from caffe.cli.flags import LABEL_MAP, WEIGHTS, FlagParser
+from prototxt_gen.command_line import main as generate
+from prototxt_gen.ssd300 import SSD300
 from tests.processes import ROOT, run
 
 SCRIPTS = {
@@ -65,18 +70,70 @@ def test_precisions_are_the_engines() -> None:
     assert acceleration.PRECISIONS == PRECISIONS
 
 
+#: what takes time to load, and no command needs for its help
+HEAVY = {
+    "PIL", "cv2", "h5py", "jinja2", "lmdb", "matplotlib", "onnx", "onnxruntime", "pycocotools", "safetensors", "torch",
+    "yaml",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_loads_nothing_heavy(name: str) -> None:
-    """Help must not wait for PyTorch, nor for what draws plots and writes other formats."""
+    """Help must not wait for what decodes images, runs nets, draws plots, or reads other formats."""
     program = (
         "import importlib, sys\n"
         f"try: importlib.import_module({COMMANDS[name]!r}).main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print('loaded:', *sorted({'torch', 'matplotlib', 'onnx', 'onnxruntime', 'pycocotools'} & set(sys.modules)))"
+        "print('loaded:', *sys.modules)"
     )
     done = run([sys.executable, "-c", program], seconds=60)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "loaded:"
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "caffe.cli" in loaded
+    assert loaded & HEAVY == set()
+
+
+class Parsed(Exception):
+    """Ends a command when it parses its flags."""
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "generator"])
+def test_a_label_map_and_weights_have_the_same_names_everywhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of the original's commands and of their relatives, with one dash or two, with - or _."""
+    seen: list[FlagParser] = []
+
+    def parse(parser: FlagParser, *_: object) -> None:
+        seen.append(parser)
+        raise Parsed
+
+    monkeypatch.setattr(FlagParser, "parse_known_args", parse)
+    main = partial(generate, SSD300) if name == "generator" else importlib.import_module(COMMANDS[name]).main
+    if name == "caffe":
+        assert main(["--help"]) == 0
+        return
+    with pytest.raises(Parsed):
+        main([])
+    (parser,) = seen
+    actions = parser._option_string_actions
+    for names in (LABEL_MAP, WEIGHTS):
+        own = [
+            action for option, action in actions.items()
+            if option.lstrip("-").replace("-", "_") in names and action.help != argparse.SUPPRESS
+        ]  # fmt: skip
+        for spelling in names if own else ():
+            for word in (spelling, spelling.replace("_", "-")):
+                for dashes in ("-", "--"):
+                    assert parser._own_name(f"{dashes}{word}=x").endswith("=x")
+                    assert actions[parser._own_name(f"{dashes}{word}")] is own[0]
+
+
+def test_values_are_not_flags() -> None:
+    parser = FlagParser("x")
+    parser.flag("label_map_file", aliases=LABEL_MAP, help="")
+    parser.flag("max_iter", type=int, help="")
+    parser.add_argument("file")
+    flags = parser.parse_args(["label-map", "--labelmap=a-b_c", "-max-iter", "-3"])
+    assert (flags.file, flags.label_map_file, flags.max_iter) == ("label-map", "a-b_c", -3)
 
 
 @pytest.mark.parametrize(

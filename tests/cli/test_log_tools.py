@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from caffe.cli import caffe, parse_log, plot_training_log
+from caffe.errors import CaffeError
 from caffe.solver.log_reader import read_training_log
 
 LOG = """\
@@ -50,6 +51,28 @@ def test_tables(log_file: Path, tmp_path: Path) -> None:
         ["NumIters", "Seconds", "LearningRate", "detection_eval", "l"],
         ["10.0", "10.25", "4e-05", "0.25", "nan"],
     ]
+
+
+def test_the_logs_of_a_resumed_run(tmp_path: Path) -> None:
+    """What the first run did after the snapshot of iteration 10 is replaced by what the second did."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    lost = LOG.splitlines()[-3:]
+    (folder / "caffe.20261122-065054.1.log").write_text(
+        LOG + "\n".join(line.replace(" 10,", " 20,") for line in lost) + "\n"
+    )
+    second = [line.replace("1122 06:51:05", "1122 07:00:00").replace("4e-05", "5e-06") for line in lost]
+    (folder / "caffe.20261122-070000.2.log").write_text("\n".join(second) + "\n")
+    (folder / "metrics.csv").write_text("iteration\n")
+    assert parse_log.main([f"{folder}/", str(tmp_path)]) == 0
+    with (tmp_path / "log.train").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [["0.0", "0.5", "0.0004", "66.1"], ["10.0", "11.0", "5e-06", "5e-06"]]
+    log = read_training_log(folder)
+    assert [(iteration, rate) for iteration, _, rate in log.rates] == [(0, 0.0004), (10, 5e-06)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaffeError, match=r"empty: a directory without logs, caffe\.\*\.log"):
+        read_training_log(tmp_path / "empty")
 
 
 def test_the_originals_log(shared: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from caffe.default_boxes.reach import box_overlaps
 from tests.conftest import ROOT
 from tests.data.build.test_odd_files import TURNED_SIZE, jpeg
 from tests.data.conftest import LABEL_MAP, Folder, photograph, voc_object, voc_xml
+from tests.data.formats import made
+from tests.data.formats.test_reading import MAKERS
 
 CAT, DOG = voc_object("cat", 8, 6, 40, 30), voc_object("dog", 20, 10, 60, 50)
 #: one map of 4 × 4 cells with square boxes of 20 pixels, at an input of 80 × 80
@@ -292,3 +295,38 @@ def test_released_net(folder: Folder, capsys: pytest.CaptureFixture[str]) -> Non
     folder.add("a", voc_xml(CAT))
     assert check_dataset.main([str(folder.root), "-net", str(ROOT / "models/SSD300/VOC/train.prototxt")]) == 0
     assert "size at the input" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("make", "form"), MAKERS, ids=lambda value: getattr(value, "__name__", value))
+def test_folders_of_every_format(make: Callable[[Path], None], form: str, tmp_path: Path) -> None:
+    """Every folder that import_annotations reads is checked as it is."""
+    make(tmp_path)
+    examined = [examine(item) for item in open_set(str(tmp_path)).items]
+    assert [each.image_fault for each in examined] == ["", ""]
+    assert [each.faults for each in examined] == [(), ()]
+    examined.sort(key=lambda each: Path(each.name).name)
+    for found, wanted in zip(examined, made.BOXES.values(), strict=True):
+        assert sorted(found.classes) == [name for name, *_ in wanted]
+        corners = found.corners[np.argsort(found.classes)] * [80, 60, 80, 60]
+        np.testing.assert_allclose(corners, [corners for _, *corners in wanted], atol=0.01)
+
+
+def test_shares_of_a_turned_photograph(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(jpeg(photograph(0), 6))
+    made.text(tmp_path / "1.txt", "0 0.5 0.25 0.5 0.5\n")
+    (found,) = (examine(item) for item in open_set(str(tmp_path)).items)
+    assert found.size == (80, 60)
+    assert not found.other_size
+    np.testing.assert_allclose(found.corners, [[0.25, 0, 0.75, 0.5]])
+
+
+def test_what_a_folders_annotations_lack(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made.labelme_json(tmp_path)
+    made.picture(tmp_path / "three.jpg", 3)
+    document = json.loads((tmp_path / "one.json").read_text())
+    document["shapes"][0]["points"] = [["x", 1], [2, 3]]
+    made.text(tmp_path / "one.json", document)
+    found = {each.name: each for each in (examine(item) for item in open_set(str(tmp_path)).items)}
+    assert found["one.jpg"].faults == ("one.json: shape 1 (rectangle 'cat') has no box of four numbers",)
+    assert found["three.jpg"].faults == ("has no annotation",)
+    assert "2 shapes without area (point), left out" in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 import caffe
 from caffe.cli import plot_detections, ssd_detect
 from caffe.detection.box_drawing import Box, class_color, draw_boxes
+from tests.processes import run
 
 MODEL = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -66,6 +68,22 @@ def test_list_as_the_original_writes_it(folder: Path, capsys: pytest.CaptureFixt
     assert ssd_detect.main(command(folder)) == 0
     name = folder / "light.png"
     assert capsys.readouterr().out == f"{name} 1 0.8 0 0 40 20\n{name} 1 0.2 40 20 80 40\n"
+
+
+def test_start_loads_only_what_a_detection_needs(folder: Path) -> None:
+    """PyTorch's compiler takes longer to load than a narrow net to build and run; custom operators must not call for it."""
+    program = (
+        "import sys\n"
+        "from caffe.cli import ssd_detect\n"
+        f"ssd_detect.main({command(folder)!r})\n"
+        "print('loaded:', *sys.modules)"
+    )
+    done = run([sys.executable, "-c", program])
+    *found, last = done.stdout.splitlines()
+    assert len(found) == 2, done.stderr
+    loaded = set(last.split())
+    assert "torch" in loaded
+    assert loaded & {"torch._dynamo", "sympy", "h5py", "matplotlib", "pycocotools", "PIL", "yaml", "onnx"} == set()
 
 
 def test_files_and_pictures(folder: Path) -> None:
@@ -202,6 +220,8 @@ def test_video_frames_and_a_drawn_video(folder: Path, capsys: pytest.CaptureFixt
     assert [capture.read()[0] for _ in range(3)] == [True, True, False]
     assert ssd_detect.main(command(folder, "-file_type", "video", images="light.png.avi")) == 1
     assert "cannot be opened" in capsys.readouterr().err
+    assert ssd_detect.main(command(folder, images="film.avi")) == 1
+    assert "film.avi' is a video; -file_type video reads its frames" in capsys.readouterr().err
     assert ssd_detect.main(command(folder, "-file_type", "webcam", images="film.avi")) == 1
     assert "film.avi' is not the number of a camera" in capsys.readouterr().err
 
@@ -256,3 +276,11 @@ def test_a_real_face_detector(shared: Path, tmp_path: Path) -> None:
         for d in listed["detections"]
     ]
     np.testing.assert_allclose(ours, theirs[np.argsort(-theirs[:, 2], kind="stable"), 2:], atol=1e-4)
+
+
+def test_a_camera_that_is_missing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One message, without OpenCV's own lines about what it tried."""
+    paths = [str(folder / name) for name in ("deploy.prototxt", "weights.caffemodel")]
+    assert ssd_detect.main([*paths, "9876", "-file_type", "webcam"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ssd_detect: camera 9876 cannot be opened, or OpenCV cannot decode its frames")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -41,6 +42,66 @@ def test_multistep_counts_and_says_so(capfd: pytest.CaptureFixture[str]) -> None
     p = policy('base_lr: 1 lr_policy: "multistep" gamma: 0.5 stepvalue: 2 stepvalue: 3')
     assert [p.rate(i, 0.0) for i in range(5)] == [1, 1, 0.5, 0.25, 0.25]
     assert "sgd_solver.cpp:47] MultiStep Status: Iteration 2, step = 1\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "iteration", "says"),
+    [
+        (
+            "stepvalue: 400 stepvalue: 800", 1, 600,
+            r"I Learning rate 0.0001 from iteration 600 on: base_lr 0.001 x gamma 0.1\^1, past stepvalue 400; the next "
+            "stepvalue is 800",
+        ),
+        ("stepvalue: 800", 0, 600, "I Learning rate 0.001 .* before the first stepvalue; the next stepvalue is 800"),
+        ("stepvalue: 400", 0, 400, "I Resuming at iteration 400, which has reached stepvalue 400, .* 0.001 to 0.0001"),
+        ("stepvalue: 400", 0, 600, "W Resuming at iteration 600, which has reached stepvalue 400, .* from here$"),
+        ("stepvalue: 200 stepvalue: 400", 0, 600, "W .* 0.001 to 1e-05 .* from here, by one step in each iteration"),
+        (
+            "stepvalue: 800", 1, 600,
+            "W .*has taken 1 step .* only 0 by iteration 600; its stepvalue 800 is still ahead. .* the rate stays "
+            r"0.0001 \(base_lr 0.001 x gamma 0.1\^1\); -base_lr 0.01 makes it 0.001",
+        ),
+        ("", 2, 600, "W .* it has no more stepvalue. .* the rate stays 1e-05 .*; -base_lr 0.1 makes it 0.001"),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_says_its_rate(
+    text: str, taken: int, iteration: int, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    resumed = policy(f'base_lr: 0.001 lr_policy: "multistep" gamma: 0.1 {text}')
+    resumed.current_step = taken
+    resumed.log_resumed(iteration)
+    line = capfd.readouterr().err.rstrip()
+    assert re.search(says[1:], f"{line[0]}{line.partition(']')[2]}"), line
+    assert line[0] == says[0]
+    rates = [float(resumed.rate(iteration + i, 0.0)) for i in range(3)]
+    promised = re.search(r"(?:Learning rate|to|stays) ([\d.e-]+)", line)
+    assert promised is not None
+    assert rates[-1] == pytest.approx(float(promised[1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('lr_policy: "fixed"', "Learning rate 0.001 from iteration 600 on: base_lr 0.001$"),
+        (
+            'lr_policy: "step" gamma: 0.1 stepsize: 400',
+            r"Learning rate 0.0001 .* base_lr 0.001 x gamma 0.1\^1, stepsize 400",
+        ),
+        ('lr_policy: "poly" power: 1 max_iter: 500', "Learning rate 0 .*, poly to 0 at max_iter 500"),
+        (
+            'lr_policy: "plateau" gamma: 0.1 plateau_winsize: 5',
+            r"Learning rate 1e-05 .* gamma 0.1\^2, .* has taken 2 steps",
+        ),
+        ('lr_policy: "theirs"', None),
+    ],
+)
+def test_the_rate_of_other_policies(text: str, says: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+    resumed = policy(f"base_lr: 0.001 {text}")
+    resumed.current_step = 2
+    capfd.readouterr()
+    resumed.log_resumed(600)
+    line = capfd.readouterr().err.rstrip()
+    assert (line == "") if says is None else re.search(says, line), line
 
 
 def test_plateau_steps_when_the_loss_stops_falling() -> None:

@@ -20,7 +20,8 @@ from caffe.data.build.annotated_frame import Frame, frame_of, turns_undecided
 from caffe.data.build.annotations import Annotations, describe, read_annotations
 from caffe.data.build.pasted_list import PastedList
 from caffe.data.build.sliced_records import Slicing, pieces
-from caffe.data.build.small_objects import Pasting, SmallObjects, arrange, paste
+from caffe.data.build.small_objects import Pasting, arrange, paste
+from caffe.data.build.small_settings import SmallObjects
 from caffe.data.build.spread import spread
 from caffe.data.image_list import below, raise_faults
 from caffe.data.images import Image, ImageFormat, copies_file, encoding_of, read_bytes, read_image, to_datum

@@ -22,6 +22,7 @@ import numpy as np
 from caffe.data.build import xml_tree
 from caffe.data.label_map import LabelMap
 from caffe.errors import DataError, shown
+from caffe.files import decoded
 from caffe.proto import caffe_pb2
 
 #: an annotation of one image is a few kilobytes; something far larger is another file by mistake
@@ -186,7 +187,7 @@ def parse_json(data: bytes, label_map: LabelMap) -> Annotations:
 def parse_txt(data: bytes, label_map: LabelMap) -> Annotations:
     """Lines of `label xmin ymin xmax ymax`, in pixels."""
     try:
-        text = data.decode("utf-8-sig")
+        text = decoded(data)
     except UnicodeDecodeError:
         raise DataError("not a text file") from None
     if "\0" in text:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from caffe import log
-from caffe.data.build.small_objects import Copy, Pasting, SmallObjects
+from caffe.data.build.small_objects import Copy, Pasting
+from caffe.data.build.small_settings import SmallObjects
 from caffe.data.label_map import LabelMap
 from caffe.files import write_text
 

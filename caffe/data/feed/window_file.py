@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe.errors import DataError
+from caffe.files import decoded
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def read_windows(path: str, foreground_threshold: float, background_threshold: f
     Windows at or over the first threshold are foreground, those below the second are background; the rest is left out.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = decoded(Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"cannot read window file '{path}': {error.strerror}") from None
     except UnicodeDecodeError:

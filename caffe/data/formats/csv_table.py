@@ -36,6 +36,12 @@ def is_table(beginning: str) -> bool:
     return bool(rows) and (_columns(rows[0]) is not None or _is_headerless(rows[0]))
 
 
+def why_not(text: str) -> str:
+    """What a text that is not `is_table` lacks."""
+    columns = ", ".join(shown(field.strip(), 20) for field in (_rows(text[:4096].partition("\n")[0]) or [[]])[0][:10])
+    return f"a table needs the columns filename, xmin, ymin, xmax, ymax and class; its first line: {columns or 'empty'}"
+
+
 def parse(text: str) -> tuple[dict[str, Parsed], list[str]]:
     """The images of a text that `is_table`, by name, and faults that belong to no image.
 
@@ -80,9 +86,12 @@ def _rows(text: str) -> list[list[str]]:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     try:
-        return [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)]
     except csv.Error:
         return []
+    if delimiter == ",":
+        return rows
+    return [[re.sub(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", field) for field in row] for row in rows]  # decimal commas
 
 
 def _columns(header: list[str]) -> dict[str, int] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from caffe.errors import shown
+from caffe.files import decoded
 
 #: the parts of a data set, as a folder or file names them
 PARTS = {
@@ -75,7 +76,7 @@ class Parsed:
 
     def add(self, what: str, name: str, corners: Sequence[float | None], *, difficult: bool = False) -> None:
         """Adds an object, or a fault that names it as `what`. `corners`: xmin, ymin, xmax, ymax; None: not a number."""
-        name = " ".join(name.split())
+        name = unicodedata.normalize("NFC", " ".join(name.split()))
         if not name:
             self.faults.append(f"{what} has no class name")
         elif any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
@@ -101,6 +102,14 @@ class Parsed:
         self.part = self.part or other.part
         self.faults += other.faults
         self.notes += other.notes
+
+
+def text_of_people(data: bytes) -> str:
+    """Text as people's programs write it: in Unicode or else, as a spreadsheet on Windows does, in Windows-1252."""
+    try:
+        return decoded(data)
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 # float() would take underscores, 'nan' and digits of other scripts as well

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -34,8 +35,8 @@ class Folder:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in self.images:
-            self._by_name[path.name.lower()].append(path)
-            self._by_stem[path.stem.lower()].append(path)
+            self._by_name[_key(path.name)].append(path)
+            self._by_stem[_key(path.stem)].append(path)
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """The files with one of these endings (lower case), in natural order."""
@@ -56,10 +57,10 @@ class Folder:
         if not words:
             return "names no image"
         *folders, name = words
-        candidates = self._by_name.get(name.lower()) or self._by_stem.get(name.lower()) or []
+        candidates = self._by_name.get(_key(name)) or self._by_stem.get(_key(name)) or []
         if not candidates and Path(name).suffix.lower() in IMAGE_SUFFIXES:
             # converted after it was annotated, from bmp to jpg for instance
-            candidates = self._by_stem.get(Path(name).stem.lower(), [])
+            candidates = self._by_stem.get(_key(Path(name).stem), [])
         exact = [path for path in candidates if path.name == name]
         return self._nearest(exact or candidates, folders, annotation, f"image '{shown(reference)}'")
 
@@ -68,7 +69,7 @@ class Folder:
 
         `reference`, how the file names its image, decides between two endings, and counts if there is no such image.
         """
-        stem = annotation.stem.lower()
+        stem = _key(annotation.stem)
         candidates = self._by_name.get(stem) or self._by_stem.get(stem) or []
         exact = [path for path in candidates if annotation.stem in (path.stem, path.name)]
         found = self._nearest(exact or candidates, annotation.parent.parts, annotation, f"image '{annotation.stem}'")
@@ -118,6 +119,11 @@ def _words(reference: str) -> list[str]:
     if re.match(r"[a-z]+://", reference):
         reference = unquote(reference.partition("?")[0])
     return [word for word in re.split(r"[\\/]+", reference) if word not in ("", ".", "..")]
+
+
+def _key(name: str) -> str:
+    """A name as names are compared: macOS takes accents apart from their letters, and some systems ignore case."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _common(first: Iterable[str], second: Iterable[str]) -> int:

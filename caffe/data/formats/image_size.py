@@ -36,17 +36,24 @@ def sides_of(path: Path) -> Sides | str:
             with Image.open(path) as image:
                 width, height = image.size
                 turned = swaps_sides(_orientation(image))
+                if turned and image.format == "TIFF":  # OpenCV turns these itself, and some versions of Pillow do
+                    return _decoded(path)
     except OSError as error:
         if not isinstance(error, UnidentifiedImageError):
             return f"cannot read the image: {error.strerror or error}"
-        try:  # a format that only OpenCV knows
-            height, width = read_image(path, ImageFormat())[1].shape[:2]
-            turned = False
-        except DataError as unknown:
-            return str(unknown)
+        return _decoded(path)  # a format that only OpenCV knows
     except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"cannot read the image: {error}"
     return Sides((height, width), (width, height) if turned else (height, width))
+
+
+def _decoded(path: Path) -> Sides | str:
+    """The size of an image that is decoded as viewers show it."""
+    try:
+        height, width = read_image(path, ImageFormat())[1].shape[:2]
+    except DataError as error:
+        return str(error)
+    return Sides((height, width), (height, width))
 
 
 def _orientation(image: Image.Image) -> int:

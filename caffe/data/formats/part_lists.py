@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from caffe.data.formats.dataset import PARTS
+from caffe.data.formats.dataset import PARTS, text_of_people
 from caffe.data.formats.folder import Folder
 from caffe.data.formats.yolo import is_labels
 
@@ -21,7 +21,7 @@ def listed_parts(folder: Folder, notes: Counter[str]) -> dict[Path, str]:
         data = path.read_bytes()
         if data.strip() and is_labels(data):
             continue  # the labels of an image called test
-        lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
+        lines = [line.strip() for line in text_of_people(data).splitlines()]
         images = [_image(folder, line, path) for line in lines if line]
         known = [image for image in images if image is not None]
         if known and len(known) < len(images):

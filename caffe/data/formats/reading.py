@@ -14,23 +14,21 @@ from typing import Any
 
 from caffe.data.build import xml_tree
 from caffe.data.build.spread import spread
-from caffe.data.formats import coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
-from caffe.data.formats.dataset import AnnotatedImage, Dataset, Parsed, in_pixels, part_of
+from caffe.data.formats import FORMAT_NAMES, coco, csv_table, cvat_xml, labelme_json, labelme_xml, voc_xml, yolo
+from caffe.data.formats.dataset import PARTS, AnnotatedImage, Dataset, Parsed, in_pixels, part_of, text_of_people
 from caffe.data.formats.folder import IMAGE_SUFFIXES, Folder
 from caffe.data.formats.image_size import in_frame, sides_of
 from caffe.data.formats.part_lists import listed_parts
 from caffe.errors import DataError, shown
 
 #: the names of the formats for a user to choose, and what they are
-FORMATS = {
-    "voc": voc_xml.TITLE,
-    "cvat": cvat_xml.TITLE,
-    "coco": coco.TITLE,
-    "labelme": labelme_json.TITLE,
-    "labelme_xml": labelme_xml.TITLE,
-    "yolo": yolo.TITLE,
-    "csv": csv_table.TITLE,
-}
+FORMATS = dict(
+    zip(
+        FORMAT_NAMES,
+        (each.TITLE for each in (voc_xml, cvat_xml, coco, labelme_json, labelme_xml, yolo, csv_table)),
+        strict=True,
+    )
+)
 #: what the files of each format end with
 _KINDS = {
     "voc": "xml",
@@ -41,6 +39,8 @@ _KINDS = {
     "yolo": "txt",
     "csv": "csv",
 }
+#: files that may be about something else; they matter only where no annotations are found
+_OTHER = "other"
 #: larger files are something else by mistake
 _MAX_BYTES = 1 << 30
 
@@ -89,15 +89,8 @@ def read_dataset(
     being left out. Raises DataError if there are no images or no annotations of them.
     """
     folder = Folder(root, without)
-    if not folder.images:
-        raise DataError(f"'{root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
-    readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
-    unreadable: _Unreadable = {kind: [] for kind in _KINDS.values()}
-    _read_xml(folder, readings, unreadable)
-    _read_json(folder, readings, unreadable)
-    _read_csv(folder, readings, unreadable)
-    _read_yolo(folder, readings, unreadable, class_names)
-    chosen = max(readings, key=lambda name: len(readings[name].images))  # of equals, the first of FORMATS
+    readings, unreadable = _read(folder, form, class_names)
+    chosen = _most(readings)
     if not readings[chosen].images:
         _refuse(folder, readings, unreadable)
     dataset = _assemble(folder, chosen, readings[chosen], keep_unannotated)
@@ -106,6 +99,35 @@ def read_dataset(
         if other.images and name != chosen:
             dataset.remarks.append(f"{FORMATS[name]} of {len(other.images):,} images is not used; -format {name} would")
     return dataset
+
+
+def read_annotations_of(root: Path) -> tuple[str, dict[Path, Parsed], list[str]]:
+    """The format that read_dataset would use, what it says about each image, and faults that belong to no image.
+
+    Unlike there, images with faults are among them, and the images are not looked at. Without any annotation the format
+    is "". Raises DataError if there are no images.
+    """
+    folder = Folder(root)
+    readings, unreadable = _read(folder, "", ())
+    chosen = _most(readings)
+    reading = readings[chosen]
+    return (chosen if reading.images else ""), reading.images, [*reading.faults, *unreadable[_KINDS[chosen]]]
+
+
+def _most(readings: _Readings) -> str:
+    return max(readings, key=lambda name: len(readings[name].images))  # of equals, the first of FORMATS
+
+
+def _read(folder: Folder, form: str, class_names: Sequence[str]) -> tuple[_Readings, _Unreadable]:
+    if not folder.images:
+        raise DataError(f"'{folder.root}' has no images; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
+    readings: _Readings = {name: _Reading() for name in ([form] if form else FORMATS)}
+    unreadable: _Unreadable = {kind: [] for kind in (*_KINDS.values(), _OTHER)}
+    _read_xml(folder, readings, unreadable)
+    _read_json(folder, readings, unreadable)
+    _read_csv(folder, readings, unreadable)
+    _read_yolo(folder, readings, unreadable, class_names)
+    return readings, unreadable
 
 
 def _assemble(folder: Folder, chosen: str, reading: _Reading, keep_unannotated: bool) -> Dataset:
@@ -248,8 +270,9 @@ def _read_csv(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> N
     for path in folder.with_suffix(".csv", ".tsv"):
         where = folder.shown(path)
         try:
-            text = _bytes(path).decode("utf-8-sig", "replace")
+            text = text_of_people(_bytes(path))
             if not csv_table.is_table(text):
+                unreadable[_OTHER].append(f"{where}: {csv_table.why_not(text)}")
                 continue
             images, faults = csv_table.parse(text)
         except DataError as error:
@@ -276,6 +299,8 @@ def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, cla
             continue
         if yolo.is_labels(data):
             labels.append((path, data))
+        elif path.stem.lower() not in PARTS and isinstance(folder.image_beside(path), Path):
+            unreadable["txt"].append(f"{folder.shown(path)}: {yolo.why_not(data)}")
     if not labels:
         return
     try:
@@ -283,7 +308,7 @@ def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, cla
     except DataError as error:
         reading.faults.append(str(error))
         names, where, keypoints = [], "", False
-    reading.class_names = names
+    reading.class_names = [name for name in names if name]
     for path, data in labels:
         image = folder.image_beside(path)
         if isinstance(image, str) and not data.strip():

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from caffe.data.formats.dataset import Parsed, box_of, number
+from caffe.data.formats.dataset import Parsed, box_of, number, text_of_people
 from caffe.data.formats.folder import Folder
 from caffe.errors import DataError, shown
 
@@ -21,20 +21,31 @@ TITLE = "YOLO text"
 _NAME_FILES = frozenset(("classes.txt", "_darknet.labels", "obj.names", "predefined_classes.txt"))
 #: text files that are not about an image, whatever images are called
 NOT_LABELS = _NAME_FILES | {"readme.txt", "requirements.txt", "license.txt"}
+#: of a mapping of numbers to names; a number over this is something else
+_MOST_CLASSES = 100_000
 #: how far beyond its image a rounded coordinate may be
 _ROUNDING = 0.01
 
 
 def is_labels(data: bytes) -> bool:
     """Whether a text file's first line is of numbers, as many as a label has. An empty file is an image without objects."""
-    words = data[:4096].decode("utf-8-sig", "replace").strip().partition("\n")[0].split()
+    words = _first_line(data).split()
     return not words or (len(words) >= 5 and all(number(word) is not None for word in words))
+
+
+def why_not(data: bytes) -> str:
+    """What is wrong with a text file beside an image that is not `is_labels`."""
+    return f"line 1: expected 'class cx cy width height', five numbers, found '{shown(_first_line(data), 60)}'"
+
+
+def _first_line(data: bytes) -> str:
+    return text_of_people(data[:4096]).strip().partition("\n")[0].strip()
 
 
 def parse(data: bytes, names: list[str], where: str, *, keypoints: bool = False) -> Parsed:
     """The objects of a file that `is_labels`. `names` are from the file `where`; without any, classes have numbers."""
     result = Parsed(relative=True)
-    for line, text in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+    for line, text in enumerate(text_of_people(data).splitlines(), 1):
         words = text.split()
         if not words:
             continue
@@ -44,8 +55,8 @@ def parse(data: bytes, names: list[str], where: str, *, keypoints: bool = False)
             result.faults.append(f"line {line}: expected 'class cx cy width height', found '{shown(text)}'")
             continue
         index, coordinates = given[0], given[1:]
-        if index != int(index) or index < 0 or (names and index >= len(names)):
-            known = f"; {where} names the classes 0 to {len(names) - 1}" if names else ""
+        if index != int(index) or index < 0 or (names and (index >= len(names) or not names[int(index)])):
+            known = f"; {where} names the classes {_numbers(names)}" if names else ""
             result.faults.append(f"line {line}: there is no class {shown(words[0])}{known}")
             continue
         if len(words) == 6 and not keypoints:
@@ -94,15 +105,22 @@ def find_names(folder: Folder) -> tuple[list[str], str, bool]:
 def read_names(path: Path) -> list[str]:
     """The lines of a file with one class name per line."""
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = text_of_people(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read '{path}': {error.strerror}") from None
     return [line.strip() for line in text.strip().splitlines()]
 
 
+def _numbers(names: list[str]) -> str:
+    gaps = [str(index) for index, name in enumerate(names) if not name]
+    return f"0 to {len(names) - 1}" + (
+        f" without {', '.join(gaps[:10])}{', …' if len(gaps) > 10 else ''}" if gaps else ""
+    )
+
+
 def _yaml(path: Path, folder: Folder) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = yaml.safe_load(text_of_people(path.read_bytes()))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         first = str(error).replace("\n", " ")
         raise DataError(f"'{folder.shown(path)}' is not YAML: {shown(first, 160)}") from None
@@ -112,12 +130,15 @@ def _yaml(path: Path, folder: Folder) -> dict[str, Any]:
 def _listed(names: object, path: Path, folder: Folder) -> list[str]:
     """`names` of a data.yaml: a list, or a mapping of numbers to names."""
     if isinstance(names, dict):
-        keys = [number(key) for key in names]
-        if sorted(key for key in keys if key is not None) != list(range(len(names))):
+        by_number = {number(key): str(name) for key, name in names.items()}
+        if len(by_number) < len(names) or any(
+            key is None or key != int(key) or not 0 <= key < _MOST_CLASSES for key in by_number
+        ):
             raise DataError(
-                f"'{folder.shown(path)}': the numbers of 'names' are not 0, 1, 2, …: {shown(str([*names]))}"
+                f"'{folder.shown(path)}': the keys of 'names' are not different whole numbers from 0 on: "
+                f"{shown(str([*names]))}"
             )
-        return [str(name) for _, name in sorted(zip(keys, names.values(), strict=True))]
+        return [by_number.get(index, "") for index in range(int(max(key or 0 for key in by_number)) + 1)]
     return [str(name) for name in names] if isinstance(names, list) else []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import torch
 from torch import Tensor
 
@@ -78,6 +77,8 @@ class HDF5Output(Layer):
             return
         if not self.path.is_absolute() and ".." in self.path.parts:
             self.fail(f"file_name '{shown(name)}' leaves the current directory; give the whole path if you mean that")
+        import h5py  # loaded where a net has this layer
+
         try:
             if self.path.exists() and not h5py.is_hdf5(self.path):
                 self.fail(f"'{self.path}' exists and is not an HDF5 file; it is not overwritten. Remove it first")
@@ -97,6 +98,8 @@ class HDF5Output(Layer):
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
         if not self.writes:
             return ()
+        import h5py
+
         with h5py.File(self.path, "a") as file:
             for name, blob in zip(("data", "label"), bottom, strict=True):
                 rows = blob.reshape([legacy_dim(blob.shape, axis) for axis in range(4)]).float().cpu().numpy()

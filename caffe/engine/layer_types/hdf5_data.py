@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,12 +63,16 @@ class HDF5Data(SourceLayer):
         return shapes
 
     def _opened(self, file: str) -> Any:
+        import h5py
+
         try:
             return h5py.File(file, "r")
         except OSError as error:
             self.fail(f"cannot open '{file}': {error}")
 
     def _dataset(self, data: Any, file: str, top: str) -> Any:
+        import h5py
+
         dataset = data.get(top)
         if not isinstance(dataset, h5py.Dataset):
             self.fail(f"'{file}' has no dataset '{top}'; it has {', '.join(map(repr, data)) or 'none'}")

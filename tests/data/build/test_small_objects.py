@@ -12,7 +12,8 @@ import pytest
 from caffe.cli.convert_annoset import main
 from caffe.cli.create_annoset import main as create_annoset
 from caffe.data.augment.boxes import Boxes, areas, intersections
-from caffe.data.build.small_objects import SmallObjects, arrange, copyable, paste
+from caffe.data.build.small_objects import arrange, copyable, paste
+from caffe.data.build.small_settings import SmallObjects
 from caffe.data.images import decode_datum
 from caffe.data.lmdb_source import LmdbSource
 from caffe.proto import caffe_pb2

@@ -132,10 +132,21 @@ def coco_label_studio(root: Path) -> None:
     text(root / "result.json", coco_document({name: f"images\\{name}.jpg" for name in BOXES}, 0))
 
 
+def coco_label_studio_uploads(root: Path) -> None:
+    """label-studio-converter 0.0.59 with --image-dir: its images, named as the server named them; ids from 0."""
+    pictures(root / "images")
+    document = coco_document({name: f"/data/upload/1/{name}.jpg" for name in BOXES}, 0)
+    for image in document["images"]:
+        image["id"] = int(str(image["id"])) - 1
+    for index, each in enumerate(document["annotations"]):
+        each |= {"id": index, "image_id": int(str(each["image_id"])) - 1, "ignore": 0}
+    text(root / "result.json", json.dumps(document, indent=2).replace("/", "\\/"))
+
+
 def coco_labelme2coco(root: Path) -> None:
-    """Outlines with a box, file names from the folder above."""
+    """labelme2coco 0.2.6: whole paths of the machine that exported, outlines with a box."""
     pictures(root / "photos")
-    document = coco_document({name: f"photos/{name}.jpg" for name in BOXES}, 0)
+    document = coco_document({name: f"/home/me/photos/{name}.jpg" for name in BOXES}, 0)
     for each in document["annotations"]:
         x, y, width, height = each["bbox"]  # type: ignore[misc]
         each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]  # type: ignore[has-type]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from caffe.data.formats.dataset import Dataset
 from caffe.data.formats.reading import FORMATS, read_dataset
+from caffe.data.images import ImageFormat, read_image
+from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
 from tests.data.conftest import photograph, voc_object, voc_xml
 from tests.data.formats import made
@@ -17,7 +22,8 @@ from tests.data.formats import made
 MAKERS: list[tuple[Callable[[Path], None], str]] = [
     (made.voc, "voc"), (made.yolo_beside, "yolo"), (made.yolo_parallel, "yolo"), (made.yolo_roboflow, "yolo"),
     (made.yolo_segments, "yolo"), (made.coco_roboflow, "coco"), (made.coco_cvat, "coco"),
-    (made.coco_label_studio, "coco"), (made.coco_labelme2coco, "coco"), (made.coco_loose, "coco"), (made.csv, "csv"),
+    (made.coco_label_studio, "coco"), (made.coco_label_studio_uploads, "coco"),
+    (made.coco_labelme2coco, "coco"), (made.coco_loose, "coco"), (made.csv, "csv"),
     (made.csv_headerless, "csv"), (made.labelme_json, "labelme"), (made.labelme_xml, "labelme_xml"),
     (made.cvat_images, "cvat"), (made.cvat_video, "cvat"),
 ]  # fmt: skip
@@ -223,6 +229,99 @@ def test_bytes_that_nothing_uses(encoding: str, tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_text_as_editors_and_spreadsheets_write_it(encoding: str, tmp_path: Path) -> None:
+    """Byte-order marks, UTF-16 as PowerShell writes it, and Windows' own encoding, with lines that end in CR LF."""
+    made.picture(tmp_path / "yolo/Vögel 1.jpg")
+    made.picture(tmp_path / "csv/Vögel 1.jpg")
+    rows = "filename\tclass\txmin\tymin\txmax\tymax\r\nVögel 1.jpg\tKäfer\t1,5\t2\t30\t40\r\n"
+    (tmp_path / "csv/export.tsv").write_bytes(rows.encode(encoding))
+    (tmp_path / "yolo/Vögel 1.txt").write_bytes("1 0.5 0.5 0.5 0.5\r\n".encode(encoding))
+    (tmp_path / "yolo/data.yaml").write_bytes("names:\r\n  0: Hund\r\n  1: Käfer\r\n".encode(encoding))
+    assert boxes(read_dataset(tmp_path / "csv")) == [[("Käfer", 1.5, 2, 30, 40)]]
+    assert boxes(read_dataset(tmp_path / "yolo")) == [[("Käfer", 20, 15, 60, 45)]]
+    (tmp_path / "yolo/data.yaml").unlink()
+    (tmp_path / "yolo/classes.txt").write_bytes("Hund\r\nKäfer\r\n".encode(encoding))
+    assert boxes(read_dataset(tmp_path / "yolo")) == [[("Käfer", 20, 15, 60, 45)]]
+
+
+def test_accents_as_macos_takes_them_apart(tmp_path: Path) -> None:
+    """File names of one spelling in annotations of the other; classes of both spellings are one."""
+    apart, together = (unicodedata.normalize(form, "Vögel é") for form in ("NFD", "NFC"))
+    assert apart != together
+    made.picture(tmp_path / f"{apart}.jpg")
+    made.picture(tmp_path / "2.jpg")
+    made.text(tmp_path / "boxes.csv", "filename,xmin,ymin,xmax,ymax,class\n"
+              f"{together}.jpg,1,2,3,4,{together}\n2.jpg,1,2,3,4,{apart}\n")  # fmt: skip
+    dataset = read_dataset(tmp_path)
+    assert {each.name for image in dataset.images for each in image.objects} == {together}
+    made.text(tmp_path / f"{together}.txt", "0 0.5 0.5 0.5 0.5\n")
+    assert len(read_dataset(tmp_path, form="yolo").images) == 1
+
+
+def test_names_that_differ_in_case(tmp_path: Path) -> None:
+    made.picture(tmp_path / "A.jpg")
+    made.picture(tmp_path / "a.jpg")
+    if len({*tmp_path.iterdir()}) < 2:
+        pytest.skip("needs a file system that tells A from a")
+    made.text(tmp_path / "x.csv", "filename,xmin,ymin,xmax,ymax,class\nA.jpg,1,2,3,4,up\na.jpg,5,6,7,8,low\n")
+    found = {image.path.name: image.objects[0].name for image in read_dataset(tmp_path).images}
+    assert found == {"A.jpg": "up", "a.jpg": "low"}
+
+
+def test_class_numbers_with_gaps(tmp_path: Path) -> None:
+    made.pictures(tmp_path / "images")
+    made.text(tmp_path / "labels/one.txt", "2 0.5 0.5 0.5 0.5\n")
+    made.text(tmp_path / "labels/two.txt", "1 0.5 0.5 0.5 0.5\n")
+    made.text(tmp_path / "data.yaml", "path: ../datasets/pets\nnames: {0: cat, 2: dog}\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ["cat", "dog"]
+    assert [each[0][0] for each in boxes(dataset)] == ["dog"]
+    assert dataset.faults == [
+        "labels/two.txt: line 1: there is no class 1; data.yaml names the classes 0 to 2 without 1"
+    ]
+
+
+def test_tables_with_spaces_and_quotes(tmp_path: Path) -> None:
+    made.picture(tmp_path / "1.jpg")
+    made.text(tmp_path / "x.csv", 'filename, xmin, ymin, xmax, ymax, class\n1.jpg, 1, 2, 3, 4, "cat, big"\n')
+    assert boxes(read_dataset(tmp_path)) == [[("cat, big", 1, 2, 3, 4)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("1.txt", "0 0,5 0,5 0,2 0,2", "1.txt: line 1: expected 'class cx cy width height', five numbers, found '0 0,5"),
+        ("1.txt", "cat 0.5 0.5 0.2 0.2", "found 'cat 0.5 0.5 0.2 0.2'"),
+        ("x.csv", "image,x,y,width,height\n1.jpg,1,2,3,4", "x.csv: a table needs the columns filename, xmin, .*; its "
+         "first line: image, x, y, width, height"),
+        ("x.csv", "", "its first line: empty"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_what_is_almost_right(name: str, content: str, wanted: str, tmp_path: Path) -> None:
+    made.picture(tmp_path / "1.jpg")
+    made.text(tmp_path / name, content)
+    with pytest.raises(DataError, match=wanted):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", [2, 5, 6, 8])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_orientation_tags_in_every_format(suffix: str, orientation: int, tmp_path: Path) -> None:
+    """The size that shares are of is that of the image as it is drawn upright."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new("RGB", (80, 60)).save(tmp_path / f"1.{suffix}", exif=exif)
+    made.text(tmp_path / "1.txt", "0 0.5 0.25 0.5 0.5\n")
+    (image,) = read_dataset(tmp_path).images
+    with PIL.Image.open(image.path) as opened:
+        width, height = PIL.ImageOps.exif_transpose(opened).size
+    assert image.size == (height, width) == ((80, 60) if orientation > 4 else (60, 80))
+    data = image.path.read_bytes()
+    decoded = read_image(image.path, ImageFormat())[1]
+    assert turned(decoded, orientation_of(data)).shape[:2] == image.size
+
+
 def test_objects_in_several_files_are_used_once(tmp_path: Path) -> None:
     made.csv(tmp_path)
     rows = [(tmp_path / f"{part}_labels.csv").read_text().partition("\n")[2] for part in ("train", "test")]
@@ -342,8 +441,8 @@ def test_class_numbers_beyond_the_names(tmp_path: Path) -> None:
     assert read_dataset(tmp_path).faults == [
         "one.txt: line 1: there is no class 2; classes.txt names the classes 0 to 1"
     ]  # fmt: skip
-    made.text(tmp_path / "data.yaml", "names: {0: cat, 2: dog}\n")
-    assert "'data.yaml': the numbers of 'names' are not 0, 1, 2" in read_dataset(tmp_path).faults[0]
+    made.text(tmp_path / "data.yaml", "names: {0: cat, x: dog}\n")
+    assert "'data.yaml': the keys of 'names' are not different whole numbers" in read_dataset(tmp_path).faults[0]
     made.text(tmp_path / "data.yaml", "names: [")
     assert "'data.yaml' is not YAML" in read_dataset(tmp_path).faults[0]
 
