@@ -11,14 +11,8 @@ from caffe.cli import voc_flags
 from caffe.cli.flags import FlagParser, number, run
 from caffe.detection import cases
 from caffe.detection.hoiem import SimilarClasses
-<<<<<<< HEAD
-from caffe.detection.image_folder import Images
 from caffe.errors import DataError, shown
 from caffe.files import check_target, replacing
-=======
-from caffe.errors import CaffeError, DataError, shown
-from caffe.files import replacing
->>>>>>> issue14
 
 if TYPE_CHECKING:
     from caffe.detection.box_drawing import Image
@@ -54,14 +48,11 @@ def _main(argv: Sequence[str]) -> None:
     voc_flags.check(parser, flags)
     if not flags.images and not flags.voc:
         parser.error("--annotations needs --images, the directory of the images")
-<<<<<<< HEAD
-    check_target(Path(flags.out) / "false.jpg")
-=======
     import cv2
 
     from caffe.detection.image_folder import Images
 
->>>>>>> issue14
+    check_target(Path(flags.out) / "false.jpg")
     images = Images(flags.images or Path(flags.voc) / "JPEGImages")
     compared = voc_flags.read(flags)
     similar = voc_flags.similar(flags, compared)

@@ -13,22 +13,10 @@ from typing import Any
 
 from caffe import log
 from caffe.cli import devices
-<<<<<<< HEAD
-from caffe.cli.flags import FlagParser, number, run
+from caffe.cli.flags import WEIGHTS, FlagParser, number, run
 from caffe.cli.net_flags import add_acceleration, weight_files
 from caffe.errors import CaffeError
 from caffe.files import check_target, write_text
-=======
-from caffe.cli.flags import WEIGHTS, FlagParser, number, run
-from caffe.cli.net_flags import add_acceleration
-from caffe.errors import CaffeError, DataError
-from caffe.files import write_text
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from caffe.engine.net import Net
->>>>>>> issue14
 
 _MODELS = Path(__file__).resolve().parents[2] / "models"
 #: the four networks of the paper
