@@ -125,5 +125,5 @@ def _label_studio(path: Path) -> list[str]:
     try:
         categories = json.loads(path.read_bytes())["categories"]
         return [str(each["name"]) for each in sorted(categories, key=lambda each: int(each["id"]))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return []
