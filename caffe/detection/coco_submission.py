@@ -12,7 +12,7 @@ import zipfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from caffe.data.image_list import SHOWN_FAULTS, raise_faults
 from caffe.detection.coco_files import entries, is_finite, read_json

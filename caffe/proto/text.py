@@ -73,7 +73,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
     original, problems, looked_at = text, _Problems(), 0
     if len(text) > MAX_BYTES:
         raise ProtoError(f"{where}: {len(text):,} characters; prototxts of more than {MAX_BYTES:,} are not read")
-    while looked_at <= _MOST_LOOKED_AT:
+    for _ in range(_MAX_UNKNOWN):
         message_so_far = type(message)()
         try:
             text_format.Parse(text, message_so_far)
@@ -93,8 +93,10 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                 if end is None:
                     raise ProtoError(problems.text()) from None
             assert end is not None
-            looked_at += offset
             text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
+            looked_at += offset
+            if looked_at > _MOST_LOOKED_AT:
+                break
             continue
         except RecursionError:
             raise ProtoError(f"{where}: nested too deeply") from None
@@ -105,7 +107,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
             raise ProtoError(problems.text())
         message.MergeFrom(message_so_far)
         return message
-    many = f"{where}: so many unknown fields that the rest was not read; is it a {message.DESCRIPTOR.name}?"
+    many = f"{where}: too many unknown fields to go on; not a {message.DESCRIPTOR.name}"
     raise ProtoError(f"{many}\n{problems.text()}" if problems else many)
 
 
@@ -144,6 +146,7 @@ class _Problems:
         return "\n".join(parts)
 
 
+_MAX_UNKNOWN = 1000
 _MOST_LOOKED_AT = 2_000_000
 """Each unknown field makes the parser begin again, so this many characters are read again: about half a second."""
 _MAX_SHOWN = 20

@@ -96,7 +96,13 @@ def _moment(prefix: re.Match[str]) -> datetime.datetime | None:
     # Without a year, any leap year will do: only differences matter.
     try:
         return datetime.datetime(
-            int(year or 2000), int(month), int(day), int(hour), int(minute), int(second), int(fraction.ljust(6, "0")[:6])
+            int(year or 2000),
+            int(month),
+            int(day),
+            int(hour),
+            int(minute),
+            int(second),
+            int(fraction.ljust(6, "0")[:6]),
         )
     except ValueError:
         return None
