@@ -364,7 +364,6 @@ def _many_references() -> str:
     "content",
     [
         _many_references(),
-        +"".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)) + "names: [*i]",
         "names: " + "[" * 100_000,
         "names: " + "{a: " * 100_000,
         "names: [[0, 1]]",
