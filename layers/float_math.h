@@ -29,6 +29,11 @@ CAFFE_HOST_DEVICE float float_from_bits(int32_t bits) {
   return x;
 }
 
+// 2^n for -126 <= n <= 127; something else, but nothing undefined, for other n, which NaN leads to.
+CAFFE_HOST_DEVICE float power_of_2(int32_t n) {
+  return float_from_bits(static_cast<int32_t>((static_cast<uint32_t>(n) + 127u) << 23));
+}
+
 // e^r for |r| <= ln(2) / 2.
 CAFFE_HOST_DEVICE float exp_reduced(float r) {
   float p = 1.9875691500e-4f;
@@ -57,7 +62,7 @@ CAFFE_HOST_DEVICE float exp_float(float x) {
   // 2^n in two factors, so that neither leaves the normal range.
   const int32_t n = float_bits(shifted) - kRounderBits;
   const int32_t half = n >> 1;
-  return p * float_from_bits((half + 127) * (1 << 23)) * float_from_bits((n - half + 127) * (1 << 23));
+  return p * power_of_2(half) * power_of_2(n - half);
 }
 
 // e^x for x <= 0, faster: results below the smallest normal number are about that number instead. NaN for NaN.
@@ -65,16 +70,16 @@ CAFFE_HOST_DEVICE float exp_not_positive(float x) {
   const float y = -87.3365f > x ? -87.3365f : x;
   const float shifted = y * 1.44269504f + kRounder;
   const float p = exp_reduced(less_logs_of_2(y, shifted - kRounder));
-  return p * float_from_bits((float_bits(shifted) - kRounderBits + 127) * (1 << 23));
+  return p * power_of_2(float_bits(shifted) - kRounderBits);
 }
 
 // Natural logarithm for x >= the smallest normal number. 0 gives -infinity, negative numbers and NaN give NaN;
 // subnormal numbers are not supported.
 CAFFE_HOST_DEVICE float log_float(float x) {
   // x = 2^e m with m in [sqrt(1/2), sqrt(2))
-  const int32_t bits = float_bits(x);
-  const int32_t e = (bits - 0x3f3504f3) >> 23;
-  const float m = float_from_bits(bits - static_cast<int32_t>(static_cast<uint32_t>(e) << 23));
+  const uint32_t bits = static_cast<uint32_t>(float_bits(x));  // unsigned: negative numbers and NaN wrap around
+  const int32_t e = static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;
+  const float m = float_from_bits(static_cast<int32_t>(bits - (static_cast<uint32_t>(e) << 23)));
   const float r = m - 1.0f;
   const float z = r * r;
   float p = 7.0376836292e-2f;

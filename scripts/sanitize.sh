@@ -51,9 +51,10 @@ if not caffe._C.__file__.startswith(os.environ["SANITIZED"]):
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 '
+# Reports go to the process's own standard error, which pytest would otherwise capture and lose with the process.
 # The runtimes come first, because Python itself is built without them. Python, PyTorch and OpenCV keep memory until the
 # end, so leaks cannot be told apart.
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:alloc_dealloc_mismatch=0:protect_shadow_gap=0 \
   UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 OMP_NUM_THREADS=1 SANITIZED="$folder/package" \
-  "$python" -c "$start" -q -p no:cacheprovider -m "not gpu and not slow" "$@"
+  "$python" -c "$start" -q --capture=sys -p no:cacheprovider -m "not gpu and not slow" "$@"

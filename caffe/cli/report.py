@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,14 +62,14 @@ def _command(argv: Sequence[str]) -> None:
     check_target(flags.out)
     from caffe.detection import hoiem, voc
     from caffe.detection.image_folder import Images
-    from caffe.report import page, runs
+    from caffe.report import page, runs, speed_file
     from caffe.report.analysis import analyze
 
     found = [runs.find_run(name, folder, flags.prefix) for name, folder in map(_name_and_folder, flags.runs)]
     for place, each in enumerate(found):
         if any(each.folder.resolve() == other.folder.resolve() for other in found[:place]):
             raise CaffeError(f"'{each.folder}' is given twice; give each run once")
-    speed = _speed(flags.speed) if flags.speed else None
+    speed = speed_file.read(flags.speed) if flags.speed else None
     home = Path(flags.voc) if flags.voc else None
     truth = voc.read_ground_truth(
         flags.annotations or Path(flags.voc) / "Annotations",
@@ -137,18 +136,6 @@ def _train_list(given: str | None, home: Path | None, test: str) -> Path | None:
             if path.is_file() and name != test:
                 return path
     return None
-
-
-def _speed(path: str) -> dict[str, Any]:
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CaffeError(f"-speed {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"-speed {path}: is not JSON: {error}") from None
-    from caffe.report.speed_file import check
-
-    return check(value, path)
 
 
 def _facts(truth: voc.GroundTruth) -> dict[str, str]:

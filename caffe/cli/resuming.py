@@ -46,6 +46,8 @@ def how_to_go_on(
 ) -> str:
     """The command that goes on with a tenth of the rate, with the records behind those that led to the error.
 
+    Another one, if the weights before the error were set aside, goes on from these, without its records.
+
     `words` and `weights` are the command line and its -weights, `start` the solver state that the run began with, empty
     for none, and its iteration, `skipped` its -skip_iterations.
     """
@@ -62,7 +64,16 @@ def how_to_go_on(
         command += [*(["-weights", weights] if weights else []), "-overwrite"]
     command += ["-base_lr", ostream_number(param.base_lr / 10)]
     command += ["-skip_iterations", str(skipped + error.iteration + 1 - first)]
-    return f"To go on with a tenth of the rate, over other records:\n  {shlex.join(command)}"
+    text = f"To go on with a tenth of the rate, over other records:\n  {shlex.join(command)}"
+    if error.aside:
+        other = [
+            "caffe",
+            "train",
+            *_without(words, ("snapshot", "weights", "overwrite", "nooverwrite", "skip_iterations")),
+        ]
+        other += ["-snapshot", error.aside, "-skip_iterations", str(skipped + 1)]
+        text += f"\nIf these records are at fault, to go on from the weights before them:\n  {shlex.join(other)}"
+    return text
 
 
 def _without(words: Sequence[str], names: Collection[str]) -> list[str]:

@@ -5,8 +5,20 @@ cut while it is read, or a failing disk then ends the process with SIGBUS, and a
 with `pread`, and each is checked before it is used: what it should be, whether its entries lie within it, whether its
 keys are in order, and whether it was reached before. Damage is an error that names its place.
 
-The format is that of LMDB 0.9 on 64-bit machines (version 1, `mdb.c`), in which Caffe's databases have one unnamed
-database without duplicates. Databases are written with the library.
+Why not the library, which writes the databases:
+
+- It follows page numbers and offsets without checking them, so a flipped bit leads anywhere: SIGBUS beyond the file,
+  SIGSEGV beyond the map, or another record's bytes as this one's. Checking the bounds of all pages when the file is
+  opened would need this module's knowledge of the format, and would not help against a file or disk that fails later.
+- In a process of its own, which may die, each record has to be copied to this one, and after a death the record that
+  caused it has to be found. Data workers are such processes, but a net with CAFFE_DATA_WORKERS=0, the commands that read
+  a whole database, and the check of the first record when a net is built are not.
+
+Reading a record of 60 kB takes 5 µs here and 3 µs with the library; decoding it takes milliseconds. Without a lock file
+nothing keeps a writer from using pages again, so a database that another program changes meanwhile is an error.
+
+The format is that of LMDB 0.9 on little-endian 64-bit machines (version 1, `mdb.c`), with pages of any size, in which
+Caffe's databases have one unnamed database without duplicates.
 """
 
 from __future__ import annotations
@@ -68,8 +80,10 @@ class LmdbPages:
         #: where each value is, how long it is, and the number of its own first page, 0 for a value within the tree
         self._places, self._sizes, self._own_pages = array("Q"), array("Q"), array("Q")
         try:
-            self._size = os.fstat(self._file.fileno()).st_size
+            self._seen = self._state()
+            self._size = self._seen[0]
             meta = self._newest_meta()
+            self._transaction = meta.transaction
             self._page_size, self._pages = meta.page_size, meta.last_page + 1
             if self._size < self._pages * self._page_size:
                 raise Truncated(f"{self._size:,} bytes of {self._pages * self._page_size:,}")
@@ -102,12 +116,32 @@ class LmdbPages:
                 raise Damage("another file has taken its place")
         place, size, own = self._places[index], self._sizes[index], self._own_pages[index]
         if not own:
-            return self._read(place, size)
+            data = self._read(place, size)
+            self._check_unchanged()
+            return data
         data = self._read(place, _HEADER.size + size)
+        self._check_unchanged()
         number, _, flags, low, high = _HEADER.unpack_from(data)
         if number != own or not flags & _OVERFLOW or (low | high << 16) * self._page_size < len(data):
             raise Damage(f"page {own} is damaged: it is not the first of {size:,} bytes of data")
         return data[_HEADER.size :]
+
+    def _state(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def _check_unchanged(self) -> None:
+        """Raises Damage if there was another transaction. After a read, because pages are used again after the next one."""
+        now = self._state()
+        if now == self._seen:
+            return
+        newest = self._newest_meta().transaction
+        if newest != self._transaction:
+            raise Damage(
+                f"another program has changed it since it was opened (transaction {self._transaction:,}, now {newest:,}); "
+                "begin again when that has ended"
+            )
+        self._seen = now
 
     def _read(self, place: int, size: int) -> bytes:
         parts, have = [], 0
@@ -132,8 +166,12 @@ class LmdbPages:
         data = self._read(place, 152)
         _, _, flags, _, _ = _HEADER.unpack_from(data)
         magic, version, _, _ = _META_START.unpack_from(data, 16)
+        if place == 0 and magic == int.from_bytes(MAGIC.to_bytes(4), "little"):
+            raise Damage("it was written on a big-endian machine; copy it with mdb_dump there and mdb_load here")
+        if place == 0 and magic == MAGIC and version != VERSION:
+            raise Damage(f"its format has version {version}; only {VERSION}, that of LMDB 0.9, is read")
         if not flags & _META or magic != MAGIC or version != VERSION:
-            raise Damage("its second page is damaged" if place else "it is not an LMDB (of version 1)")
+            raise Damage("its second page is damaged" if place else "it is not an LMDB")
         page_size = _TREE.unpack_from(data, 40)[0]
         _, tree_flags, _, _, _, _, entries, root = _TREE.unpack_from(data, 88)
         last_page, transaction = _META_END.unpack_from(data, 136)

@@ -16,7 +16,7 @@ from caffe.data.build.spread import spread
 from caffe.data.image_list import below, raise_faults, read_lines
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.orientation import UPRIGHT, orientation_of, turned_size
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 from caffe.files import decoded, write_text
 
 
@@ -46,11 +46,11 @@ def read_name_sizes(path: str | Path) -> list[NameSize]:
             entry = NameSize(name, int(height), int(width))
         except ValueError:
             raise DataError(
-                f"name size file '{path}', line {number}: '{line.strip()[:80]}' is not `name height width`; "
+                f"name size file '{path}', line {number}: '{shown(line.strip(), 80)}' is not `name height width`; "
                 "get_image_size makes the list"
             ) from None
         if entry.height < 1 or entry.width < 1:
-            raise DataError(f"name size file '{path}', line {number}: {name} is {height} x {width} pixels")
+            raise DataError(f"name size file '{path}', line {number}: {shown(name)} is {height} x {width} pixels")
         entries.append(entry)
     if not entries:
         raise DataError(f"name size file '{path}' lists no images")

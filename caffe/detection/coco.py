@@ -7,13 +7,12 @@ import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from caffe.detection.coco_files import FoundInCoco, is_number, read_json, read_results
+from caffe.detection.coco_files import FoundInCoco, is_finite, read_json, read_results
 from caffe.errors import CaffeError, DataError
 
 #: a side in pixels that no object reaches; pycocotools' own
@@ -22,6 +21,8 @@ NO_LIMIT = 1e5
 MAX_DETS = (1, 10, 100)
 #: pycocotools keeps all detections as Python objects, about 700 bytes each
 _MOST_DETECTIONS = 5_000_000
+#: ids are kept as 64-bit integers
+_LARGEST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -124,31 +125,43 @@ def read_instances(path: str | Path) -> dict[str, Any]:
         raise DataError(f"annotation file '{path}' is not a COCO instances file: it has no '{missing[0]}'")
     images = _ids(dataset["images"], "images", path)
     categories = _ids(dataset["categories"], "categories", path)
-    if not all("name" in category for category in dataset["categories"]):
+    if not all(isinstance(category.get("name"), str) for category in dataset["categories"]):
         raise DataError(f"annotation file '{path}': a category has no name")
+    if not isinstance(dataset["annotations"], list):
+        raise DataError(f"annotation file '{path}': 'annotations' is not a list")
     annotations = []
     for number, entry in enumerate(dataset["annotations"], 1):
         where = f"annotation file '{path}', annotation {number - 1}"
-        if not isinstance(entry, dict) or entry.get("image_id") not in images:
+        if not isinstance(entry, dict) or not _is_one_of(images, entry.get("image_id")):
             raise DataError(f"{where} has no image_id of one of its images")
-        if entry.get("category_id") not in categories:
+        if not _is_one_of(categories, entry.get("category_id")):
             raise DataError(f"{where} has no category_id of one of its categories")
         box = entry.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and all(is_number(v) and isfinite(v) for v in box)):
+        if not (isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))):
             raise DataError(f"{where} has no bbox of four finite numbers")
         # what some tools leave out; pycocotools takes 0 for the id of no object
-        annotations.append({"area": box[2] * box[3], "iscrowd": 0, **entry, "id": number})
+        entry = {"area": box[2] * box[3], "iscrowd": 0, **entry, "id": number}
+        if not is_finite(entry["area"]):
+            raise DataError(f"{where} has an area that is not a finite number")
+        if entry["iscrowd"] not in (0, 1):
+            raise DataError(f"{where} has an iscrowd that is not 0 or 1")
+        annotations.append(entry)
     return {**dataset, "annotations": annotations}
 
 
 def _ids(values: Any, what: str, path: str | Path) -> set[int]:
     """Returns the ids of images or categories."""
     found = [v.get("id") for v in values if isinstance(v, dict)] if isinstance(values, list) else []
-    if not found or len(found) < len(values) or not all(isinstance(v, int) for v in found):
+    if not found or len(found) < len(values) or not all(isinstance(v, int) and abs(v) <= _LARGEST_ID for v in found):
         raise DataError(
             f"annotation file '{path}': '{what}' is not a list of entries that each have a whole number as id"
         )
     return {v for v in found if v is not None}
+
+
+def _is_one_of(ids: set[int], value: object) -> bool:
+    """Whether a JSON value, which may be a list, is one of some ids."""
+    return isinstance(value, int) and value in ids
 
 
 def score(

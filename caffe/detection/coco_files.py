@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,6 +18,7 @@ from caffe.errors import DataError, shown
 _BLOCK = 1 << 20
 #: a detection is some hundred characters, or thousands with a mask; a longer one than this is another kind of file
 _LONGEST_ENTRY = 1 << 22
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_results(path: str | Path, dataset: dict[str, Any]) -> FoundInCoco:
             raise DataError(f"{where}: bbox is not [x, y, width, height]")
         if not is_number(score):
             raise DataError(f"{where} has no score")
-        if not (isfinite(score) and all(map(isfinite, box))):
+        if not all(map(is_finite, (score, *box))):
             raise DataError(f"{where} has a number that is not finite. Did the training diverge?")
         ids.extend((image, category))
         values.extend((*map(float, box), float(score)))
@@ -155,6 +156,11 @@ def _skip_space(text: str, place: int) -> int:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a JSON value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Whether a JSON value is a number that a float can hold; JSON's whole numbers have no limit."""
+    return is_number(value) and -_LARGEST <= value <= _LARGEST
 
 
 def _look_up(table: dict[Any, int], key: object) -> int | None:

@@ -11,12 +11,11 @@ import re
 import zipfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from caffe.data.image_list import SHOWN_FAULTS, raise_faults
-from caffe.detection.coco_files import entries, is_number, read_json
+from caffe.detection.coco_files import entries, is_finite, read_json
 from caffe.errors import CaffeError, DataError, shown
 from caffe.files import replacing
 
@@ -111,7 +110,7 @@ def _read_info(path: str | Path) -> tuple[dict[int, tuple[float, float]], set[in
     try:
         images = {int(i["id"]): (float(i["width"]), float(i["height"])) for i in info["images"]}
         return images, {int(c["id"]) for c in info["categories"]}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"image info file '{path}': an image lacks id, width or height, or a category its id") from None
 
 
@@ -124,7 +123,7 @@ def _fault(entry: Any, images: dict[int, tuple[float, float]], categories: set[i
         return f"image_id {shown(repr(image))} is not in the set"
     if not _is_id(category) or category not in categories:
         return f"category_id {shown(repr(category))} is not one of the set's"
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+    if not (isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))):
         return f"bbox {shown(repr(box))} is not [x, y, width, height] of finite numbers"
     x, y, width, height = box
     if width <= 0 or height <= 0:
@@ -132,14 +131,10 @@ def _fault(entry: Any, images: dict[int, tuple[float, float]], categories: set[i
     wide, high = images[image]
     if x < -_TOLERANCE or y < -_TOLERANCE or x + width > wide + _TOLERANCE or y + height > high + _TOLERANCE:
         return f"bbox {shown(repr(box))} is not inside image {image}, which is {wide:g} x {high:g} pixels"
-    if not _is_finite(score) or not 0 <= score <= 1:
+    if not is_finite(score) or not 0 <= score <= 1:
         return f"score {shown(repr(score))} is not a number from 0 to 1"
     return None
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> TypeGuard[int | float]:
-    return is_number(value) and isfinite(value)

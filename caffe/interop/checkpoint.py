@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickletools
 import re
 import zipfile
@@ -109,13 +110,24 @@ def _names_in_pickles(path: Path) -> set[str]:
     with open(path, "rb") as file:
         for _ in range(_LEGACY_PICKLES):
             try:
-                names |= set(_names(file))
+                names |= set(_names(_WithinFile(file)))
             except (ValueError, EOFError, IndexError) as error:
                 raise _damaged(path, error) from None
     return names
 
 
-def _names(file: IO[bytes]) -> Iterator[str]:
+class _WithinFile:
+    """A file's `read` and `readline`. A length in a pickle that is beyond the file's end allocates nothing."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, self._size - self._file.tell()))
+
+
+def _names(file: Any) -> Iterator[str]:
     """The functions and classes that the pickle at the file's position would look up, as module.name."""
     strings: list[str] = []
     for opcode, argument, _ in pickletools.genops(file):

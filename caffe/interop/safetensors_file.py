@@ -121,7 +121,10 @@ def from_safetensors(source: str | Path, target: str | Path) -> list[str]:
         content = _put_together(source, arrays, metadata)
         with replacing(target, len(content)) as temporary:
             temporary.write_bytes(content)
-            read_weights(temporary)  # raises ProtoError if the metadata was damaged
+            try:
+                read_weights(temporary)
+            except ProtoError:
+                raise _damaged(source) from None
         return []
     net, blobs = _layers_of(source, arrays)
     write_weights(target, net, blobs)
@@ -130,8 +133,12 @@ def from_safetensors(source: str | Path, target: str | Path) -> list[str]:
     return []
 
 
+def _damaged(source: Path) -> ProtoError:
+    return ProtoError(f"{source}: its metadata '{_OUTLINE}' is damaged; convert the caffemodel again")
+
+
 def _put_together(source: Path, arrays: Arrays, metadata: dict[str, str]) -> bytes:
-    damaged = ProtoError(f"{source}: its metadata '{_OUTLINE}' is damaged; convert the caffemodel again")
+    damaged = _damaged(source)
     try:
         unpacking = zlib.decompressobj()
         outline = unpacking.decompress(base64.b64decode(metadata[_OUTLINE], validate=True), _MOST_OUTLINE)

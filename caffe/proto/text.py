@@ -70,7 +70,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
     named at once. With `drop_unknown`, fields of the outermost message that resemble no known field are dropped with a
     warning instead.
     """
-    original, problems = text, _Problems()
+    original, problems, looked_at = text, _Problems(), 0
     if len(text) > MAX_BYTES:
         raise ProtoError(f"{where}: {len(text):,} characters; prototxts of more than {MAX_BYTES:,} are not read")
     for _ in range(_MAX_UNKNOWN):
@@ -94,6 +94,9 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                     raise ProtoError(problems.text()) from None
             assert end is not None
             text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
+            looked_at += offset
+            if looked_at > _MOST_LOOKED_AT:
+                break
             continue
         except RecursionError:
             raise ProtoError(f"{where}: nested too deeply") from None
@@ -104,7 +107,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
             raise ProtoError(problems.text())
         message.MergeFrom(message_so_far)
         return message
-    many = f"{where}: over {_MAX_UNKNOWN} unknown fields; not a {message.DESCRIPTOR.name}"
+    many = f"{where}: too many unknown fields to go on; not a {message.DESCRIPTOR.name}"
     raise ProtoError(f"{many}\n{problems.text()}" if problems else many)
 
 
@@ -144,6 +147,8 @@ class _Problems:
 
 
 _MAX_UNKNOWN = 1000
+_MOST_LOOKED_AT = 2_000_000
+"""Each unknown field makes the parser begin again, so this many characters are read again: about half a second."""
 _MAX_SHOWN = 20
 _SLIP = 0.84
 """Similarity from which an unknown solver field counts as misspelled rather than foreign."""

@@ -69,7 +69,7 @@ class Steps:
         if record.is_file():
             try:
                 self._done = {str(name): str(key) for name, key in json.loads(record.read_text()).items()}
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError, RecursionError):
                 raise CaffeError(f"'{record}' is damaged; remove it to do all steps again") from None
 
     def depend_on(self, what: str) -> None:

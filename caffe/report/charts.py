@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from caffe.detection.coco_files import is_finite
 from caffe.detection.figures import INK, plain
 from caffe.report.runs import Curves
 
@@ -69,7 +70,7 @@ def reach_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure | None:
                 continue
             names = list(rows)
             shares = [
-                100 * row["reached"] if isinstance(row.get("reached"), int | float) else float("nan")
+                100 * row["reached"] if isinstance(row, dict) and is_finite(row.get("reached")) else float("nan")
                 for row in rows.values()
             ]
             axes.plot(range(len(names)), shares, style, color=color, label=f"{plain(model)}: {kind}", markersize=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe.detection import voc
+from caffe.detection.coco_files import read_json
 from caffe.errors import CaffeError, DataError
 from caffe.proto.text import read_net, read_solver, to_text
 from caffe.solver.log_reader import read_made_with, read_training_log
@@ -153,10 +153,7 @@ def _from_log(path: Path) -> Curves:
 
 
 def _read_reach(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from None
+    value = read_json(path, "reach of the default boxes")
     parts = value.values() if isinstance(value, dict) else [value]
     by_size = [part.get("by size", {}) for part in parts if isinstance(part, dict)]
     if not isinstance(value, dict) or not all(

@@ -67,7 +67,7 @@ class BestWeights:
         try:
             found = json.loads(Path(self._note).read_bytes())
             self.best = Best(int(found["iteration"]), str(found["output"]), float(found["score"]))
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             log.warning(log.here(), f"{self._note}: not readable, so the best score starts anew: {error}")
 
     def forget(self) -> None:

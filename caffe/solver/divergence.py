@@ -11,7 +11,8 @@ from caffe.solver.number_format import ostream_number
 class LossNotFiniteError(CaffeError):
     """Training has diverged or met bad data; the weights may be ruined already.
 
-    `iteration` is the one that was not completed, `newest` iteration and weights of the last snapshot of this run.
+    `iteration` is the one that was not completed, `newest` iteration and weights of the last snapshot of this run,
+    `aside` the solver state before that iteration, which was written after the error; empty if it was not.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class LossNotFiniteError(CaffeError):
         updated: bool,
     ) -> None:
         """`records` are those of the last `batches` batches. `updated`: the weights have been moved already."""
-        self.iteration, self.newest = iteration, newest
+        self.iteration, self.newest, self.aside = iteration, newest, ""
         kept = f"the last snapshot is {newest[1]}" if newest else "no snapshot has been written yet"
         whose = "the batch" if batches == 1 else f"its {batches} batches"
         seen = f"; records of {whose}: {', '.join(records)}" if records else ""

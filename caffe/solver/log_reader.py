@@ -13,8 +13,8 @@ from caffe.errors import CaffeError
 MADE_WITH = "Made with"
 #: a glog prefix; older ones have no year
 _PREFIX = re.compile(r"^[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)\s+\d+ [^\]]*\] (.*)$")
-_ITERATION = re.compile(r"Iteration (\d+)")
-_NUMBER = r"([-+]?(?:[\d.]+(?:[eE][-+]?\d+)?|nan|inf))"
+_ITERATION = re.compile(r"Iteration ([0-9]{1,18})")
+_NUMBER = r"([-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|nan|inf))"
 _LOSS = re.compile(rf"Iteration \d+.*?, loss = {_NUMBER}")
 _RATE = re.compile(rf"Iteration \d+, lr = {_NUMBER}")
 _OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
@@ -51,6 +51,8 @@ def read_training_log(path: str | Path) -> TrainingLog:
         if prefixed is None:
             continue
         moment, message = _moment(prefixed), prefixed[8]
+        if moment is None:
+            continue
         if message.startswith("Solving ") and began is None:
             began = moment
         found = _ITERATION.search(message)
@@ -96,12 +98,22 @@ def read_made_with(path: str | Path) -> str:
     return ""
 
 
-def _moment(prefix: re.Match[str]) -> datetime.datetime:
+def _moment(prefix: re.Match[str]) -> datetime.datetime | None:
+    """When a line was written; None for a line that was damaged, with a thirteenth month for instance."""
     year, month, day, hour, minute, second, fraction, _ = prefix.groups()
     # Without a year, any leap year will do: only differences matter.
-    return datetime.datetime(
-        int(year or 2000), int(month), int(day), int(hour), int(minute), int(second), int(fraction.ljust(6, "0")[:6])
-    )
+    try:
+        return datetime.datetime(
+            int(year or 2000),
+            int(month),
+            int(day),
+            int(hour),
+            int(minute),
+            int(second),
+            int(fraction.ljust(6, "0")[:6]),
+        )
+    except ValueError:
+        return None
 
 
 def _take(log: TrainingLog, message: str, iteration: int, seconds: float) -> None:

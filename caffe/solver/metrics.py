@@ -22,6 +22,7 @@ COLUMNS = ("iteration", "seconds", "phase", "loss", "learning_rate", "images_per
 #: precedes the name of a class in a column's name
 CLASS = "AP "
 #: follows the name of an output of the second test net and later ones
+_ITERATION = re.compile(r"[0-9]{1,18}")
 _TEST_NET = re.compile(r" \(test net (\d+)\)$")
 
 
@@ -119,7 +120,7 @@ def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
             f"{path}: its first columns are not {', '.join(COLUMNS)}, as `caffe train -log_dir` writes them"
         )
     for number, row in enumerate(rows, 2):
-        if not (row["iteration"] or "").isdigit() or None in row or None in row.values():
+        if not _ITERATION.fullmatch(row["iteration"] or "") or None in row or None in row.values():
             raise CaffeError(f"{path}, line {number}: is not a complete row")
     return columns, rows
 

@@ -19,16 +19,16 @@ from caffe.solver.snapshot_files import remove, remove_older, snapshots_under
 class RunSnapshots:
     """Writes a run's snapshots, at moments when weights, history and iteration belong together.
 
-    `write` writes one and returns the name of its weights; `iteration` is the number of iterations done. `keep`: how
-    many snapshots stay on disk, None for all. `overwrite`: those that are there now are of another run, and go as soon as
-    the first of this one is whole.
+    `write` writes one under a solver's snapshot_prefix and returns the name of its weights; `iteration` is the number of
+    iterations done. `keep`: how many snapshots stay on disk, None for all. `overwrite`: those that are there now are of
+    another run, and go as soon as the first of this one is whole.
     """
 
     def __init__(
         self,
         param: Any,
         net: Net,
-        write: Callable[[], str],
+        write: Callable[[Any], str],
         iteration: Callable[[], int],
         *,
         keep: int | None = None,
@@ -72,7 +72,7 @@ class RunSnapshots:
     def write(self) -> None:
         """Writes one. Raises CaffeError if the weights are not finite, WriteError if the system does not take it."""
         with self._lock:
-            self.newest = (self._iteration(), self._write())
+            self.newest = (self._iteration(), self._write(self._param))
             self.error = ""
             remove(self._param.snapshot_prefix, self._others - {self._iteration()})
             self._others.clear()
@@ -112,13 +112,10 @@ class RunSnapshots:
     def rescue(self) -> None:
         """Writes the last whole iteration if there is no snapshot of it and its weights are good. Never raises."""
         done = self._iteration()
-        if not self._whole or done == self._first or self.written():
+        if not self._can_rescue():
             return
-        for parameter in self._net.learnable_params:  # memory may be what is missing
-            parameter.grad = None
         try:
-            if self._statistics:
-                torch._foreach_copy_(self._statistics, self._before)
+            self._go_back()
             self.write()
         except Exception as error:
             log.warning(log.here(), f"No snapshot of iteration {done}: {error}")
@@ -129,6 +126,45 @@ class RunSnapshots:
                 f"Training ends with an error after {done} iterations. Their weights are good: "
                 f"to resume, give -snapshot {state}",
             )
+
+    def set_aside(self) -> str:
+        """Writes the last whole iteration, whose weights gave a loss that is not finite, if there is no snapshot of it.
+
+        The weights may be good, if the records are at fault, or about to diverge. So they go under another prefix,
+        `<prefix>_stopped`, where neither `-snapshot auto` nor `-keep` sees them. Returns the solver state; empty if there
+        is none: nothing was done yet, or the weights are not finite. Never raises.
+        """
+        done = self._iteration()
+        if not self._can_rescue():
+            return ""
+        param = type(self._param)()
+        param.CopyFrom(self._param)
+        param.snapshot_prefix = f"{self._param.snapshot_prefix}_stopped"
+        try:
+            self._go_back()
+            with self._lock:
+                self._write(param)
+        except Exception as error:
+            log.warning(log.here(), f"The weights of iteration {done} are not kept: {error}")
+            return ""
+        state = snapshots.snapshot_name(param, done, ".solverstate")
+        log.warning(
+            log.here(),
+            f"The weights after {done} iterations, before this loss, are finite. They are in {state}, which -snapshot auto "
+            "does not take: they are good if the records are at fault, and not if the rate is too high",
+        )
+        return state
+
+    def _can_rescue(self) -> bool:
+        """Whether the weights are those of a whole iteration of this run of which there is no snapshot."""
+        return self._whole and self._iteration() != self._first and not self.written()
+
+    def _go_back(self) -> None:
+        """Frees the gradients, as memory may be what is missing, and undoes what a forward without update changed."""
+        for parameter in self._net.learnable_params:
+            parameter.grad = None
+        if self._statistics:
+            torch._foreach_copy_(self._statistics, self._before)
 
     def last_resort(self) -> None:
         """Writes a snapshot while another thread is stuck in an iteration, of which nothing is kept.

@@ -157,7 +157,9 @@ class Solver:
         runtime.results_are_secondary = True
         try:
             self._solve(images)
-        except LossNotFiniteError:
+        except LossNotFiniteError as error:
+            if self.is_root:
+                error.aside = self._kept.set_aside()
             raise
         except Exception:
             self._graphed = None  # its memory may be what is missing
@@ -328,8 +330,8 @@ class Solver:
         if self.is_root:
             self._kept.write()
 
-    def _write_snapshot(self) -> str:
-        weights, _ = snapshots.save(self.param, self.net, self.iter, self._policy, self.history)
+    def _write_snapshot(self, param: Any) -> str:
+        weights, _ = snapshots.save(param, self.net, self.iter, self._policy, self.history)
         return weights
 
     def last_resort(self) -> None:

@@ -75,6 +75,17 @@ def test_the_logs_of_a_resumed_run(tmp_path: Path) -> None:
         read_training_log(tmp_path / "empty")
 
 
+def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
+    """A month of 13, and numbers that are none."""
+    bad = (
+        LOG.replace("I1122 06:51:05", "I1322 06:51:05", 1)
+        + "I1122 06:51:06.0  1 solver.cpp:243] Iteration 20, loss = 1.2.3\n"
+    )
+    (tmp_path / "train.log").write_text(bad + f"I1122 06:51:06.0  1 solver.cpp:243] Iteration {'9' * 5000}, loss = .\n")
+    read = read_training_log(tmp_path / "train.log")
+    assert [iteration for iteration, *_ in read.losses] == [0, 20]
+
+
 def test_the_originals_log(shared: Path) -> None:
     log = read_training_log(shared / "golden" / "train_run" / "caffe.log")
     assert [row["NumIters"] for row in log.train] == list(range(240))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from caffe.cli import caffe
 from caffe.data.lmdb_source import LmdbWriter
 from caffe.proto import caffe_pb2
+from caffe.proto.weights import read_weights
+from caffe.solver import snapshot_files
 
 NET = """
 name: "means"
@@ -40,14 +43,72 @@ def database(path: Path, nan_at: int | None = None) -> None:
 
 
 def message_of(solver: str, capfd: pytest.CaptureFixture[str]) -> str:
-    """What `caffe train` says in the end; the command that goes on, in the last line, is tested with the solver."""
+    """What `caffe train` says in the end, before the commands that go on."""
     Path("solver.prototxt").write_text(SOLVER + solver)
     assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
     err = capfd.readouterr().err
     assert "Traceback" not in err
-    message, command = err.strip().splitlines()[-2:]
-    assert command.startswith("  caffe train -solver solver.prototxt ")
-    return message
+    lines = err.strip().splitlines()
+    (at,) = (number for number, line in enumerate(lines) if "To go on with a tenth of the rate" in line)
+    assert lines[at + 1].startswith("  caffe train -solver solver.prototxt ")
+    return lines[at]
+
+
+def commands(capfd: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """The commands that the last message shows."""
+    err = capfd.readouterr().err
+    return [shlex.split(line)[1:] for line in err.splitlines() if line.startswith("  caffe train ")]
+
+
+def weights(path: str) -> list[np.ndarray]:
+    return [blob for layer in read_weights(path) for blob in layer.blobs]
+
+
+def test_weights_before_a_bad_record_are_set_aside(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    database(folder / "db", nan_at=9)
+    Path("solver.prototxt").write_text(SOLVER + "base_lr: 0.01 snapshot: 3")
+    assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
+    lower, past = commands(capfd)
+    assert lower[1:] == ["-solver", "solver.prototxt", "-snapshot", "means_iter_3.solverstate", "-base_lr", "0.001",
+                         "-skip_iterations", "2"]  # fmt: skip
+    assert past[1:] == ["-solver", "solver.prototxt", "-snapshot", "means_stopped_iter_4.solverstate",
+                        "-skip_iterations", "1"]  # fmt: skip
+    assert snapshot_files.problem("means_stopped_iter_4.solverstate") == ""
+    assert snapshot_files.newest_whole("means") == "means_iter_3.solverstate"
+    # as if the run had been asked to stop there
+    Path("other.prototxt").write_text(
+        SOLVER.replace("max_iter: 50", "max_iter: 4").replace("means", "four") + "base_lr: 0.01"
+    )
+    assert caffe.main(["train", "-solver", "other.prototxt"]) == 0
+    for aside, wanted in zip(
+        weights("means_stopped_iter_4.caffemodel"), weights("four_iter_4.caffemodel"), strict=True
+    ):
+        np.testing.assert_array_equal(aside, wanted)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_commands_go_on(folder: Path, capfd: pytest.CaptureFixture[str], which: int) -> None:
+    database(folder / "db", nan_at=9)
+    Path("solver.prototxt").write_text(SOLVER.replace("max_iter: 50", "max_iter: 6") + "base_lr: 0.01 snapshot: 3")
+    assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
+    command = commands(capfd)[which]
+    assert caffe.main(command) == 0
+    assert snapshot_files.problem("means_iter_6.solverstate") == ""
+
+
+def test_nothing_is_set_aside_where_a_snapshot_is(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    database(folder / "db", nan_at=9)
+    Path("solver.prototxt").write_text(SOLVER + "base_lr: 0.01 snapshot: 2")
+    assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
+    assert len(commands(capfd)) == 1
+    assert not list(folder.glob("*stopped*"))
+
+
+def test_weights_that_are_not_finite_are_not_set_aside(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    database(folder / "db")
+    Path("solver.prototxt").write_text(SOLVER + "base_lr: 1e30 momentum: 0.9")
+    assert caffe.main(["train", "-solver", "solver.prototxt"]) == 1
+    assert not list(folder.glob("*stopped*"))
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -73,7 +134,7 @@ def test_a_rate_too_high(folder: Path, capfd: pytest.CaptureFixture[str]) -> Non
     message = message_of("base_lr: 1e30", capfd)
     assert "learning rate 1e+30; records of the batch: photo_" in message
     assert "base_lr" in message
-    assert not list(folder.glob("*.caffemodel"))
+    assert not list(folder.glob("means_iter_*"))
 
 
 def test_the_last_batch_is_named_where_the_database_begins_again(

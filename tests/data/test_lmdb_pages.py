@@ -133,6 +133,105 @@ def test_named_databases_are_refused(tmp_path: Path) -> None:
         LmdbSource(tmp_path)
 
 
+def test_an_empty_database(tmp_path: Path) -> None:
+    write(tmp_path / "db", 0, lambda i: 0)
+    assert read(tmp_path / "db") == {}
+    with pytest.raises(DataError, match="is empty"):
+        LmdbSource(tmp_path / "db")
+
+
+def made(page_size: int, records: dict[bytes, bytes], order: str = "<", version: int = 1, tree_flags: int = 0) -> bytes:
+    """A database of one leaf, as a machine with other pages, another order of bytes or a later library writes it."""
+
+    def header(number: int, flags: int, lower: int = 0, upper: int = 0) -> bytes:
+        return struct.pack(f"{order}QHHHH", number, 0, flags, lower, upper)
+
+    def meta(number: int) -> bytes:
+        tree = struct.pack(f"{order}IHHQQQQQ", page_size, 0, 0, 0, 0, 0, 0, (1 << 64) - 1)
+        main = struct.pack(f"{order}IHHQQQQQ", 0, tree_flags, 1, 0, 1, 0, len(records), 2)
+        start = struct.pack(f"{order}IIQQ", 0xBEEFC0DE, version, 0, page_size * 3)
+        end = struct.pack(f"{order}QQ", 2, number)
+        return (header(number, 8) + start + tree + main + end).ljust(page_size, b"\0")
+
+    places, entries, at = b"", b"", page_size
+    for key, value in records.items():
+        entry = struct.pack(f"{order}HHHH", len(value) & 0xFFFF, len(value) >> 16, 0, len(key)) + key + value
+        entry += bytes(len(entry) % 2)
+        at -= len(entry)
+        places, entries = places + struct.pack(f"{order}H", at), entry + entries
+    leaf = header(2, 2, 16 + len(places), at) + places
+    return meta(0) + meta(1) + leaf + bytes(page_size - len(leaf) - len(entries)) + entries
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 32768])
+def test_pages_of_another_size(tmp_path: Path, page_size: int) -> None:
+    records = {b"a": b"first", b"b": bytes(1000), b"c": b""}
+    (tmp_path / "data.mdb").write_bytes(made(page_size, records))
+    assert read(tmp_path) == records
+    if page_size == PAGE:  # the library's own on this machine: it reads what `made` makes
+        with lmdb.open(str(tmp_path), readonly=True, lock=False) as env, env.begin() as transaction:
+            assert dict(transaction.cursor()) == records
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (made(4096, {b"a": b"1"}, ">"), "big-endian machine; copy it with mdb_dump there and mdb_load here"),
+        (made(4096, {b"a": b"1"}, version=2), "version 2; only 1, that of LMDB 0.9, is read"),
+        (made(4096, {b"a": b"1"}, version=999), "version 999"),
+        (made(4096, {b"a": b"1"}, tree_flags=4), "it has sorted duplicates or other options"),
+        (bytes(8192), "it is not an LMDB"),
+        (b"", "it is not an LMDB"),
+    ],
+    ids=["big-endian", "LMDB 1.0", "development version", "duplicates", "zeros", "nothing"],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "data.mdb").write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        LmdbSource(tmp_path)
+
+
+def test_pages_beyond_four_gigabytes(tmp_path: Path) -> None:
+    """The leaf and the pages of a value are moved there, in a file with a hole before them."""
+    records = write(tmp_path / "db", 2, lambda i: 9000 * (i + 1))
+    data = (tmp_path / "db" / "data.mdb").read_bytes()
+    far = (5 << 30) // PAGE
+    leaf = _first_entry(tmp_path / "db") // PAGE
+    for at in range(leaf * PAGE + 16, leaf * PAGE + 20, 2):
+        entry = leaf * PAGE + struct.unpack_from("<H", data, at)[0]
+        pointer = entry + 8 + len("00000000_a/0.jpg")
+        (number,) = struct.unpack_from("<Q", data, pointer)
+        _put(tmp_path / "db", pointer, struct.pack("<Q", far + number))
+        _put(tmp_path / "db", number * PAGE, struct.pack("<Q", far + number))
+    _put(tmp_path / "db", leaf * PAGE, struct.pack("<Q", far + leaf))
+    moved = (tmp_path / "db" / "data.mdb").read_bytes()[2 * PAGE :]
+    for meta in (0, PAGE):
+        _put(tmp_path / "db", meta + 128, struct.pack("<QQ", far + leaf, far + len(data) // PAGE - 1))
+    _put(tmp_path / "db", (far + 2) * PAGE, moved)
+    assert read(tmp_path / "db") == records
+    with (
+        lmdb.open(str(tmp_path / "db"), readonly=True, lock=False, map_size=6 << 30) as env,
+        env.begin() as transaction,
+    ):
+        assert dict(transaction.cursor()) == records
+
+
+def test_a_writer_at_the_same_time_is_noticed(tmp_path: Path) -> None:
+    """The library gives the pages of old transactions to new ones: what was read at the old place is another record."""
+    write(tmp_path / "db", 40, lambda i: 100)
+    source = LmdbSource(tmp_path / "db")
+    first = source.value(0)
+    os.utime(tmp_path / "db" / "data.mdb")
+    assert source.value(0) == first
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 24) as env:
+        for number in range(5):
+            with env.begin(write=True) as transaction:
+                transaction.put(f"{number:08d}_a/{number}.jpg".encode(), b"new" * 30)
+    with pytest.raises(DataError, match=r"another program has changed it since it was opened \(transaction 1, now 6\)"):
+        source.value(0)
+    assert LmdbSource(tmp_path / "db").value(0) == b"new" * 30
+
+
 _MUTANTS = """
 import random, sys
 from pathlib import Path

@@ -259,13 +259,16 @@ def test_broken_lists(tmp_path: Path, text: str, message: str) -> None:
         list(coco_files.entries(path))
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "1" + "0" * 400])
 def test_numbers_that_are_not_finite(annotations: Path, tmp_path: Path, number: str) -> None:
     path = tmp_path / "r.json"
     for bad in (f'[0, 0, 1, 1], "score": {number}', f'[0, 0, {number}, 1], "score": 1'):
         path.write_text(f'[{{"image_id": 7, "category_id": 3, "bbox": {bad}}}]')
         with pytest.raises(DataError, match="detection 0 has a number that is not finite"):
             coco.evaluate(path, annotations)
+
+
+WHOLE = {"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}
 
 
 @pytest.mark.parametrize(
@@ -277,6 +280,16 @@ def test_numbers_that_are_not_finite(annotations: Path, tmp_path: Path, number: 
         ({"annotations": [{"image_id": 5}]}, "annotation 0 has no image_id of"),
         ({"annotations": [{"image_id": 7, "category_id": 1}]}, "annotation 0 has no category_id of"),
         ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, None, 1]}]}, "no bbox of four finite"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 10**400, 1]}]}, "no bbox of four finite"),
+        ({"annotations": [{"image_id": [7], "category_id": 3}]}, "annotation 0 has no image_id of"),
+        ({"annotations": [{"image_id": 7, "category_id": {}}]}, "annotation 0 has no category_id of"),
+        ({"annotations": [{**WHOLE, "iscrowd": float("inf")}]}, "annotation 0 has an iscrowd that is not 0 or 1"),
+        ({"annotations": [{**WHOLE, "iscrowd": [1]}]}, "annotation 0 has an iscrowd that is not 0 or 1"),
+        ({"annotations": [{**WHOLE, "area": None}]}, "annotation 0 has an area that is not a finite number"),
+        ({"annotations": [{**WHOLE, "area": 10**400}]}, "annotation 0 has an area that is not a finite number"),
+        ({"annotations": None}, "'annotations' is not a list"),
+        ({"categories": [{"id": 3, "name": None}]}, "a category has no name"),
+        ({"images": [{"id": 10**30}]}, "'images' is not a list"),
     ],
 )
 def test_broken_instances(annotations: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -335,6 +335,14 @@ def test_a_wrong_file_of_similar_classes(tmp_path: Path) -> None:
     assert "Classes: cat, dog" in str(error.value)
 
 
+def test_a_file_that_is_not_sets_of_classes_gives_a_short_message(tmp_path: Path) -> None:
+    (tmp_path / "similar.txt").write_text(("x\x1b" * 100 + ", ") * 3000 + "\n" + "no, such\n" * 3000)
+    with pytest.raises(DataError, match="3,001 faults") as error:
+        hoiem.SimilarClasses.read(tmp_path / "similar.txt", ["cat", "dog"])
+    assert len(str(error.value)) < 3000
+    assert "\x1b" not in str(error.value)
+
+
 # ---- impact
 
 

@@ -33,7 +33,7 @@ def main() -> int:
         problems: Counter[str] = Counter()
         answered, slowest = 0, 0.0
         for outcome in tqdm(run(kind, args.seed, args.count), total=args.count, desc=kind, disable=None):
-            answered += outcome.answered
+            answered += outcome.answered and outcome.problem is None
             slowest = max(slowest, outcome.seconds)
             if outcome.problem is not None:
                 problems[outcome.problem] += 1

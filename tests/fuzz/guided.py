@@ -1,7 +1,8 @@
 """Fuzzing that coverage guides: `python -m tests.fuzz.guided weights -max_total_time=600`, with the package atheris.
 
 The readers of tests/fuzz.kinds, whose Python code is instrumented: inputs that reach new code are kept and mutated
-further. Anything but an answer or a CaffeError ends the run with the input. Other arguments are libFuzzer's.
+further. Anything but an answer or a CaffeError ends the run with the input. Other arguments are libFuzzer's. It starts
+after half a minute, which instrumenting the package takes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def main() -> None:
     try:
         import atheris
     except ImportError:
-        sys.exit("tests.fuzz.guided: needs the package atheris (pip install atheris)")
+        sys.exit("tests.fuzz.guided: needs the package atheris: pip install atheris (Linux; tests.fuzz needs nothing)")
     with atheris.instrument_imports(include=["caffe"]):
         from caffe.errors import CaffeError
         from tests.fuzz.kinds import KINDS

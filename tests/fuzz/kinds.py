@@ -6,7 +6,6 @@ the result (a view that is never read proves nothing), and add both to KINDS.
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from caffe.proto.solver_state import SolverState, read_solver_state, write_solve
 from caffe.proto.text import read_net, read_solver, to_text
 from caffe.proto.upgrade import upgrade_net
 from caffe.proto.weights import read_weights, write_weights
-from tests.fuzz import data_kinds, net_kinds, store_kinds
+from tests.data.formats import made
+from tests.fuzz import data_kinds, format_kinds, net_kinds, result_kinds, store_kinds, weight_kinds
+from tests.fuzz.document_mutate import Change, changed_json, changed_xml
 from tests.fuzz.mutate import mutated
 
 
@@ -38,7 +39,7 @@ class Kind:
     suffix: str = ""
     names_file: bool = True
     #: makes an input of the samples, in place of mutations of their bytes
-    change: Callable[[Sequence[bytes], random.Random], bytes] = mutated
+    change: Change = mutated
     #: seconds of processor time that a case may take
     seconds: float = 1.0
 
@@ -147,6 +148,12 @@ def _read_binary_net(path: Path) -> str:
     return to_text(net)
 
 
+def _folder(form: str, suffix: str, change: Change, *makers: Callable[[Path], None], name: str = "") -> Kind:
+    """A folder of annotations in one of caffe.data.formats; `name` as for `format_kinds.read_format`."""
+    samples = format_kinds.samples_of(name or f"*{suffix}", *makers)
+    return Kind(samples, format_kinds.read_format(form, name), suffix, names_file=False, change=change)
+
+
 KINDS: dict[str, Kind] = {
     "net": Kind(lambda: [_NET, _V1, _V0], lambda path: to_text(read_net(path)), ".prototxt"),
     "solver": Kind(lambda: [_SOLVER], lambda path: to_text(read_solver(path)), ".prototxt"),
@@ -181,4 +188,48 @@ KINDS: dict[str, Kind] = {
         seconds=5,
     ),
     "labels": Kind(lambda: [data_kinds.IMAGES_AND_LABELS], read_labels, ".txt"),
+    "safetensors": Kind(
+        weight_kinds.safetensors_files,
+        weight_kinds.read_safetensors,
+        ".safetensors",
+        change=weight_kinds.changed_safetensors,
+    ),
+    "pytorch": Kind(
+        weight_kinds.checkpoints, weight_kinds.read_pytorch, ".pth", change=weight_kinds.changed_checkpoint
+    ),
+    "keras": Kind(weight_kinds.keras_files, weight_kinds.read_keras_weights, ".h5"),
+    "voc_folder": _folder("voc", ".xml", changed_xml, made.voc),
+    "labelme_xml_folder": _folder("labelme_xml", ".xml", changed_xml, made.labelme_xml),
+    "cvat_folder": _folder("cvat", ".xml", changed_xml, made.cvat_images, made.cvat_video),
+    "coco_folder": _folder("coco", ".json", changed_json, made.coco_cvat, made.coco_label_studio, made.coco_loose),
+    "labelme_folder": _folder("labelme", ".json", changed_json, made.labelme_json),
+    "csv_folder": _folder("csv", ".csv", mutated, made.csv, made.csv_headerless),
+    "yolo_folder": _folder("yolo", ".txt", mutated, made.yolo_parallel, made.yolo_segments),
+    "yolo_yaml": _folder("yolo", ".yaml", mutated, made.yolo_parallel, made.yolo_roboflow, name="data.yaml"),
+    "yolo_notes": _folder("yolo", ".json", changed_json, made.yolo_segments, name="notes.json"),
+    "boxes_file": Kind(result_kinds.boxes_files, result_kinds.measure_boxes, ".json", change=changed_json),
+    "checksums": Kind(result_kinds.checksum_files, result_kinds.resume, ".sha256", names_file=False),
+    "best": Kind(lambda: [result_kinds.BEST], result_kinds.read_best, ".json", change=changed_json),
+    "voc_results": Kind(lambda: [result_kinds.VOC_RESULTS], result_kinds.score_voc, ".txt", names_file=False),
+    "coco_results": Kind(lambda: [result_kinds.COCO_RESULTS], result_kinds.score_coco, ".json", change=changed_json),
+    "coco_instances": Kind(
+        lambda: [result_kinds.COCO_INSTANCES],
+        result_kinds.score_against_coco,
+        ".json",
+        names_file=False,
+        change=changed_json,
+    ),
+    "name_sizes": Kind(lambda: [result_kinds.NAME_SIZES], result_kinds.read_name_size, ".txt"),
+    "windows": Kind(lambda: [result_kinds.WINDOWS], result_kinds.read_window_file, ".txt"),
+    "similar": Kind(lambda: [result_kinds.SIMILAR], result_kinds.read_similar, ".txt"),
+    "metrics": Kind(lambda: [result_kinds.METRICS], result_kinds.read_run("log/metrics.csv"), ".csv", names_file=False),
+    "log": Kind(lambda: [result_kinds.LOG], result_kinds.read_run("log/caffe.INFO"), ".log", names_file=False),
+    "reach": Kind(
+        lambda: [result_kinds.REACH],
+        result_kinds.read_run("boxes/reach.json"),
+        ".json",
+        names_file=False,
+        change=changed_json,
+    ),
+    "speed": Kind(lambda: [result_kinds.SPEED], result_kinds.read_speed, ".json", change=changed_json),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from caffe.errors import ProtoError
 from caffe.interop.checkpoint import read_checkpoint
+from tests.processes import python
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([0.5, -1.0])}
 LEGACY = dict(_use_new_zipfile_serialization=False)
@@ -112,6 +114,24 @@ def test_half_a_file(tmp_path: Path, options: dict[str, Any]) -> None:
         (tmp_path / "x.pth").write_bytes(whole[: int(len(whole) * part)])
         with pytest.raises(ProtoError, match=r"x.pth: .*(damaged|incomplete)"):
             read_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_length_beyond_the_file_allocates_nothing(tmp_path: Path) -> None:
+    """A string of 1.8 GB in a pickle of some bytes."""
+    (tmp_path / "x.pth").write_bytes(b"\x80\x02X" + (1_800_000_000).to_bytes(4, "little") + bytes(60))
+    code = (
+        "import re, sys; from caffe.errors import ProtoError; from caffe.interop.checkpoint import read_checkpoint\n"
+        "def peak(): return int(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "import torch\n"
+        "before = peak()\n"
+        "try: read_checkpoint(sys.argv[1])\n"
+        "except ProtoError as error: print(peak() - before, error)"
+    )
+    done = python("-c", code, tmp_path / "x.pth")
+    grown, _, message = done.stdout.partition(" ")
+    assert "a damaged or incomplete PyTorch checkpoint" in message, done.stderr
+    assert int(grown) < 200_000
 
 
 def test_half_a_safetensors_file(tmp_path: Path) -> None:

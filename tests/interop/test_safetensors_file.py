@@ -103,7 +103,11 @@ def test_bad_files(tmp_path: Path) -> None:
         (x, {"caffemodel_without_numbers": "%%", "caffemodel_places": "[]"}, "metadata .* is damaged"),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[9, "a.0", 0, 2]])}, "damaged"),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[0, "a.0", 0, 3]])}, "another size"),
-        (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[0, "a.0", 0, 2]])}, "caffemodel"),
+        (
+            x,
+            {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[0, "a.0", 0, 2]])},
+            "metadata .* is damaged",
+        ),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE="}, "damaged"),
         ({"conv.weight": x["a.0"]}, {}, "'conv.weight' is not named <layer>.<blob>"),
         ({"a.0": np.ones(2, np.int32)}, {}, "tensor 'a.0' holds integers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,13 @@ class TestSolversOfOtherForks:
     def test_a_text_of_unknown_fields_alone_is_no_solver(self, tmp_path: Path) -> None:
         with pytest.raises(ProtoError, match="not a SolverParameter"):
             self.read(tmp_path, "qqq: 1\n" * 1000)
+
+    def test_many_long_unknown_fields_are_not_read_a_thousand_times(self, tmp_path: Path) -> None:
+        """What is read again after each is limited to two million characters."""
+        began = time.process_time()
+        with pytest.raises(ProtoError, match="too many unknown fields to go on; not a SolverParameter"):
+            self.read(tmp_path, f'nett: "{"x" * 2000}"\n' * 3000)
+        assert time.process_time() - began < 5
 
     def test_the_face_detectors_solver(self, shared: Path) -> None:
         solver = read_solver(shared / "data/facedetect/yufacedetectnet-open-v2.solver.prototxt")

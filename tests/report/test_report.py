@@ -19,6 +19,7 @@ from caffe.detection import voc
 from caffe.detection.image_folder import Images
 from caffe.report import checks, page
 from caffe.report.analysis import analyze
+from caffe.report.charts import reach_figure
 from caffe.report.runs import Run, find_run, interval
 from tests.report.browser import CHROMIUM, open_page
 
@@ -273,6 +274,16 @@ def test_interval_over_seeds() -> None:
     assert found[1] == pytest.approx(4.303 * np.std([0.895, 0.883, 0.877], ddof=1) / np.sqrt(3), rel=1e-6)
 
 
+@pytest.mark.parametrize("row", ['{"reached": []}', '{"reached": null}', "{}", '{"reached": 1' + "0" * 400 + "}"])
+def test_other_values_in_reach_json_are_not_drawn(tmp_path: Path, row: str) -> None:
+    folder = results(tmp_path / "run")
+    (folder / "reach.json").write_text(f'{{"net": {{"by size": {{"0-8": {row}, "8-16": {{"reached": 0.5}}}}}}}}')
+    figure = reach_figure({"run": find_run("run", folder).boxes or {}})
+    assert figure is not None
+    (line,) = figure.axes[0].lines
+    np.testing.assert_array_equal(np.asarray(line.get_ydata()), [np.nan, 50.0])
+
+
 def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run" / "log").mkdir(parents=True)
     (tmp_path / "run" / "solver.prototxt").write_text(
@@ -304,7 +315,7 @@ def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
             "line 2: 't02 0.8 1 1' is not `image score xmin",
         ),
         ("reach.json", '{"net": {"by size": {"all": 3}}}', "is not the JSON that design_boxes writes"),
-        ("reach.json", '{"net": {', "not readable as JSON"),
+        ("reach.json", '{"net": {', "is not JSON"),
     ],
 )
 def test_bad_input(

@@ -340,7 +340,9 @@ class Soak:
         reached = newest[0] if newest else 0
         if reached < life.first:
             self.problems.append(f"{text}: the newest snapshot went back from {life.first} to {reached}")
-        graceful = life.event in ("terminate", "interrupt", "kill a worker")
+        # rank 0 may be the one that was killed, and it is the one that writes
+        writer_killed = any("rank 0 was killed" in warning for warning in life.warnings)
+        graceful = life.event in ("terminate", "interrupt", "kill a worker") and not writer_killed
         if graceful and life.last > life.first and reached < life.last:
             self.problems.append(f"{text}: iteration {life.last} was reached, but the newest snapshot has {reached}")
         self.say(f"{text}: iterations {life.first} to {life.last}, status {life.status}, newest snapshot {reached}")

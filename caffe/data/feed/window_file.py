@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe.errors import DataError
+from caffe.errors import DataError, shown
 from caffe.files import decoded
 
 
@@ -49,7 +49,7 @@ def read_windows(path: str, foreground_threshold: float, background_threshold: f
         for mark in words:
             number = len(result.images)
             if mark != "#" or int(next(words)) != number:
-                raise DataError(f"window file '{path}': expected '# {number}', found '{mark}'")
+                raise DataError(f"window file '{path}': expected '# {number}', found '{shown(mark)}'")
             result.images.append(next(words))
             channels, _, _, count = (int(next(words)) for _ in range(4))
             if number and channels != result.channels:

@@ -6,6 +6,7 @@ Every format is tried on the files of its kind. The one that annotates most of t
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -324,12 +325,12 @@ def _read_yolo(folder: Folder, readings: _Readings, unreadable: _Unreadable, cla
 def _bytes(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            # not read(_MAX_BYTES), which allocates as much
+            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+                raise DataError(f"over {_MAX_BYTES >> 20:,} MB: not an annotation file")
+            return file.read()
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}") from None
-    if len(data) > _MAX_BYTES:
-        raise DataError(f"over {_MAX_BYTES >> 20:,} MB: not an annotation file")
-    return data
 
 
 def _spread(function: Callable[[Path], Any], paths: list[Path], what: str = "reading") -> Iterator[tuple[Path, Any]]:

@@ -25,6 +25,11 @@ NOT_LABELS = _NAME_FILES | {"readme.txt", "requirements.txt", "license.txt"}
 _MOST_CLASSES = 100_000
 #: how far beyond its image a rounded coordinate may be
 _ROUNDING = 0.01
+#: a data.yaml of a thousand classes has 30 kB; larger files are something else
+_MAX_YAML = 1 << 20
+#: every value stays the text that it is: a class called `no` is not False. libyaml's where PyYAML has it, ten times as
+#: fast
+_YAML_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def is_labels(data: bytes) -> bool:
@@ -92,7 +97,7 @@ def find_names(folder: Folder) -> tuple[list[str], str, bool]:
         keypoints = False
         if path.suffix.lower() in (".yaml", ".yml"):
             document = _yaml(path, folder)
-            names, keypoints = _listed(document.get("names"), path, folder), bool(document.get("kpt_shape"))
+            names, keypoints = _listed(document.get("names"), path, folder), isinstance(document.get("kpt_shape"), list)
         elif path.name.lower() in _NAME_FILES or path.suffix.lower() == ".names":
             names = read_names(path)
         elif path.name == "notes.json":  # Label Studio's
@@ -120,7 +125,9 @@ def _numbers(names: list[str]) -> str:
 
 def _yaml(path: Path, folder: Folder) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(text_of_people(path.read_bytes()))
+        if path.stat().st_size > _MAX_YAML:
+            return {}
+        document = yaml.load(text_of_people(path.read_bytes()), _YAML_LOADER)
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         first = str(error).replace("\n", " ")
         raise DataError(f"'{folder.shown(path)}' is not YAML: {shown(first, 160)}") from None
@@ -129,6 +136,11 @@ def _yaml(path: Path, folder: Folder) -> dict[str, Any]:
 
 def _listed(names: object, path: Path, folder: Folder) -> list[str]:
     """`names` of a data.yaml: a list, or a mapping of numbers to names."""
+    if isinstance(names, dict | list):
+        for name in names.values() if isinstance(names, dict) else names:
+            # a short file can refer to the same list again and again, which as text has no end
+            if not isinstance(name, str):
+                raise DataError(f"'{folder.shown(path)}': 'names' has something that is not a name")
     if isinstance(names, dict):
         by_number = {number(key): str(name) for key, name in names.items()}
         if len(by_number) < len(names) or any(
@@ -139,12 +151,12 @@ def _listed(names: object, path: Path, folder: Folder) -> list[str]:
                 f"{shown(str([*names]))}"
             )
         return [by_number.get(index, "") for index in range(int(max(key or 0 for key in by_number)) + 1)]
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return names if isinstance(names, list) else []
 
 
 def _label_studio(path: Path) -> list[str]:
     try:
         categories = json.loads(path.read_bytes())["categories"]
         return [str(each["name"]) for each in sorted(categories, key=lambda each: int(each["id"]))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return []

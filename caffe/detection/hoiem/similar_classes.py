@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from caffe.data.image_list import read_lines
-from caffe.errors import DataError
+from caffe.data.image_list import raise_faults, read_lines
+from caffe.errors import shown
 
 #: Hoiem's sets for PASCAL VOC
 VOC_SETS = (
@@ -17,6 +17,10 @@ VOC_SETS = (
 )
 #: VOC's classes; three of them are in no set
 VOC_CLASSES = frozenset(name for names in VOC_SETS for name in names) | {"bottle", "pottedplant", "tvmonitor"}
+
+
+#: names of one line that a message has
+_LISTED = 5
 
 
 class SimilarClasses:
@@ -45,15 +49,11 @@ class SimilarClasses:
             names = [name.strip() for name in line.partition("#")[0].split(",") if name.strip()]
             unknown = [name for name in names if name not in known]
             if unknown:
-                faults.append(f"line {number}: no class is called {', '.join(map(repr, unknown))}")
+                listed = ", ".join(f"'{shown(name)}'" for name in unknown[:_LISTED])
+                faults.append(f"line {number}: no class is called {listed}{', …' if len(unknown) > _LISTED else ''}")
             elif len(set(names)) == 1:
-                faults.append(f"line {number}: '{names[0]}' alone is not a set; write `cat, dog`, with commas")
+                faults.append(f"line {number}: '{shown(names[0])}' alone is not a set; write `cat, dog`, with commas")
             elif names:
                 sets.append(names)
-        if faults:
-            raise DataError(
-                f"sets of similar classes '{path}':\n  "
-                + "\n  ".join(faults)
-                + f"\nClasses: {', '.join(sorted(known))}"
-            )
+        raise_faults(faults, f"the sets of similar classes '{path}'", f"Classes: {', '.join(sorted(known))}")
         return SimilarClasses(sets)

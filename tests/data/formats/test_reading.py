@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -445,6 +446,36 @@ def test_class_numbers_beyond_the_names(tmp_path: Path) -> None:
     assert "'data.yaml': the keys of 'names' are not different whole numbers" in read_dataset(tmp_path).faults[0]
     made.text(tmp_path / "data.yaml", "names: [")
     assert "'data.yaml' is not YAML" in read_dataset(tmp_path).faults[0]
+
+
+def test_names_in_yaml_stay_text(tmp_path: Path) -> None:
+    made.yolo_beside(tmp_path)
+    made.text(tmp_path / "data.yaml", "names: [no, 1.50]\n")
+    assert read_dataset(tmp_path).class_names == ["no", "1.50"]
+
+
+def _many_references() -> str:
+    lists = (f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    return "a: &a [x, x]\n" + "".join(lists) + "names: [*i]"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _many_references(),
+        "names: " + "[" * 100_000,
+        "names: " + "{a: " * 100_000,
+        "names: [[0, 1]]",
+        "names: {0: {}}",
+    ],
+    ids=["nine to the power of eight names", "nested lists", "nested mappings", "a list", "a mapping"],
+)
+def test_yaml_that_grows(tmp_path: Path, content: str) -> None:
+    made.yolo_beside(tmp_path)
+    made.text(tmp_path / "data.yaml", content)
+    assert re.search(
+        "'data.yaml'(: 'names' has something that is not a name| is not YAML)", read_dataset(tmp_path).faults[0]
+    )
 
 
 def test_damaged_files_of_formats_that_are_not_used(tmp_path: Path) -> None:
