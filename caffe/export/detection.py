@@ -97,7 +97,7 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     # not by Compress, which OpenCV does not have
     rows = g.add("Reshape", g.add("NonZero", valid), g.constant([-1]))
     found = g.add("Gather", table, rows, axis=0)
-    return [_or_nothing(g, found, column, layer.param.top[0])]
+    return [or_nothing(g, found, column, layer.param.top[0])]
 
 
 def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
@@ -160,7 +160,7 @@ def _without_inside_out(g: Graph, boxes: str) -> str:
     return g.add("Concat", least, g.add("Max", least, most), axis=3)
 
 
-def _or_nothing(g: Graph, found: str, images: str, output: str) -> str:
+def or_nothing(g: Graph, found: str, images: str, output: str) -> str:
     """`found` (K × 7) as 1 × 1 × K × 7; for K = 0 one row per image, its id and six −1. `images` is N × 1."""
     minus = g.add(
         "Expand", g.constant(-1.0), g.add("Concat", g.add("Shape", images, start=0, end=1), g.constant([6]), axis=0)

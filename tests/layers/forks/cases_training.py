@@ -1,4 +1,4 @@
-"""Options of SegNet: cases for the tests of every type, bottoms of no items, and settings that are refused."""
+"""NVIDIA's L1Loss and options of SegNet: cases for the tests of every type, bottoms of no items, and settings that are refused."""
 
 from __future__ import annotations
 
@@ -28,14 +28,22 @@ def weighted_softmax_loss(param: Any, bottoms: list[Array], blobs: list[Array], 
     return [np.array(total / (valid if p.normalization == losses.VALID else len(bottoms[0])))]
 
 
+def l1_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    return [np.array(sum(abs(a - b) for a, b in zip(*(x.ravel() for x in bottoms), strict=True)) / len(bottoms[0]))]
+
+
 CASES = [
-    Case("SoftmaxWithLoss", WEIGHTED % options, [SCORES, labels(2, 1, 3, 2, classes=4)], weighted_softmax_loss)
-    for options in ("", "ignore_label: 1", "normalize: false normalization: BATCH_SIZE")
+    Case("L1Loss", "", [Bottom((3, 2, 4)), Bottom((3, 8))], l1_loss),
+    *(
+        Case("SoftmaxWithLoss", WEIGHTED % options, [SCORES, labels(2, 1, 3, 2, classes=4)], weighted_softmax_loss)
+        for options in ("", "ignore_label: 1", "normalize: false normalization: BATCH_SIZE")
+    ),
 ]
 
-EMPTY: list[tuple[str, str, list[Shape], Shape]] = []
+EMPTY: list[tuple[str, str, list[Shape], Shape]] = [("L1Loss", "", [(0, 3)] * 2, ())]
 
 BAD: list[tuple[str, str, list[Shape], str]] = [
+    ("L1Loss", "", [(2, 3), (2, 4)], "its bottoms are 2×3 and 2×4; they must have the same number of values"),
     (
         "SoftmaxWithLoss",
         "loss_param { weight_by_label_freqs: true }",
