@@ -15,6 +15,7 @@ _SSTD = "SSTD (BestSonny/SSTD)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
 _FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
 _OPENPOSE = "OpenPose's Caffe (CMU-Perceptual-Computing-Lab/caffe_rtpose)"
+_OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
 _SPHEREFACE = "SphereFace (wy1iu/sphereface)"
 _CENTER = "center loss (ydwen/caffe-face)"
@@ -22,7 +23,7 @@ _HED = "HED (s9xie/hed)"
 _OSVOS = "OSVOS (kmaninis/OSVOS-caffe)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
 _CRF = "CRF-RNN (torrvision/crfasrnn)"
-_DEFORMABLE = "forks with deformable convolutions"
+_DEFORMABLE = "deformable convolutions for Caffe (unsky/Deformable-ConvNets-caffe)"
 _SYNOPSYS = "Synopsys' Caffe (foss-for-synopsys-dwc-arc-processors/synopsys-caffe)"
 _NVIDIA = "NVIDIA's Caffe (NVIDIA/caffe)"
 _INTEL = "Intel's Caffe (intel/caffe)"
@@ -45,7 +46,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     _YOLO_V2: {
         "LayerParameter": "region_param eval_detection_param detection_loss_param",
         "DataParameter": "side num_label",
-        "DetectionOutputParameter": "biases classes coords nms_threshold side num",
+        "DetectionOutputParameter": "biases classes coords nms_threshold side",
     },
     _TEXTBOXES: {
         "DetectionOutputParameter": "use_polygon",
@@ -78,7 +79,8 @@ _FIELDS: dict[str, dict[str, str]] = {
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
-    _OPENPOSE: {"LayerParameter": "imresize_param nms_param cpm_transform_param"},
+    _OPENPOSE: {"LayerParameter": "imresize_param nms_param"},
+    _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
         "LayerParameter": "normalize_param inner_distance_param general_contrastive_loss_param "
         "general_triplet_loss_param label_specific_add_param label_specific_rescale_param flip_param noise_param",
@@ -135,9 +137,10 @@ _TYPES: dict[str, str] = {
     "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput ROIAlign ScaleRoute",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
-    _DEFORMABLE: "DeformableConvolution DeformablePSROIPooling",
+    _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
-    _OPENPOSE: "CPMData CPMDataLambda OPData Nms ImResize Switch Maximum",
+    _OPENPOSE: "Nms ImResize Switch Maximum",
+    _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "
     "GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
     _WINDOWS: "InnerDistance GeneralContrastiveLoss GeneralTripletLoss ChannelScale Flip Noise LabelSpecificAdd "

@@ -17,6 +17,7 @@ import numpy as np
 
 class TimesTen(caffe.Layer):
     def setup(self, bottom, top):
+        assert self.param_str_ == self.param_str
         self.factor = float(self.param_str or 10)
 
     def reshape(self, bottom, top):

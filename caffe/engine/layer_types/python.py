@@ -20,10 +20,12 @@ class PythonLayerBase:
     """What a user's layer class derives from, as `caffe.Layer`: setup, reshape, forward and backward on lists of blobs.
 
     `self.param_str`, `self.phase` and `self.blobs` are available from `setup` on. `bottom[i].data` and `top[i].diff`
-    are numpy arrays; `top[i].reshape(...)` sets the shapes.
+    are numpy arrays; `top[i].reshape(...)` sets the shapes. `param_str_` is `param_str` under its older name, which
+    py-faster-rcnn's layers use.
     """
 
     param_str: str = ""
+    param_str_: str = ""
     phase: int = 0
     blobs: BlobVec
     type = "Python"
@@ -100,7 +102,7 @@ class Python(Layer):
         if not (isinstance(user_class, type) and issubclass(user_class, PythonLayerBase)):
             self.fail(f"'{settings.module}.{settings.layer}' must be a class derived from caffe.Layer")
         self.user = user_class(self.param)
-        self.user.param_str = settings.param_str
+        self.user.param_str = self.user.param_str_ = settings.param_str
         self.user.phase = self.phase
         self.user.blobs = BlobVec(self)
         self.bottom_blobs = [Blob(s) for s in bottom]
