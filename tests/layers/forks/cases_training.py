@@ -1,4 +1,4 @@
-"""NVIDIA's L1Loss and options of SegNet: cases for the tests of every type, bottoms of no items, and settings that are refused."""
+"""Of NVIDIA's Caffe and SegNet's: cases for the tests of every type, bottoms of no items, settings that are refused."""
 
 from __future__ import annotations
 
