@@ -60,6 +60,7 @@ class Phase(caffe.Layer):
         top[0].reshape()
 
     def forward(self, bottom, top):
+        assert str(self.phase) == ("TRAIN", "TEST")[self.phase]
         top[0].data[()] = self.phase
 
 

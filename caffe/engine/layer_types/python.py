@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,16 @@ from caffe.errors import shown
 from caffe.runtime import runtime
 
 
+class Phase(enum.IntEnum):
+    """TRAIN or TEST: the number 0 or 1 as in pycaffe; its text is the name, which py-faster-rcnn's layers expect."""
+
+    TRAIN = 0
+    TEST = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class PythonLayerBase:
     """What a user's layer class derives from, as `caffe.Layer`: setup, reshape, forward and backward on lists of blobs.
 
@@ -26,7 +37,7 @@ class PythonLayerBase:
 
     param_str: str = ""
     param_str_: str = ""
-    phase: int = 0
+    phase: Phase = Phase.TRAIN
     blobs: BlobVec
     type = "Python"
 
@@ -103,7 +114,7 @@ class Python(Layer):
             self.fail(f"'{settings.module}.{settings.layer}' must be a class derived from caffe.Layer")
         self.user = user_class(self.param)
         self.user.param_str = self.user.param_str_ = settings.param_str
-        self.user.phase = self.phase
+        self.user.phase = Phase(self.phase)
         self.user.blobs = BlobVec(self)
         self.bottom_blobs = [Blob(s) for s in bottom]
         self.top_blobs = [Blob() for _ in range(self.num_tops)]
