@@ -108,7 +108,9 @@ def _split(g: Graph, layer: Any, bottom: str, shape: Shape, *parts: int) -> list
 
 @converts("YoloDetectionOutput")
 def _yolo2(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
-    boxes, scores, labels = [], [], []
+    boxes: list[str] = []
+    scores: list[str] = []
+    labels: list[str] = []
     for bottom, shape in zip(bottoms, shapes, strict=True):
         offset, size, sure, classes = _split(g, layer, bottom, shape, 2, 2, 1, layer.classes)
         cells = torch.tensor([shape[3], shape[2]])

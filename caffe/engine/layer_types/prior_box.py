@@ -103,9 +103,10 @@ class PriorBox(Layer):
         param, sizes = self.param.prior_box_param, self._sizes.to(device)
 
         def at(offset: float) -> Tensor:
-            return prior_box(
+            made: Tensor = prior_box(
                 sizes, height, width, image_height, image_width, step_h, step_w, offset, param.clip, self.variances
             )
+            return made
 
         boxes = at(param.offset)
         if not param.denser_prior_boxes:

@@ -61,13 +61,13 @@ class _LabelImages(ImageRecords):
             raise DataError(f"{where}: {error}") from None
         if self.size[0]:
             labels = cv2.resize(labels, self.size, interpolation=cv2.INTER_NEAREST)
-        labels = labels.reshape(labels.shape[:2])
-        if labels.shape != source.image.shape[:2]:
+        height, width = labels.shape[:2]
+        if (height, width) != source.image.shape[:2]:
             raise DataError(
-                f"{where} is {labels.shape[0]}×{labels.shape[1]} (height × width), the image "
+                f"{where} is {height}×{width} (height × width), the image "
                 f"{source.image.shape[0]}×{source.image.shape[1]}; they must have one size"
             )
-        return labels
+        return labels.reshape(height, width)
 
 
 @register

@@ -111,7 +111,7 @@ def _normalizer(mode: int, images: int, priors: int, positives: Tensor) -> Tenso
     """The divisor of a batch's summed loss, at least 1."""
     if mode == _NORMALIZATION.VALID:
         return positives.clamp(min=1)
-    sizes = {_NORMALIZATION.FULL: images * priors, _NORMALIZATION.BATCH_SIZE: images}
+    sizes: dict[int, int] = {_NORMALIZATION.FULL: images * priors, _NORMALIZATION.BATCH_SIZE: images}
     return float(max(sizes.get(mode, 1), 1))
 
 

@@ -109,9 +109,9 @@ class RegionLoss(LossLayer):
             shared = overlaps(boxes.movedim(2, -1), given[:, row, 1:].reshape(-1, 1, 1, 1, 4))
             diff[:, :, 4][(shared > param.thresh) & near[:, row].reshape(-1, 1, 1, 1)] = 0
 
-        image, row = taught.nonzero(as_tuple=True)
-        truth = given[image, row, 1:]
-        label = given[image, row, 0].long()
+        image, place_in_list = taught.nonzero(as_tuple=True)
+        truth = given[image, place_in_list, 1:]
+        label = given[image, place_in_list, 0].long()
         place = (truth[:, :2] * cells).long()  # the cell: across, down
         self._check_boxes(label, place, values.shape)
         across = place[:, 0].clamp(0, values.shape[4] - 1)

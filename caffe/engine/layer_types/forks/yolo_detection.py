@@ -28,6 +28,9 @@ class _YoloDetections(Layer):
 
     fresh_tops = True
     dynamic_axes = MappingProxyType({2: "detections"})
+    classes: int
+    boxes_per_cell: int
+    nms_threshold: float
 
     def takes_gradient(self, index: int) -> bool:
         return False
