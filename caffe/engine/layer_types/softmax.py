@@ -125,6 +125,9 @@ class SoftmaxWithLoss(LossLayer):
         self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
         if param.weight_by_label_freqs and not param.class_weighting:
             self.fail("weight_by_label_freqs needs class_weighting, one weight for each class")
+        # a buffer, because a CUDA graph cannot hold a copy from the host
+        weights = torch.tensor(list(param.class_weighting)) if param.weight_by_label_freqs else None
+        self.register_buffer("_class_weights", weights, persistent=False)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
@@ -156,9 +159,9 @@ class SoftmaxWithLoss(LossLayer):
         if valid is not None:
             label = torch.where(valid, label, 0)
         losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))  # type: ignore[no-untyped-call]
-        if self.param.loss_param.weight_by_label_freqs:
-            weights = losses.new_tensor(list(self.param.loss_param.class_weighting))
-            losses = losses * weights[label.clamp(0, classes - 1)].reshape(outer, inner)
+        weights: Tensor | None = self._class_weights  # type: ignore[assignment]
+        if weights is not None:
+            losses = losses * weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:
             losses = losses * valid.reshape(outer, inner)
         loss = losses.sum() / self.normalizer(self.mode, outer, inner, valid)
