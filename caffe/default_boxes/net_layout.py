@@ -88,6 +88,10 @@ def _layout(network: str, layers: Sequence[Any], shapes: dict[str, tuple[int, ..
         if layer.type != "PriorBox":
             continue
         param = layer.prior_box_param
+        if param.denser_prior_boxes:
+            raise NetError(
+                f"'{path}': layer '{layer.name}' has denser_prior_boxes (of TextBoxes), which is not supported"
+            )
         rows, columns = shapes[layer.bottom[0]][2:]
         image = shapes[layer.bottom[1]][2:]
         height = param.img_h or param.img_size or image[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from caffe.engine.layer import Shape
 from caffe.export.graph import Graph
 from caffe.export.registry import blob, converts, fail, needs_fixed_batch, reshape
@@ -51,7 +53,16 @@ def _tile(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: l
     return [g.add("Tile", bottoms[0], g.constant(repeats, "repeats"))]
 
 
-@converts("Dropout", "Split", "Silence")
+@converts("Dropout")
+def _dropout(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    if layer.param.dropout_param.sample_weights_test:
+        raise fail(layer, "sample_weights_test: true drops values at random")
+    if not layer.param.dropout_param.scale_train:
+        return [g.add("Mul", bottoms[0], g.constant(1 - layer.ratio, dtype=np.float32))]
+    return _identity(g, layer, bottoms, shapes, tops)
+
+
+@converts("Split", "Silence")
 def _identity(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     return bottoms[:1] * len(tops)
 

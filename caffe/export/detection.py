@@ -44,6 +44,10 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
         raise fail(layer, "top_k, keep_top_k or the number of classes leaves no detection")
 
     boxes = _decode(g, layer, loc, priors, count)
+    if layer.refines:
+        if len(bottoms) > 4:
+            boxes = _decode_from(g, layer, loc, _decode(g, layer, bottoms[4], priors, count), priors, count)
+        conf = _without_unlikely(g, layer, conf, bottoms[3], count)
 
     # The best of each class: scores and indices N × classes × per_class.
     scores = g.add("Reshape", conf, g.constant([0, count, p.num_classes]))
@@ -93,7 +97,7 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     # not by Compress, which OpenCV does not have
     rows = g.add("Reshape", g.add("NonZero", valid), g.constant([-1]))
     found = g.add("Gather", table, rows, axis=0)
-    return [_or_nothing(g, found, column, layer.param.top[0])]
+    return [or_nothing(g, found, column, layer.param.top[0])]
 
 
 def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
@@ -121,13 +125,42 @@ def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
     return g.add("Add", g.add("Mul", offsets, g.constant(scale)), g.constant(prior))
 
 
+def _decode_from(g: Graph, layer: Layer, loc: str, moved: str, priors: Array, count: int) -> str:
+    """As `_decode`, relative to the boxes `moved`, N × P × 4; variances are the priors'."""
+    p = layer.param.detection_output_param
+    offsets = g.add("Reshape", loc, g.constant([0, count, 4]))
+    if not p.variance_encoded_in_target:
+        offsets = g.add("Mul", offsets, g.constant(priors[0, 1].reshape(count, 4).astype(np.float32)))
+    if p.code_type == _Code.CORNER:
+        return g.add("Add", offsets, moved)
+    least, most = g.add_many("Split", moved, g.constant([2, 2]), outputs=2, axis=2)
+    size = g.add("Sub", most, least)
+    if p.code_type == _Code.CORNER_SIZE:
+        return g.add("Add", g.add("Mul", offsets, g.add("Concat", size, size, axis=2)), moved)
+    half = g.constant(0.5, dtype=np.float32)
+    shift, growth = g.add_many("Split", offsets, g.constant([2, 2]), outputs=2, axis=2)
+    middle = g.add("Add", g.add("Mul", shift, size), g.add("Mul", g.add("Add", least, most), half))
+    side = g.add("Mul", g.add("Mul", g.add("Exp", growth), size), half)
+    return g.add("Concat", g.add("Sub", middle, side), g.add("Add", middle, side), axis=2)
+
+
+def _without_unlikely(g: Graph, layer: Any, conf: str, objectness: str, count: int) -> str:
+    """Confidences of which boxes below the objectness score have 1 for class 0 and 0 for the others."""
+    classes = layer.num_classes
+    pairs = g.add("Reshape", objectness, g.constant([0, count, 2]))
+    likelihood = g.add("Gather", pairs, g.constant([1]), axis=2)
+    unlikely = g.add("Less", likelihood, g.constant(layer.objectness_score, dtype=np.float32))
+    scores = g.add("Reshape", conf, g.constant([0, count, classes]))
+    return g.add("Where", unlikely, g.constant(np.eye(1, classes, dtype=np.float32)), scores)
+
+
 def _without_inside_out(g: Graph, boxes: str) -> str:
     """Makes boxes with swapped corners empty: in Caffe neither overlaps anything, but ONNX swaps the corners back."""
     least, most = g.add_many("Split", boxes, g.constant([2, 2]), outputs=2, axis=3)
     return g.add("Concat", least, g.add("Max", least, most), axis=3)
 
 
-def _or_nothing(g: Graph, found: str, images: str, output: str) -> str:
+def or_nothing(g: Graph, found: str, images: str, output: str) -> str:
     """`found` (K × 7) as 1 × 1 × K × 7; for K = 0 one row per image, its id and six −1. `images` is N × 1."""
     minus = g.add(
         "Expand", g.constant(-1.0), g.add("Concat", g.add("Shape", images, start=0, end=1), g.constant([6]), axis=0)

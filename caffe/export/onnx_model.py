@@ -17,9 +17,11 @@ from caffe.errors import NetError, shown
 from caffe.export import (  # noqa: F401  (they register their conversions)
     arrangement,
     detection,
+    forks,
     neurons,
     normalization,
     recurrent,
+    regions,
     windows,
 )
 from caffe.export.graph import Array, Graph
@@ -134,6 +136,9 @@ class _Exporter:
         self.values.update(zip(step.tops, made, strict=True))
         self.shapes.update(zip(step.tops, tops, strict=True))
         dynamic = self.dynamic[step.bottoms[0]] if layer.passes_through else layer.dynamic_axes
+        rows = [self.dynamic[name][0] for name in step.bottoms if 0 in self.dynamic[name]]
+        if rows and not dynamic:  # a row for each that was found before
+            dynamic = {0: rows[0]}
         self.dynamic.update((top, dynamic) for top in step.tops)
 
     def _larger(self, layer: Layer, step: Step, tops: Sequence[Shape]) -> list[Shape]:
@@ -144,6 +149,8 @@ class _Exporter:
             larger = [tuple(int(d) for d in s) for s in layer.reshape([self.larger[name] for name in step.bottoms])]
         except NetError as error:
             raise needs_fixed_batch(layer, f"does not take a larger batch ({error})") from None
+        if 0 in layer.dynamic_axes:  # as many rows as are found, which the shapes do not say
+            return list(tops)
         for small, large in zip(tops, larger, strict=True):
             if small != large and (small[1:] != large[1:] or small[0] + 1 != large[0]):
                 raise needs_fixed_batch(layer, f"mixes the batch with other axes: {small} becomes {large}")

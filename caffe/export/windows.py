@@ -31,7 +31,7 @@ def _with_axis_1(g: Graph, layer: Any, value: str, shape: Shape) -> tuple[str, S
     return reshape(g, value, shape, (lead, *shape[axis:])), (lead, *shape[axis:])
 
 
-@converts("Convolution", "Deconvolution")
+@converts("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def _convolution(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     geometry = layer.geometry
     weights = blob(layer, 0)
@@ -45,7 +45,7 @@ def _convolution(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], 
         kernel_shape=geometry.kernel or [1], strides=geometry.stride or [1],
         pads=_pads(geometry.pad, geometry.pad) or [0, 0], dilations=geometry.dilation or [1], group=layer.group,
     )  # fmt: skip
-    operator = "Conv" if layer.type_name == "Convolution" else "ConvTranspose"
+    operator = "ConvTranspose" if layer.type_name == "Deconvolution" else "Conv"
     made = []
     for bottom, shape, top in zip(bottoms, shapes, tops, strict=True):
         value, planes = _with_axis_1(g, layer, bottom, shape)

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+_PSPNET = "PSPNet's Caffe (hszhao/PSPNet)"
+_YOLO = "MobileNet-YOLO (eric612/MobileNet-YOLO)"
+_YOLO_V2 = "the ports of YOLO v2 (gklz1982/caffe-yolov2, BirdeeChen/caffe_yolo_v2)"
+_TEXTBOXES = "TextBoxes++ (MhLiao/TextBoxes_plusplus)"
+_TSN = "TSN's Caffe (yjxiong/caffe)"
+_CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
+_CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
+_CASCADE = "Cascade R-CNN and MS-CNN (zhaoweicai/cascade-rcnn, zhaoweicai/mscnn)"
+_MNC = "MNC (daijifeng001/MNC)"
+_SSTD = "SSTD (BestSonny/SSTD)"
+_CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
+_FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
+_OPENPOSE = "OpenPose's Caffe (CMU-Perceptual-Computing-Lab/caffe_rtpose)"
+_OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
+_WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
+_SPHEREFACE = "SphereFace (wy1iu/sphereface)"
+_CENTER = "center loss (ydwen/caffe-face)"
+_HED = "HED (s9xie/hed)"
+_OSVOS = "OSVOS (kmaninis/OSVOS-caffe)"
+_MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
+_CRF = "CRF-RNN (torrvision/crfasrnn)"
+_DEFORMABLE = "deformable convolutions for Caffe (unsky/Deformable-ConvNets-caffe)"
+_SYNOPSYS = "Synopsys' Caffe (foss-for-synopsys-dwc-arc-processors/synopsys-caffe)"
+_NVIDIA = "NVIDIA's Caffe (NVIDIA/caffe)"
+_INTEL = "Intel's Caffe (intel/caffe)"
+_OPENVINO = "OpenVINO's Caffe (opencv/open_model_zoo)"
+_RISTRETTO = "Ristretto (pmgysel/caffe)"
+
 _FIELDS: dict[str, dict[str, str]] = {
-    "PSPNet's Caffe (hszhao/PSPNet)": {
+    _PSPNET: {
         "LayerParameter": "adaptive_bias_channel_param bias_channel_param dense_crf_param domain_transform_param "
         "mat_read_param mat_write_param seg_accuracy_param unique_label_param",
         "TransformationParameter": "scale_factors crop_width crop_height",
         "ImageDataParameter": "ignore_label label_type",
         "BatchNormParameter": "update_global_stats",
     },
-    "SegNet's Caffe (alexgkendall/caffe-segnet)": {
-        "LayerParameter": "dense_image_data_param",
-        "LossParameter": "weight_by_label_freqs class_weighting",
-        "DropoutParameter": "sample_weights_test",
-    },
-    "MobileNet-YOLO (eric612/MobileNet-YOLO)": {
-        "LayerParameter": "region_loss_param yolov3_param yolo_seg_param segmentation_evaluate_param "
-        "yolo_detection_output_param yolov3_detection_output_param",
+    _YOLO: {
+        "LayerParameter": "yolov3_param yolo_seg_param segmentation_evaluate_param",
         "AnnotatedDataParameter": "yolo_data_type yolo_data_jitter train_diffcult single_class seg_scales "
         "seg_resize_width seg_resize_height difficult_label_warmup",
     },
-    "RefineDet (sfzhang15/RefineDet)": {
-        "DetectionOutputParameter": "objectness_score",
-        "MultiBoxLossParameter": "objectness_score",
+    _YOLO_V2: {
+        "LayerParameter": "region_param eval_detection_param detection_loss_param",
+        "DataParameter": "side num_label",
+        "DetectionOutputParameter": "biases classes coords nms_threshold side",
     },
-    "TSN's Caffe (yjxiong/caffe)": {
+    _TEXTBOXES: {
+        "DetectionOutputParameter": "use_polygon",
+        "MultiBoxLossParameter": "use_polygon",
+        "LayerParameter": "ctc_decoder_param ctc_loss_param",
+    },
+    _TSN: {
         "LayerParameter": "seg_data_param batch_reduction_param",
         "NetParameter": "mem_param",
         "ConvolutionParameter": "dilation_h dilation_w",
@@ -35,50 +63,97 @@ _FIELDS: dict[str, dict[str, str]] = {
         "VideoDataParameter": "source batch_size rand_skip shuffle new_height new_width new_length num_segments scale "
         "mean_file crop_size mirror modality name_pattern encoded grayscale",
     },
-    "CAFFE_SSD (lzx1413/CAFFE_SSD)": {
+    _CAFFE_SSD: {
         "LayerParameter": "focal_loss_param",
         "InterpParameter": "use_blob_size",
     },
-    "Caffe itself, after the SSD branch left it (BVLC/caffe)": {
+    _CAFFE: {
         "InfogainLossParameter": "axis",
     },
-    "TextBoxes (MhLiao/TextBoxes)": {
-        "PriorBoxParameter": "denser_prior_boxes",
+    _CASCADE: {
+        "LayerParameter": "bbox_reg_param box_group_output_param box_output_param detection_accuracy_param "
+        "detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param "
+        "frcnn_output_param image_gt_data_param proposal_target_param scale_route_param",
+        "ROIPoolingParameter": "pad_ratio",
     },
-    "R-FCN's Caffe with deformable layers": {
-        "LayerParameter": "deformable_convolution_param",
+    _MNC: {"LayerParameter": "roi_warping_param"},
+    _SSTD: {"LayerParameter": "mask_resize_param"},
+    _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
+    _OPENPOSE: {"LayerParameter": "imresize_param nms_param"},
+    _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
+    _WINDOWS: {
+        "LayerParameter": "normalize_param inner_distance_param general_contrastive_loss_param "
+        "general_triplet_loss_param label_specific_add_param label_specific_rescale_param flip_param noise_param",
+        "AccuracyParameter": "min_is_better",
+        "SoftmaxParameter": "normalize_type",
+        "ParameterParameter": "blob_filler",
+        "InnerProductParameter": "normalize",
+        "ScaleParameter": "min_value",
     },
-    "NVIDIA's Caffe (NVIDIA/caffe)": {
+    _SPHEREFACE: {"LayerParameter": "margin_inner_product_param"},
+    _CENTER: {"LayerParameter": "center_loss_param"},
+    _MASK_YOLO: {
+        "LayerParameter": "roi_alignment_param decode_rois_param roi_gen_param resize_param yolo_loss_param",
+        "TransformationParameter": "jitter resize_h resize_w",
+        "DataParameter": "min_size_and min_size_or",
+    },
+    _CRF: {"LayerParameter": "multi_stage_meanfield_param"},
+    _DEFORMABLE: {"LayerParameter": "deformable_convolution_param"},
+    _SYNOPSYS: {"LayerParameter": "selu_dropout_param"},
+    _NVIDIA: {
         "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug "
-        "detectnet_groundtruth_param detectnet_augmentation_param",
+        "detectnet_groundtruth_param detectnet_augmentation_param trt_param",
         "NetParameter": "default_forward_type default_backward_type default_forward_math default_backward_math "
-        "global_grad_scale reduce_buckets",
+        "global_grad_scale global_grad_scale_adaptive reduce_buckets eltwise_mem_sharing",
         "BatchNormParameter": "scale_bias scale_filler bias_filler engine",
         "ConvolutionParameter": "cudnn_convolution_algo_seeker",
+        "DataParameter": "cache shuffle threads parser_threads",
+        "ImageDataParameter": "cache precache threads",
+        "TransformationParameter": "img_rand_resize_lower img_rand_resize_upper horizontal_stretch_lower "
+        "horizontal_stretch_upper vertical_stretch_lower vertical_stretch_upper allow_upscale",
     },
-    "Intel's Caffe (intel/caffe)": {
-        "LayerParameter": "engine quantization_param multinode_param mn_param_grad_compress_param",
-        "NetParameter": "engine compile_net_state multinode",
+    _INTEL: {
+        "LayerParameter": "engine quantization_param multinode",
+        "NetParameter": "engine compile_net_state multinode bn_stats_batch_size",
+        "TransformationParameter": "random_resize_param random_aspect_ratio_param pad",
+        "BatchNormParameter": "filler",
+        "ConvolutionParameter": "conv_algorithm",
+        "ConcatParameter": "per_fla_fuse",
+    },
+    _OPENVINO: {
+        "PriorBoxParameter": "width height",
+        "DetectionOutputParameter": "input_width input_height normalized",
     },
 }
 
 _TYPES: dict[str, str] = {
-    "PSPNet's Caffe (hszhao/PSPNet)": "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform ImageSegData MatRead "
-    "MatWrite SegAccuracy UniqueLabel",
-    "SegNet's Caffe (alexgkendall/caffe-segnet)": "DenseImageData",
-    "MobileNet-YOLO (eric612/MobileNet-YOLO)": "RegionLoss YoloSeg Yolov3 GaussianYolov3 YoloDetectionOutput "
-    "Yolov3DetectionOutput SegmentationEvaluate HardSwish Mish",
-    "TSN's Caffe (yjxiong/caffe)": "SegData BatchReduction",
-    "CAFFE_SSD (lzx1413/CAFFE_SSD)": "FocalLoss",
-    "R-FCN's Caffe with deformable layers": "DeformableConvolution DeformablePSROIPooling",
-    "NVIDIA's Caffe (NVIDIA/caffe)": "DetectNetTransformation L1Loss",
-    "OpenPose's and Realtime Multi-Person Pose Estimation's Caffe": "CPMData CPMDataLambda OPData Nms ImResize",
-    "FlowNet2 (lmb-freiburg/flownet2)": "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData "
-    "DataAugmentation GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
-    "COCO-Stuff's and FCN's Caffe": "SegmentationLoss",
-    "DeepID and face recognition forks": "CenterLoss MarginInnerProduct LargeMarginInnerProduct LabelSpecificAdd "
-    "LabelSpecificMarginInnerProduct NormalizeLayer TripletLoss",
-    "SqueezeNet's, ESPNet's and ICNet's Caffe": "Silu",
+    _PSPNET: "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform ImageSegData MatRead MatWrite SegAccuracy "
+    "UniqueLabel",
+    _YOLO: "YoloSeg Yolov3 GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
+    _YOLO_V2: "BoxData Region EvalDetection",
+    _TSN: "SegData BatchReduction Gather",
+    _CAFFE_SSD: "FocalLoss",
+    _CASCADE: "BoxGroupOutput BoxOutput DecodeBBox BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
+    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput ROIAlign ScaleRoute",
+    _MNC: "ROIWarping",
+    _SSTD: "MaskPooling MaskResize",
+    _DEFORMABLE: "DeformableConvolution",
+    _NVIDIA: "DetectNetTransformation TRT",
+    _OPENPOSE: "Nms ImResize Switch Maximum",
+    _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
+    _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "
+    "GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
+    _WINDOWS: "InnerDistance GeneralContrastiveLoss GeneralTripletLoss ChannelScale Flip Noise LabelSpecificAdd "
+    "LabelSpecificRescale GlobalLSEMargin LargeMarginInnerProduct TripletLoss",
+    _SPHEREFACE: "MarginInnerProduct",
+    _CENTER: "CenterLoss",
+    _HED: "ImageLabelmapData",
+    _OSVOS: "SigmoidCrossEntropyBalanceLoss",
+    _MASK_YOLO: "ROIAlignment DecodeRois RoiGen MaskBoxData KpsBoxData",
+    _CRF: "MultiStageMeanfield",
+    _SYNOPSYS: "Mish HardSwish",
+    _RISTRETTO: "ConvolutionRistretto FcRistretto LRNRistretto DeconvolutionRistretto",
+    _OPENVINO: "PriorBoxClustered",
 }
 
 FORK_OF_TYPE: dict[str, str] = {name: fork for fork, names in _TYPES.items() for name in names.split()}

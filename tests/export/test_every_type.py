@@ -14,7 +14,8 @@ from caffe.engine.layer import TEST, layer_types
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from tests.layer_harness import Case, spread_out
-from tests.layers.test_every_type import CASES
+from tests.layers.forks import cases_maps, cases_regions, cases_yolo
+from tests.layers.test_every_type import CASES as CAFFES
 
 pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -22,13 +23,17 @@ runtime = pytest.importorskip("onnxruntime")
 from caffe.export.onnx_model import onnx_model  # noqa: E402  (needs onnx)
 from caffe.export.registry import ExportError, converter  # noqa: E402
 
+CASES = [*CAFFES, *cases_maps.CASES, *cases_regions.CASES, *cases_yolo.CASES]
 #: of those with cases: what has no place in a net that is exported, and why
 REFUSED = {
     "Accuracy": "there is no conversion for this type. There is one for AbsVal",
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
-         "MultinomialLogisticLoss", "ContrastiveLoss"), "it is for training; export the deploy net",
+         "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss"),
+        "it is for training; export the deploy net",
     ),
+    "BoxAnnotatorOHEM": "there is no conversion for this type",
+    "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
 }  # fmt: skip
 FIXED_BATCH = {
     "Convolution convolution_param { num_output: 3 kernel_size: 3 axis: 2 } 2x2x3x5x4",
@@ -46,8 +51,17 @@ FIXED_BATCH = {
     "LSTM recurrent_param { num_output: 3 expose_hidden: true } 3x2x4+3x2+1x2x3+1x2x3",
 }
 #: without cases there: sources of data, layers that write or score, and those with tests of their own
-SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData"}
+SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData", "DenseImageData"}
 ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "Split"}
+
+
+def refusal(case: Case) -> str | None:
+    """Why the case cannot be exported; None if it can."""
+    if case.type == "Upsample" and len(case.bottoms) > 1:
+        return "with a mask as second bottom"
+    if case.type == "BN" and case.tops > 1:
+        return "the batch's statistics as tops have no conversion"
+    return REFUSED.get(case.type)
 
 
 def net_of(case: Case) -> Net:
@@ -102,8 +116,8 @@ def run(model: Any, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
 def test_equal_or_refused(case: Case) -> None:
     """A model with a batch of any size is also run with one item more."""
     net = net_of(case)
-    if case.type in REFUSED:
-        with pytest.raises(ExportError, match=rf"layer 'l' \({case.type}\) cannot be exported: {REFUSED[case.type]}"):
+    if reason := refusal(case):
+        with pytest.raises(ExportError, match=rf"layer 'l' \({case.type}\) cannot be exported: {reason}"):
             onnx_model(net)
         return
     model = onnx_model(net)
@@ -120,7 +134,7 @@ def test_equal_or_refused(case: Case) -> None:
 
 def test_what_fixes_the_batch() -> None:
     """Recurrent layers, and options that mix the batch with other axes; all others take any number of images."""
-    exported = [case for case in CASES if case.bottoms and case.tops and case.type not in REFUSED]
+    exported = [case for case in CASES if case.bottoms and case.tops and not refusal(case)]
     fixed = {str(case) for case in exported if "The batch is fixed" in onnx_model(net_of(case)).doc_string}
     assert fixed == FIXED_BATCH
 

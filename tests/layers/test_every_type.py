@@ -410,5 +410,5 @@ def test_every_type_has_a_case() -> None:
     engine = {"Input", "Split", "Python"}
     data = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "DummyData", "WindowData", "VideoData"}
     detection = {"Normalize", "PriorBox", "MultiBoxLoss", "DetectionOutput", "DetectionEvaluate"}
-    forks = {name for name in layer_types() if ".forks." in layer_class(name, "").__module__}  # see test_forks.py
+    forks = {name for name in layer_types() if ".forks." in layer_class(name, "").__module__}  # see forks/test_forks.py
     assert set(layer_types()) - engine - data - detection - forks == here

@@ -130,3 +130,29 @@ def test_parameters_that_make_no_sense(fields: str, message: str) -> None:
 def test_op_is_registered_as_pytorch_wants_it() -> None:
     sizes = prior_box_sizes([8.0])
     torch.library.opcheck(prior_box, (sizes, 2, 3, 40, 50, 4.0, 6.0, 0.5, True, [0.1]))
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("more", ["", "offset: 0.25 step_h: 7 step_w: 9"])
+def test_denser_boxes_are_each_followed_by_a_lower_one(clip: bool, more: str) -> None:
+    """TextBoxes': the same box, its center at the end of its row of cells, whatever the offset is."""
+    text = f"min_size: 8 min_size: 20 max_size: 15 max_size: 30 aspect_ratio: 2 flip: false {more} clip: {str(clip).lower()}"
+    plain = text_format.Parse(f"prior_box_param {{ {text} }}", caffe_pb2.LayerParameter())
+    denser = text_format.Parse(
+        f"prior_box_param {{ {text} denser_prior_boxes: true variance: [1, 2, 3, 4] }}", caffe_pb2.LayerParameter()
+    )
+    feature, image = torch.zeros(1, 2, 3, 4), torch.zeros(1, 3, 24, 40)
+    tops, shapes = [], []
+    for param in (plain, denser):
+        layer = layer_class("PriorBox", "p")(param, TEST)
+        layer.setup([feature.shape, image.shape])
+        shapes.append(layer.reshape([feature.shape, image.shape]))
+        tops.append(layer(feature, image).numpy().reshape(2, -1, 4))
+    assert shapes[1] == [(1, 2, 2 * tops[0][0].size)]
+    step = 7 if more else 8
+    np.testing.assert_array_equal(tops[1][0, ::2], tops[0][0])
+    box_sizes = reference.sizes([8, 20], [15, 30], [2], False)
+    lower = reference.boxes(box_sizes, (3, 4), (24, 40), (step, 9 if more else 10), 1.0, clip, [0.1]).reshape(2, -1, 4)
+    np.testing.assert_array_equal(tops[1][0, 1::2, ::2], tops[0][0, :, ::2])
+    np.testing.assert_allclose(tops[1][0, 1::2, 1::2], lower[0, :, 1::2], rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(tops[1][1], np.tile([1, 2, 3, 4], (len(tops[1][1]), 1)))

@@ -17,6 +17,7 @@ import numpy as np
 
 class TimesTen(caffe.Layer):
     def setup(self, bottom, top):
+        assert self.param_str_ == self.param_str
         self.factor = float(self.param_str or 10)
 
     def reshape(self, bottom, top):
@@ -59,6 +60,7 @@ class Phase(caffe.Layer):
         top[0].reshape()
 
     def forward(self, bottom, top):
+        assert str(self.phase) == ("TRAIN", "TEST")[self.phase]
         top[0].data[()] = self.phase
 
 

@@ -158,9 +158,14 @@ def choose(o: MultiBoxLossOptions, ranked: list[int], wanted: int, boxes: np.nda
 
 
 def multibox_loss(
-    loc: np.ndarray, conf: np.ndarray, prior: np.ndarray, label: np.ndarray, o: MultiBoxLossOptions
-) -> Answer:
-    """The op's inputs, as float32 arrays; gradients are those of the loss itself."""
+    loc: np.ndarray, conf: np.ndarray, prior: np.ndarray, label: np.ndarray, o: MultiBoxLossOptions,
+    moved: np.ndarray | None = None, likely: np.ndarray | None = None,
+) -> Answer:  # fmt: skip
+    """The op's inputs, as float32 arrays; gradients are those of the loss itself.
+
+    RefineDet's: `moved` has boxes for each image, N × P × 4, instead of the priors'; a box that is not `likely`, N × P,
+    cannot be a negative.
+    """
     boxes, variances = prior.reshape(2, -1, 4)
     rows = label.reshape(-1, 8)
     images, priors = len(loc), len(boxes)
@@ -171,6 +176,7 @@ def multibox_loss(
     negatives: set[tuple[int, int]] = set()
 
     for n in range(images):
+        boxes = boxes if moved is None else moved[n]
         mine = [r for r in range(len(rows)) if rows[r, 0] == n and (o.use_difficult_gt or not rows[r, 7])]
         if not mine:
             continue
@@ -186,6 +192,7 @@ def multibox_loss(
             matched = {p: truths[t] for p, t in enumerate(indices) if t >= 0}
             if o.mining_type == LOSS.MAX_NEGATIVE:
                 ranked = [p for p in range(priors) if indices[p] == -1 and best[p] < F(o.neg_overlap)]
+                ranked = [p for p in ranked if likely is None or likely[n, p]]
                 losses = {p: conf_loss(o, scores[n, p], o.background_label_id) for p in ranked}
                 wanted = int(F(len(matched)) * F(o.neg_pos_ratio))
             elif o.mining_type == LOSS.HARD_EXAMPLE:
@@ -221,6 +228,7 @@ def multibox_loss(
     loc_diff, conf_diff = np.zeros(codes.shape), np.zeros(scores.shape)
     loc_loss = total = 0.0
     for (n, c, p), r in positives.items():
+        boxes = boxes if moved is None else moved[n]
         error = location_error(o, boxes[p], variances[p], rows[r, 3:7], codes[n, p, max(c, 0)])
         loc_loss += location_loss(o, error)
         slope = np.clip(error, -1, 1) if o.loc_loss_type == LOSS.SMOOTH_L1 else error

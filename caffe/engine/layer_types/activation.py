@@ -142,7 +142,8 @@ class Dropout(Neuron):
     """In training each value is dropped with probability dropout_ratio, the rest divided by 1 − dropout_ratio.
 
     With `scale_train: false` (of Fast R-CNN's fork) the rest is kept as it is, and in testing everything is multiplied
-    by 1 − dropout_ratio.
+    by 1 − dropout_ratio. With `sample_weights_test` (of SegNet's) testing drops values as training does, so that several
+    passes show how uncertain a net is.
     """
 
     type_name = "Dropout"
@@ -154,9 +155,10 @@ class Dropout(Neuron):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
+        drops = self.phase == TRAIN or self.param.dropout_param.sample_weights_test
         if not self.param.dropout_param.scale_train:
             factor: Tensor | float = 1 - self.ratio
-            if self.phase == TRAIN:
+            if drops:
                 factor = (torch.rand_like(x) >= self.ratio).to(x.dtype)
             return x * factor
-        return F.dropout(x, self.ratio) if self.phase == TRAIN else x
+        return F.dropout(x, self.ratio) if drops else x

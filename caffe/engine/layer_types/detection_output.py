@@ -13,10 +13,16 @@ from caffe import log
 from caffe.detection import result_files
 from caffe.detection.visualize import Visualizer
 from caffe.engine.layer import Layer, Shape, SourceLayer, register
+from caffe.engine.layer_types.forks import refinement
 from caffe.engine.layer_types.shapes import count, text
 from caffe.errors import CaffeError
-from caffe.ops.detection_output import detection_output_static, trim
+from caffe.ops.detection_output import CORNER, detection_output_static, trim
 from caffe.runtime import runtime
+
+_TWICE = (
+    ", twice as many. The PriorBox layers of TextBoxes make every box twice: give them denser_prior_boxes: true if the "
+    "net is one of its"
+)
 
 
 @register
@@ -25,10 +31,13 @@ class DetectionOutput(Layer):
 
     Top: 1×1×K×7, one row per detection: image, label, score, xmin, ymin, xmax, ymax (corners in units of the input), by
     image, label and falling score. If the whole batch has no detection: one row per image, its id and six −1.
+
+    The objectness and offsets of RefineDet's first stage (see forks/refinement.py) may be a fourth and fifth bottom. Of
+    four bottoms the last is objectness if objectness_score is given or it has two values per prior, else the images.
     """
 
     type_name = "DetectionOutput"
-    bottoms = (3, 4)
+    bottoms = (3, 5)
     #: with `static_shape` the top has all rows that could be in use, N·capacity; unused ones are the image's id and six
     #: −1. Result files are not written then.
     dynamic_axes = MappingProxyType({2: "detections"})
@@ -43,6 +52,15 @@ class DetectionOutput(Layer):
             self.fail(f"eta must be over 0 and at most 1, not {param.nms_param.eta:g}")
         self.num_classes: int = param.num_classes
         self.loc_classes: int = 1 if param.share_location else param.num_classes
+        self.refines = len(bottom) > 4 or (
+            len(bottom) == 4
+            and (
+                param.HasField("objectness_score") or (len(bottom[3]) == 2 and bottom[3][1] * 2 == count(bottom[2], 2))
+            )
+        )
+        if len(bottom) > 4 and not param.share_location:
+            self.fail("boxes that a first stage has moved (five bottoms) need share_location: true")
+        self.objectness_score = param.objectness_score
         nms = param.nms_param
         # read here, because a tracer cannot read messages
         self.options: dict[str, Any] = dict(
@@ -69,7 +87,7 @@ class DetectionOutput(Layer):
                     param.save_output_param, param.num_classes, param.background_label_id
                 )
             if runtime.layers_write and param.visualize:
-                if len(bottom) < 4:
+                if len(bottom) < 4 or self.refines:
                     self.fail("visualize needs a fourth bottom, the images (usually 'data')")
                 self.visualizer = Visualizer(param, self.param.transform_param)
         except CaffeError as error:
@@ -87,6 +105,7 @@ class DetectionOutput(Layer):
                 "Number of priors must match number of location predictions: "
                 f"{priors} priors take {priors * self.loc_classes * 4} values per image, "
                 f"'{self.param.bottom[0]}' has {count(loc, 1)}"
+                + (_TWICE if count(loc, 1) == 2 * priors * self.loc_classes * 4 else "")
             )
         if count(conf, 1) != priors * self.num_classes:
             self.fail(
@@ -95,6 +114,10 @@ class DetectionOutput(Layer):
                 f"image, '{self.param.bottom[1]}' has {count(conf, 1)}"
                 + (f", as for {count(conf, 1) // priors} classes" if priors and count(conf, 1) % priors == 0 else "")
             )
+        if self.refines:
+            offsets = bottom[4] if len(bottom) > 4 else None
+            if problem := refinement.shape_problem(bottom[3], offsets, loc[0], priors):
+                self.fail(problem)
         return [(1, 1, 1, 7)]
 
     def check_data(self, sources: Sequence[SourceLayer]) -> None:
@@ -118,7 +141,16 @@ class DetectionOutput(Layer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         self.reshape([tuple(b.shape) for b in bottom])
-        rows, counts = detection_output_static(*bottom[:3], **self.options)
+        loc, conf, prior = (b.detach() for b in bottom[:3])
+        options = self.options
+        if self.refines:
+            loc, conf, prior, encoded = refinement.refined_predictions(
+                loc, conf, prior, [b.detach() for b in bottom[3:]], self.num_classes, self.objectness_score,
+                options["code_type"], options["variance_encoded_in_target"],
+            )  # fmt: skip
+            if len(bottom) > 4:
+                options = {**options, "code_type": CORNER, "variance_encoded_in_target": encoded}
+        rows, counts = detection_output_static(loc, conf, prior, **options)
         if self.static_shape:
             everything: Tensor = rows.reshape(1, 1, -1, 7)
             return everything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class ImageRecords:
     """The images of a list; `shuffle` draws a new order for every epoch."""
 
     def __init__(
-        self, lines: Sequence[tuple[str, int]], root: str, image_format: ImageFormat, transformer: Transformer,
+        self, lines: Sequence[tuple[str, Any]], root: str, image_format: ImageFormat, transformer: Transformer,
         order: Order, seed: int, shuffle: bool,
     ) -> None:  # fmt: skip
         self.lines, self.root, self.image_format = lines, root, image_format
@@ -38,13 +39,14 @@ class ImageRecords:
 
     def key(self, place: int) -> str:
         """The image at a place of the stream, as the list names it."""
-        return self._line(place)[2][0]
+        return self.line(place)[2][0]
 
     def where(self, place: int) -> str:
         """The image at a place of the stream, in words."""
         return f"image '{self.root}{self.key(place)}'"
 
-    def _line(self, place: int) -> tuple[int, int, tuple[str, int]]:
+    def line(self, place: int) -> tuple[int, int, tuple[str, Any]]:
+        """Epoch, index and line of the image at a place of the stream."""
         epoch, index = self.order.at(place)
         return epoch, index, self.lines[int(self._permutation(epoch)[index]) if self.shuffle else index]
 
@@ -58,7 +60,7 @@ class ImageRecords:
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
         """Data [C, H, W], in `room` if that has its shape, and the label [1, 1]."""
-        epoch, index, (_, label) = self._line(place)
+        epoch, index, (_, label) = self.line(place)
         no_boxes: Boxes | None = None
         data, _ = self.transformer(self.read(place), no_boxes, record_rng(self.seed, epoch, index), room)
         return data, np.array([[label]], np.float32)

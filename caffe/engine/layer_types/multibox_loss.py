@@ -8,6 +8,7 @@ from torch import Tensor
 
 from caffe import log
 from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer_types.forks import refinement
 from caffe.errors import NetError
 from caffe.ops.multibox_loss import multibox_loss, runs_on_gpu, shape_problem
 from caffe.ops.multibox_loss_options import MultiBoxLossOptions
@@ -20,12 +21,14 @@ _LOSS = caffe_pb2.MultiBoxLossParameter
 class MultiBoxLoss(Layer):
     """Bottoms: locations, confidences, priors, labels (see caffe.ops.multibox_loss). Top: the loss.
 
+    A fifth bottom, and a sixth, are the objectness and offsets of RefineDet's first stage (see forks/refinement.py).
+
     Priors and labels get no gradient, whatever propagate_down says; if it is false for locations or confidences, that
     part is left out of the loss.
     """
 
     type_name = "MultiBoxLoss"
-    bottoms = (4, 4)
+    bottoms = (4, 6)
     tops = (1, 1)
     auto_tops = True
     is_loss = True
@@ -35,6 +38,8 @@ class MultiBoxLoss(Layer):
             self.options = MultiBoxLossOptions.of_layer(self.param)
         except NetError as error:
             self.fail(str(error))
+        if len(bottom) > 4 and (problem := refinement.loss_problem(self.options, moves=len(bottom) > 5)):
+            self.fail(problem)
         if self.param.multibox_loss_param.HasField("do_neg_mining"):
             log.warning("multibox_loss_layer.cpp:42", "do_neg_mining is deprecated, use mining_type instead.")
         o = self.options
@@ -47,12 +52,18 @@ class MultiBoxLoss(Layer):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         problem = shape_problem(bottom[0], bottom[1], bottom[2], bottom[3], self.options)
+        if problem is None and len(bottom) > 4:
+            offsets = bottom[5] if len(bottom) > 5 else None
+            problem = refinement.shape_problem(bottom[4], offsets, bottom[0][0], bottom[2][2] // 4)
         if problem:
             self.fail(problem)
         return [()]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        loc, conf, prior, label = bottom
+        loc, conf, prior, label = bottom[:4]
+        if len(bottom) > 4:
+            score = self.param.multibox_loss_param.objectness_score
+            return refinement.refined_loss(loc, conf, prior, label, bottom[4:], self.options, score)
         return multibox_loss(loc, conf, prior, label, self.options)
 
     def takes_gradient(self, index: int) -> bool:
@@ -62,7 +73,9 @@ class MultiBoxLoss(Layer):
         return index == 3
 
     def graph_obstacle(self) -> str | None:
+        if len(self.param.bottom) > 4:
+            return "leaves out boxes by their objectness"
         return None if runs_on_gpu(self.options) else "with nms_param runs on the CPU"
 
     def compile_obstacle(self) -> str | None:
-        return None
+        return self.graph_obstacle() if len(self.param.bottom) > 4 else None

@@ -17,7 +17,8 @@ class PriorBox(Layer):
 
     prior_box_param: min_size and max_size (truncated to whole pixels), aspect_ratio, flip, clip, variance (one or four,
     default 0.1), img_size or img_h and img_w (default: the second bottom's), step or step_h and step_w (default: image
-    over feature map), offset.
+    over feature map), offset. With denser_prior_boxes (of TextBoxes) each box is followed by one that is half a step
+    lower: its center is at the end of its row of cells.
     """
 
     type_name = "PriorBox"
@@ -78,7 +79,8 @@ class PriorBox(Layer):
             if len(shape) != 4:
                 self.fail(f"needs bottoms with four axes (N, C, H, W), not {shape}")
         height, width = bottom[0][2:]
-        return [(1, 2, height * width * self._sizes.shape[0] * 4)]
+        boxes = self._sizes.shape[0] * (2 if self.param.prior_box_param.denser_prior_boxes else 1)
+        return [(1, 2, height * width * boxes * 4)]
 
     def forward(self, feature: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
         height, width = feature.shape[2:]
@@ -88,11 +90,27 @@ class PriorBox(Layer):
         made = self._made.get(key)
         if made is None:
             step_h, step_w = self.step or (image_height / height, image_width / width)
-            made = prior_box(
-                self._sizes.to(feature.device), height, width, int(image_height), int(image_width), step_h, step_w,
-                self.param.prior_box_param.offset, self.param.prior_box_param.clip, self.variances,
-            )  # fmt: skip
+            made = self._boxes(height, width, int(image_height), int(image_width), step_h, step_w, feature.device)
             if not torch.compiler.is_compiling():  # while tracing, tensors stand for values and must not be kept
                 self._made[key] = made
         # a copy: what users write to the blob must not stay in the boxes of the next forward
         return made.clone()
+
+    def _boxes(
+        self, height: int, width: int, image_height: int, image_width: int, step_h: float, step_w: float,
+        device: torch.device,
+    ) -> Tensor:  # fmt: skip
+        param, sizes = self.param.prior_box_param, self._sizes.to(device)
+
+        def at(offset: float) -> Tensor:
+            made: Tensor = prior_box(
+                sizes, height, width, image_height, image_width, step_h, step_w, offset, param.clip, self.variances
+            )
+            return made
+
+        boxes = at(param.offset)
+        if not param.denser_prior_boxes:
+            return boxes
+        pair = boxes.reshape(2, -1, 1, 4).repeat(1, 1, 2, 1)
+        pair[0, :, 1, 1::2] = at(1.0).reshape(2, -1, 4)[0, :, 1::2]  # the same box, lower
+        return pair.reshape(1, 2, -1)

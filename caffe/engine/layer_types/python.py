@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,15 +17,27 @@ from caffe.errors import shown
 from caffe.runtime import runtime
 
 
+class Phase(enum.IntEnum):
+    """TRAIN or TEST: the number 0 or 1 as in pycaffe; its text is the name, which py-faster-rcnn's layers expect."""
+
+    TRAIN = 0
+    TEST = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class PythonLayerBase:
     """What a user's layer class derives from, as `caffe.Layer`: setup, reshape, forward and backward on lists of blobs.
 
     `self.param_str`, `self.phase` and `self.blobs` are available from `setup` on. `bottom[i].data` and `top[i].diff`
-    are numpy arrays; `top[i].reshape(...)` sets the shapes.
+    are numpy arrays; `top[i].reshape(...)` sets the shapes. `param_str_` is `param_str` under its older name, which
+    py-faster-rcnn's layers use.
     """
 
     param_str: str = ""
-    phase: int = 0
+    param_str_: str = ""
+    phase: Phase = Phase.TRAIN
     blobs: BlobVec
     type = "Python"
 
@@ -100,8 +113,8 @@ class Python(Layer):
         if not (isinstance(user_class, type) and issubclass(user_class, PythonLayerBase)):
             self.fail(f"'{settings.module}.{settings.layer}' must be a class derived from caffe.Layer")
         self.user = user_class(self.param)
-        self.user.param_str = settings.param_str
-        self.user.phase = self.phase
+        self.user.param_str = self.user.param_str_ = settings.param_str
+        self.user.phase = Phase(self.phase)
         self.user.blobs = BlobVec(self)
         self.bottom_blobs = [Blob(s) for s in bottom]
         self.top_blobs = [Blob() for _ in range(self.num_tops)]

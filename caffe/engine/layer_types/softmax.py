@@ -111,6 +111,9 @@ class SoftmaxWithLoss(LossLayer):
     One label for each position apart from the class `axis`. `normalization`: VALID (labels that count), FULL,
     BATCH_SIZE (the size of the axes before the classes), NONE, PRE_FIXED (R-FCN's: pre_fixed_normalizer). A second top
     holds the probabilities (and passes no gradient on).
+
+    With weight_by_label_freqs (of SegNet) the loss of a label is multiplied by its class_weighting; VALID still divides
+    by the number of labels.
     """
 
     type_name = "SoftmaxWithLoss"
@@ -120,10 +123,18 @@ class SoftmaxWithLoss(LossLayer):
         param = self.param.loss_param
         self.mode = self.normalization_mode()
         self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
+        if param.weight_by_label_freqs and not param.class_weighting:
+            self.fail("weight_by_label_freqs needs class_weighting, one weight for each class")
+        # a buffer, because a CUDA graph cannot hold a copy from the host
+        weights = torch.tensor(list(param.class_weighting)) if param.weight_by_label_freqs else None
+        self.register_buffer("_class_weights", weights, persistent=False)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
         axis = self.canonical_axis(self.param.softmax_param.axis, len(bottom[0]))
+        weights = self.param.loss_param.class_weighting
+        if self.param.loss_param.weight_by_label_freqs and len(weights) != bottom[0][axis]:
+            self.fail(f"has {len(weights)} class_weighting for the {bottom[0][axis]} classes of {text(bottom[0])}")
         positions = count(bottom[0], 0, axis) * count(bottom[0], axis + 1)
         if positions != count(bottom[1]):
             self.fail(
@@ -148,6 +159,9 @@ class SoftmaxWithLoss(LossLayer):
         if valid is not None:
             label = torch.where(valid, label, 0)
         losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))  # type: ignore[no-untyped-call]
+        weights: Tensor | None = self._class_weights  # type: ignore[assignment]
+        if weights is not None:
+            losses = losses * weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:
             losses = losses * valid.reshape(outer, inner)
         loss = losses.sum() / self.normalizer(self.mode, outer, inner, valid)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from caffe.engine.layer import Layer, Shape, register
+from caffe.engine.layer_types.forks.suppression import suppress
 from caffe.engine.layer_types.shapes import count, text
 
 
@@ -29,22 +30,16 @@ def anchors_of(base_size: int, ratios: Sequence[float], scales: Sequence[float])
     return anchors
 
 
-def suppress(boxes: Tensor, threshold: float, keep: int) -> Tensor:
-    """Indices of up to `keep` boxes (R × 4, best first, corners inclusive), each overlapping no earlier one by more.
+def little_overlap(threshold: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Says which of boxes R × 4 (corners inclusive) overlap a box by `threshold` at most: intersection over union."""
 
-    Overlap is intersection over union.
-    """
-    area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
-    left = torch.arange(len(boxes), device=boxes.device)
-    kept: list[Tensor] = []
-    while len(left) and len(kept) < keep:
-        first, left = left[0], left[1:]
-        kept.append(first)
-        rest, box = boxes[left], boxes[first]
+    def apart(box: Tensor, rest: Tensor) -> Tensor:
         sides = torch.minimum(rest[:, 2:], box[2:]) - torch.maximum(rest[:, :2], box[:2]) + 1
         shared = sides.clamp(min=0).prod(dim=1)
-        left = left[shared / (area[left] + area[first] - shared) <= threshold]
-    return torch.stack(kept) if kept else left[:0]
+        area, areas = (box[2:] - box[:2] + 1).prod(), (rest[:, 2:] - rest[:, :2] + 1).prod(dim=1)
+        return shared / (areas + area - shared) <= threshold
+
+    return apart
 
 
 @register
@@ -131,5 +126,5 @@ class Proposal(Layer):
         score = scores[a:].permute(1, 2, 0).reshape(-1) * large
         score, order = torch.sort(score, descending=True, stable=True)
         score, boxes = score[: param.pre_nms_topn], boxes[order[: param.pre_nms_topn]]
-        kept = suppress(boxes, param.nms_thresh, param.post_nms_topn)
+        kept = suppress(boxes, little_overlap(param.nms_thresh), param.post_nms_topn)
         return boxes[kept], score[kept]

@@ -1,0 +1,71 @@
+"""Layer types of other forks, and their options of Caffe's own types: values, gradients, no items, bad input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from caffe.engine.layer import _registry, check_types
+from caffe.errors import NetError
+from tests.layer_harness import Case, Shape, make_layer, run
+from tests.layers.forks import cases_maps, cases_regions, cases_training, cases_yolo
+from tests.layers.test_every_type import assert_as_reference, assert_gradient
+
+MODULES = (cases_maps, cases_regions, cases_training, cases_yolo)
+CASES: list[Case] = [case for module in MODULES for case in module.CASES]
+#: no gradient at all
+WITHOUT_GRADIENT = {"BoxAnnotatorOHEM", "Proposal", "YoloDetectionOutput", "Yolov3DetectionOutput"}
+#: a gradient that is not the derivative of the top, and is tested by itself
+OTHER_GRADIENT = {"RegionLoss"}
+#: reads files, and is tested by itself
+SOURCES = {"DenseImageData"}
+
+
+@pytest.mark.parametrize("resized", [False, True], ids=["", "resized"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_equals_the_reference(case: Case, resized: bool) -> None:
+    assert_as_reference(case, resized)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_on_a_gpu_equals_the_reference(case: Case) -> None:
+    assert_as_reference(case, resized=False, device="cuda")
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.type not in WITHOUT_GRADIENT | OTHER_GRADIENT], ids=str)
+def test_gradient_equals_small_steps(case: Case) -> None:
+    assert_gradient(case)
+
+
+def test_every_type_of_a_fork_has_a_case() -> None:
+    wing = "caffe.engine.layer_types.forks."
+    types = {name for name, kind in _registry.items() if kind.__module__.startswith(wing)}
+    assert types - SOURCES == {c.type for c in CASES} - {"Pooling", "Dropout", "SmoothL1Loss", "SoftmaxWithLoss"}
+
+
+@pytest.mark.parametrize(("kind", "text", "shapes", "top"), [e for module in MODULES for e in module.EMPTY])
+def test_an_empty_batch(kind: str, text: str, shapes: list[Shape], top: Shape) -> None:
+    tops = 2 if kind == "BoxAnnotatorOHEM" else 1
+    layer = make_layer(kind, text, shapes, tops)
+    assert tuple(run(layer, *(torch.zeros(s) for s in shapes))[0].shape) == top
+
+
+@pytest.mark.parametrize(("kind", "text", "shapes", "message"), [b for module in MODULES for b in module.BAD])
+def test_bad_settings(kind: str, text: str, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=f"layer 'l' .{kind}.: .*{message}"):
+        make_layer(kind, text, shapes, 2 if kind == "BoxAnnotatorOHEM" else 1)
+
+
+def test_unknown_types_are_named_at_once_with_the_fork() -> None:
+    with pytest.raises(NetError) as caught:
+        check_types([("a", "ReLU"), ("b", "DWConvolution"), ("c", "Yolov3"), ("d", "Convolutoin"), ("e", "Yolov3")])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "layer 'b': unknown layer type 'DWConvolution'. Did you mean 'Convolution'?"
+    assert lines[1].startswith("layer 'c' (and 1 more): unknown layer type 'Yolov3'. It comes from MobileNet-YOLO")
+    assert lines[2] == "layer 'd': unknown layer type 'Convolutoin'. Did you mean 'Convolution'?"
+    assert lines[3].startswith("docs/add_a_layer.md tells how to add a type. Known types: AbsVal,")
+    for name in ("DepthwiseDeconvolution2", "ConvolutionDW", "DWConv", "DepthwiseConv"):
+        with pytest.raises(NetError) as caught:
+            check_types([("a", name)])
+        assert "mean 'Deconvolution'" not in str(caught.value)
