@@ -13,7 +13,7 @@ void confidence_losses(ConfLossType type, const float* scores, int64_t count, in
                        int32_t target, float* losses);
 
 // Upper bounds of the softmax losses of `count` boxes of class `target`, at most kBoundSlack above the losses. They come
-// from a coarser exponential, several times as fast. NaN for boxes with a score that is not finite, or far above the
+// from a coarser exponential of fewer operations. NaN for boxes with a score that is not finite, or far above the
 // target's.
 constexpr float kBoundSlack = 0.0625f;
 void softmax_loss_bounds(const float* scores, int64_t count, int num_classes, int32_t target, float* bounds);

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from caffe.ops.multibox_loss import multibox_loss
+from caffe.ops.multibox_loss import multibox_loss, multibox_loss_forward
 from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
 from tests.reference import multibox_loss as reference
@@ -74,6 +74,21 @@ def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> r
     np.testing.assert_allclose(loc_diff.numpy(), expected.loc_diff, rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(conf_diff.numpy(), expected.conf_diff, rtol=1e-4, atol=2e-6)
     return expected
+
+
+def one_class_scene(boxes: list[list[float]], truths: list[list[float]], conf: Any = None) -> Batch:
+    """One image, two classes; priors as given, locations 0."""
+    prior = np.stack([np.array(boxes, np.float32), np.full((len(boxes), 4), 0.1, np.float32)])
+    label = [[0, 1, 0, *t, 0] for t in truths]
+    return tensors(np.zeros((1, len(boxes) * 4)), np.zeros((1, len(boxes) * 2)) if conf is None else conf, prior, label)
+
+
+def matches(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> list[int]:
+    moved = [t.to(device) for t in inputs]
+    return multibox_loss_forward(*moved, options.text)[1].cpu().flatten().tolist()
+
+
+A, B, FAR = [0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9], [0.45, 0.0, 0.55, 0.05]
 
 
 def options_strategy() -> st.SearchStrategy[MultiBoxLossOptions]:
