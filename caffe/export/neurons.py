@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from caffe.engine.layer import Shape
 from caffe.export.graph import Graph
 from caffe.export.registry import along_channels, converts
@@ -36,8 +38,9 @@ def _power(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: 
     p = layer.param.power_param
     if p.power * p.scale == 0:
         # x does not matter, even if it is infinite
-        base = p.shift if p.power else 1.0
-        return [g.add("ConstantOfShape", g.add("Shape", bottoms[0]), value=g.scalar(float(base) ** float(p.power)))]
+        with np.errstate(all="ignore"):  # as the layer: inf where float32 ends, nan for a root of a negative number
+            result = np.float32(p.shift if p.power else 1) ** np.float32(p.power)
+        return [g.add("ConstantOfShape", g.add("Shape", bottoms[0]), value=g.scalar(float(result)))]
     value = bottoms[0]
     if p.scale != 1:
         value = g.add("Mul", value, g.constant(float(p.scale)))

@@ -147,7 +147,7 @@ class _Problems:
 
 
 _MAX_UNKNOWN = 1000
-_MOST_LOOKED_AT = 2_000_000
+_MOST_LOOKED_AT = 1_200_000
 """Each unknown field makes the parser begin again, so this many characters are read again: about half a second."""
 _MAX_SHOWN = 20
 _SLIP = 0.84

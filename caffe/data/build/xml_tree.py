@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from caffe.errors import DataError
 
 _MAX_DEPTH = 64
-#: a tag: its slash, its name, whether it is closed at once
-_TAG = re.compile(rb"<(/?)([A-Za-z_][\w.:-]*)[^<>]*?(/?)>|<!--")
+#: A tag: its slash and its name. Possessive, so that a long tag that never ends is read once.
+_TAG = re.compile(rb"<(/?)([A-Za-z_][\w.:-]*+)[^<>]*+>|<!--")
 _DECLARATION = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<\?xml[^<>]*\?>")
 _ENCODING = re.compile(rb"encoding\s*=\s*[\"']([A-Za-z][\w.:-]*)[\"']")
 
@@ -86,7 +86,8 @@ def _without_unused(data: bytes, used: Collection[bytes]) -> bytes:
                 copied = end + 3
             at = end + 3
             continue
-        slash, name, closed = match.groups()
+        slash, name = match.groups()
+        closed = match.group().endswith(b"/>")
         if skipping:
             if name == skipping and not closed:
                 depth += -1 if slash else 1

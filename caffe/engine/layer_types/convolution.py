@@ -17,6 +17,11 @@ from torch import Tensor
 from caffe.engine.layer import ConvolutionWindow, Layer, Shape, register
 from caffe.engine.layer_types.shapes import count, text
 
+#: With AVX-512, oneDNN 3.12's strided transposed convolution, which is also a convolution's gradient, writes beyond its
+#: memory from about 18,000 channels to sum over times the kernel's width (kernels wider than high). Such a one is
+#: computed in parts of this many, for every shape of the kernel.
+_MOST_SUMMED = 16384
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -30,6 +35,11 @@ class Geometry:
     def extent(self, axis: int) -> int:
         """The number of pixels that the dilated kernel spans."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
+
+
+def _most_channels(x: Tensor, geometry: Geometry) -> int | None:
+    """Over how many channels oneDNN's strided transposed convolution may sum at once; None if it is not used."""
+    return max(1, _MOST_SUMMED // max(geometry.kernel)) if x.device.type == "cpu" and max(geometry.stride) > 1 else None
 
 
 class _Windowed(Layer):
@@ -189,8 +199,17 @@ class Convolution(_Convolving):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
         operation = self.operations[len(g.kernel) - 1]
-        y: Tensor = operation(x, weight, bias, g.stride, g.pad, g.dilation, self.group)
-        return y
+
+        def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, group: int = 1) -> Tensor:
+            y: Tensor = operation(x, weight, bias, g.stride, g.pad, g.dilation, group)
+            return y
+
+        most = _most_channels(x, g)
+        if most is None or self.num_output // self.group <= most:
+            return convolved(x, weight, bias, self.group)
+        groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
+        y = torch.cat([convolved(of_group, part, None) for of_group, w in groups for part in torch.split(w, most)], 1)
+        return y if bias is None else y + bias.view(-1, *[1] * len(g.kernel))
 
 
 @register
@@ -218,8 +237,21 @@ class Deconvolution(_Convolving):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
         operation = self.operations[len(g.kernel) - 1]
-        y: Tensor = operation(x, weight, bias, g.stride, g.pad, 0, self.group, g.dilation)
-        return y
+
+        def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, group: int = 1) -> Tensor:
+            y: Tensor = operation(x, weight, bias, g.stride, g.pad, 0, group, g.dilation)
+            return y
+
+        most = _most_channels(x, g)
+        if most is None or self.channels // self.group <= most:
+            return convolved(x, weight, bias, self.group)
+        groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
+        tops = []
+        for of_group, w in groups:
+            parts = zip(torch.split(of_group, most, 1), torch.split(w, most), strict=True)
+            tops.append(torch.stack([convolved(channels, part, None) for channels, part in parts]).sum(0))
+        y = torch.cat(tops, 1)
+        return y if bias is None else y + bias.view(-1, *[1] * len(g.kernel))
 
 
 @register

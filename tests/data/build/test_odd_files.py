@@ -244,9 +244,9 @@ def test_document_types_are_refused_in_the_second_reading_too() -> None:
         xml_tree.parse(bomb, USED)
 
 
-@pytest.mark.parametrize("piece", [b"<a>", b"<", b"<a", b"<!--", b"</a>", b"<a/>"])
+@pytest.mark.parametrize("piece", [b"<a>", b"<", b"<a", b"<!--", b"</a>", b"<a/>", b"a"])
 def test_hostile_xml_takes_linear_time(piece: bytes) -> None:
     began = time.process_time()
     with pytest.raises(DataError):
-        xml_tree.parse(b"<annotation>&" + piece * (1_000_000 // len(piece)), USED)
+        xml_tree.parse(b"<annotation>&<" + piece * (1_000_000 // len(piece)), USED)
     assert time.process_time() - began < 5
