@@ -43,10 +43,13 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     if kept == 0:
         raise fail(layer, "top_k, keep_top_k or the number of classes leaves no detection")
 
-    boxes = _decode(g, layer, loc, priors, count)
+    moved = layer.refines and len(bottoms) > 4
+    boxes = ""
+    if moved or candidates > count:  # otherwise fewer boxes are decoded after the selection
+        boxes = _decode(g, layer, g.add("Reshape", bottoms[4] if moved else loc, g.constant([0, count, 4])), priors)
+    if moved:
+        boxes = _decode_from(g, layer, loc, boxes, priors, count)
     if layer.refines:
-        if len(bottoms) > 4:
-            boxes = _decode_from(g, layer, loc, _decode(g, layer, bottoms[4], priors, count), priors, count)
         conf = _without_unlikely(g, layer, conf, bottoms[3], count)
 
     # The best of each class: scores and indices N × classes × per_class.
@@ -60,7 +63,9 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     images = g.add("Range", g.constant(0), g.add("Squeeze", batch), g.constant(1))
     first = g.add("Mul", images, g.constant(count))
     flat = g.add("Add", index, g.add("Reshape", first, g.constant([-1, 1, 1])))
-    candidate_boxes = g.add("Gather", g.add("Reshape", boxes, g.constant([-1, 4])), flat, axis=0)
+    candidate_boxes = g.add("Gather", g.add("Reshape", boxes or loc, g.constant([-1, 4])), flat, axis=0)
+    if not boxes:
+        candidate_boxes = _decode(g, layer, candidate_boxes, priors, index)
 
     # For the suppression, each class of each image is a batch item.
     selected = g.add(
@@ -100,29 +105,43 @@ def _detection_output(g: Graph, layer: Any, bottoms: list[str], shapes: list[Sha
     return [or_nothing(g, found, column, layer.param.top[0])]
 
 
-def _decode(g: Graph, layer: Layer, loc: str, priors: Array, count: int) -> str:
-    """The predicted boxes, N × P × 4, from offsets relative to the priors."""
+def _decode(g: Graph, layer: Layer, offsets: str, priors: Array, chosen: str = "") -> str:
+    """The predicted boxes, … × 4, from offsets relative to the priors.
+
+    offsets: N × P × 4, those of all priors, or N × classes × K × 4, those of the priors whose indices are `chosen`.
+    """
     p = layer.param.detection_output_param
-    prior = priors[0, 0].reshape(count, 4).astype(np.float32)
-    variance = priors[0, 1].reshape(count, 4).astype(np.float32)
+    prior = priors[0, 0].reshape(-1, 4).astype(np.float32)
+    variance = priors[0, 1].reshape(-1, 4).astype(np.float32)
     if p.variance_encoded_in_target:
         variance = np.ones_like(variance)
     size = prior[:, 2:] - prior[:, :2]
-    offsets = g.add("Reshape", loc, g.constant([0, count, 4]))
+
+    def of_priors(*values: Array) -> list[str]:
+        """Arrays of one row per prior, for the offsets' priors."""
+        if not chosen:
+            return [g.constant(value) for value in values]
+        table = g.add("Gather", g.constant(np.concatenate(values, axis=1)), chosen, axis=0)
+        widths = [value.shape[1] for value in values]
+        return g.add_many("Split", table, g.constant(widths), outputs=len(values), axis=last)
+
+    last = 3 if chosen else 2
     if p.code_type == _Code.CENTER_SIZE:
-        centre = (prior[:, :2] + prior[:, 2:]) / 2
-        shift, growth = g.add_many("Split", offsets, g.constant([2, 2]), outputs=2, axis=2)
-        middle = g.add("Add", g.add("Mul", shift, g.constant(variance[:, :2] * size)), g.constant(centre))
-        grown = g.add("Exp", g.add("Mul", growth, g.constant(variance[:, 2:])))
-        half = g.add("Mul", grown, g.constant(size / 2))
-        return g.add("Concat", g.add("Sub", middle, half), g.add("Add", middle, half), axis=2)
+        scale, centre, growth_scale, half_size = of_priors(
+            variance[:, :2] * size, (prior[:, :2] + prior[:, 2:]) / 2, variance[:, 2:], size / 2
+        )
+        shift, growth = g.add_many("Split", offsets, g.constant([2, 2]), outputs=2, axis=last)
+        middle = g.add("Add", g.add("Mul", shift, scale), centre)
+        half = g.add("Mul", g.add("Exp", g.add("Mul", growth, growth_scale)), half_size)
+        return g.add("Concat", g.add("Sub", middle, half), g.add("Add", middle, half), axis=last)
     if p.code_type == _Code.CORNER:
-        scale = variance
+        factor = variance
     elif p.code_type == _Code.CORNER_SIZE:
-        scale = variance * np.concatenate([size, size], axis=1)
+        factor = variance * np.concatenate([size, size], axis=1)
     else:
         raise fail(layer, f"unknown code_type {p.code_type}")
-    return g.add("Add", g.add("Mul", offsets, g.constant(scale)), g.constant(prior))
+    scale, corners = of_priors(factor, prior)
+    return g.add("Add", g.add("Mul", offsets, scale), corners)
 
 
 def _decode_from(g: Graph, layer: Layer, loc: str, moved: str, priors: Array, count: int) -> str:

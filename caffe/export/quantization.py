@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,13 +23,17 @@ from caffe.files import replacing
 
 #: operators that have 8-bit kernels and whose neighbors are convolutions
 _QUANTIZED = ("Conv", "MaxPool", "Relu")
+#: outputs that are computed together in INT8: convolutions with fewer take longer than in float32, and at the beginning of
+#: a net, where maps are large, that is most of the time of a narrow net
+_BLOCK = 16
 
 
 def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]], keep: Sequence[str] = ()) -> int:
     """Writes the ONNX model in INT8 to `path`, whole or not at all. Returns the number of INT8 convolutions.
 
     images: 1 × C × H × W each; their activations set the ranges. keep: layers that stay in float32, besides the first
-    convolution. Raises CaffeError for a model with several inputs, or without convolutions that could be quantized.
+    convolution and the narrow ones behind it. `model` is changed. Raises CaffeError for a model with several inputs, or
+    without convolutions that could be quantized.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -37,11 +42,12 @@ def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]]
         raise CaffeError(f"-int8 needs a net with one input, its images; this one has {names}")
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     # a node's name starts with its layer's
-    kept = [name for name in convolutions if name.rpartition("/")[0] in set(keep)] + convolutions[:1]
+    kept = [name for name in convolutions if name.rpartition("/")[0] in set(keep)] + _first(model)
     if set(convolutions) <= set(kept):
         raise CaffeError(
             "-int8: the net has no convolution besides the first and the kept ones, so nothing to quantize"
         )
+    kept += pool_before_relu(model, kept)
     with TemporaryDirectory() as folder, replacing(path) as temporary:
         source = Path(folder) / "float32.onnx"
         source.write_bytes(model.SerializeToString())
@@ -52,7 +58,51 @@ def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]]
                 activation_type=QuantType.QUInt8, op_types_to_quantize=list(_QUANTIZED), nodes_to_exclude=kept,
                 calibrate_method=CalibrationMethod.MinMax,
             )  # fmt: skip
-    return len(convolutions) - len(set(kept))
+    return len(set(convolutions) - set(kept))
+
+
+def _first(model: Any) -> list[str]:
+    """The first convolution, and those that follow as long as they have few outputs, unless that is all of them."""
+    filters = {value.name: value.dims[0] for value in model.graph.initializer if value.dims}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    narrow = list(takewhile(lambda node: filters.get(node.input[1], _BLOCK) < _BLOCK, convolutions[1:]))
+    first = convolutions[:1] + (narrow if len(narrow) < len(convolutions) - 1 else [])
+    return [node.name for node in first]
+
+
+def pool_before_relu(model: Any, convolutions: Sequence[str]) -> list[str]:
+    """Swaps these convolutions' ReLU with a maximum pooling behind it, which changes no value. Returns the names of both.
+
+    They stay in float32: ONNX Runtime's 8-bit pooling is slow where no 8-bit convolution precedes it, and if nothing
+    stood between the pooling and the next quantization, it would pool behind the quantization.
+    """
+    nodes = {node.name: node for node in model.graph.node}
+    outputs = {value.name for value in model.graph.output}
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def only_reader(node: Any, operator: str) -> Any | None:
+        value = node.output[0]
+        found = readers.get(value, [])
+        return found[0] if value not in outputs and [reader.op_type for reader in found] == [operator] else None
+
+    swapped: list[str] = []
+    for name in convolutions:
+        relu = only_reader(nodes[name], "Relu")
+        pooling = only_reader(relu, "MaxPool") if relu is not None else None
+        if relu is None or pooling is None or len(pooling.output) > 1:
+            continue
+        first, second = type(pooling)(), type(relu)()
+        first.CopyFrom(pooling)
+        second.CopyFrom(relu)
+        first.input[0], first.output[0] = relu.input[0], relu.output[0]
+        second.input[0], second.output[0] = relu.output[0], pooling.output[0]
+        swapped += [first.name, second.name]
+        relu.CopyFrom(first)
+        pooling.CopyFrom(second)
+    return swapped
 
 
 def prediction_layers(net: Net) -> list[str]:

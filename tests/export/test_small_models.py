@@ -10,9 +10,12 @@ import pytest
 
 from caffe.cli import export_onnx, score_onnx
 from caffe.data.lmdb_source import LmdbWriter
+from caffe.export.onnx_model import onnx_model
+from caffe.export.quantization import pool_before_relu
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights
 from prototxt_gen.ssd300 import SSD300
+from tests.export.test_onnx import net_of, run
 from tests.interop.test_detectors import prototxt
 from tests.processes import ROOT
 
@@ -108,8 +111,46 @@ def test_heads_may_stay_float(model: str, lmdb: Path, tmp_path: Path, capsys: py
         export(model, tmp_path / "x.onnx", "-int8", "-calibrate", str(lmdb), "-images", "1", "-keep_float", "heads,fc7")
         == 0
     )
-    # 23 convolutions of the backbone and 12 of the heads; the first one and fc7 stay as well
-    assert "21 convolutions in INT8" in capsys.readouterr().out
+    # 23 convolutions of the backbone and 12 of the heads; conv1_1 and conv1_2, of 8 channels, and fc7 stay as well
+    assert "20 convolutions in INT8" in capsys.readouterr().out
+
+
+def test_poolings_behind_float_convolutions_stay_float(model: str, lmdb: Path, tmp_path: Path) -> None:
+    """ONNX Runtime computes an 8-bit pooling slowly where no 8-bit convolution precedes it."""
+    assert export(model, tmp_path / "x.onnx", "-int8", "-calibrate", str(lmdb), "-images", "1") == 0
+    nodes = {node.name: node for node in onnx.load(str(tmp_path / "x.onnx")).graph.node}
+    producer = {node.output[0]: node for node in nodes.values()}
+    pooling, relu = nodes["pool1/node"], nodes["relu1_2/node"]
+    assert producer[relu.input[0]] is pooling
+    assert producer[pooling.input[0]] is nodes["conv1_2/node"]
+    assert producer[nodes["pool2/node"].input[0]].op_type == "DequantizeLinear"
+
+
+@pytest.mark.parametrize(
+    ("layers", "swapped"),
+    [
+        ("", True),
+        ('layer { name: "e" type: "AbsVal" bottom: "c" top: "e" }', False),  # it reads the ReLU, too
+        ('layer { name: "e" type: "AbsVal" bottom: "p" top: "e" }', True),
+    ],
+)
+def test_pool_before_relu_changes_no_value(layers: str, swapped: bool) -> None:
+    net = net_of(
+        f"""layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 dim: 9 dim: 7 }} }} }}
+        layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {{
+            num_output: 4 kernel_size: 3 weight_filler {{ type: "gaussian" std: 1 }} }} }}
+        layer {{ name: "r" type: "ReLU" bottom: "c" top: "c" }}
+        layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param {{ kernel_size: 3 stride: 2 pad: 1 }} }}
+        {layers}"""
+    )
+    exported = onnx_model(net)
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 7)).astype(np.float32)
+    before = run(exported, x=x)
+    first = next(node.name for node in exported.graph.node if node.op_type == "Conv")
+    assert bool(pool_before_relu(exported, [first])) == swapped
+    onnx.checker.check_model(exported)
+    for value, expected in zip(run(exported, x=x), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def test_what_goes_wrong(model: str, lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
