@@ -124,4 +124,4 @@ def _activation_bytes() -> int:
 
 
 def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
+    return f"{size / 1e9:,.1f} GB" if size < 1e24 else "over 1e15 GB"

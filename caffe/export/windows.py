@@ -10,9 +10,11 @@ import numpy as np
 from caffe.engine.layer import Shape
 from caffe.engine.layer_types.pooling import AVE, MAX, PoolingWindow
 from caffe.export.graph import Graph
-from caffe.export.registry import blob, converts, needs_fixed_batch, reshape
+from caffe.export.registry import blob, converts, fail, needs_fixed_batch, reshape
 
 _LOWEST = float(np.finfo(np.float32).min)
+#: for the filters that pick single pixels, 64 MB
+_MOST_FILTER_VALUES = 1 << 24
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -64,6 +66,12 @@ def _im2col(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops:
     geometry = layer.geometry
     value, planes = _with_axis_1(g, layer, bottoms[0], shapes[0])
     taps = int(np.prod(geometry.kernel))
+    if len(geometry.kernel) > 3 or taps * taps * planes[1] > _MOST_FILTER_VALUES:
+        raise fail(
+            layer,
+            f"its windows of {'×'.join(map(str, geometry.kernel))} pixels would be a convolution with "
+            f"{taps * planes[1]:,} filters; up to three axes and {_MOST_FILTER_VALUES:,} numbers are converted",
+        )
     filters = np.tile(
         np.eye(taps, dtype=np.float32).reshape(taps, 1, *geometry.kernel), (planes[1], 1) + (1,) * len(geometry.kernel)
     )

@@ -59,6 +59,13 @@ def test_an_input_beyond_the_memory(kind: str) -> None:
         Net(parse_text(text, caffe_pb2.NetParameter(), "net"), 1)
 
 
+def test_a_size_beyond_all_numbers() -> None:
+    shape = "dim: 2147483647 " * 40
+    text = f'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }}'
+    with pytest.raises(NetError, match=r"layer 'in' \(Input\): .*over 1e15 GB"):
+        Net(parse_text(text, caffe_pb2.NetParameter(), "net"), 1)
+
+
 MB = 1_000_000
 SIDE = 500  # a blob of SIDE × SIDE is 1 MB
 CONV = (

@@ -376,6 +376,20 @@ def test_priors_from_data_are_refused() -> None:
         onnx_model(net)
 
 
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((1, 4, 7, 6, 2, 2), 3), ((1, 3, 99, 99), 60)], ids=["four axes", "large windows"]
+)
+def test_windows_that_would_be_too_many_filters_are_refused(shape: tuple[int, ...], kernel: int) -> None:
+    dims = " ".join(f"dim: {size}" for size in shape)
+    net = net_of(
+        f"""layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }}
+        layer {{ name: "l" type: "Im2col" bottom: "x" top: "y" convolution_param {{
+            kernel_size: {kernel} pad: 1 stride: 50 }} }}"""
+    )
+    with pytest.raises(CaffeError, match=r"'l' \(Im2col\).* would be a convolution with [\d,]+ filters"):
+        onnx_model(net)
+
+
 def test_nets_that_read_their_own_data_are_refused() -> None:
     net = net_of('layer { name: "p" type: "Parameter" top: "x" parameter_param { shape { dim: 2 } } }')
     with pytest.raises(CaffeError, match="has no input: it reads its data itself. Export the deploy net"):
