@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 from caffe.solver.requests import Action
+
+
+class Divergence(NamedTuple):
+    """A loss that is not finite, of the last `batches` batches, and their records."""
+
+    loss: float
+    records: list[str]
+    batches: int
 
 
 class Exchange(ABC):
@@ -27,7 +36,11 @@ class Exchange(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Returns once every gradient is the average over the ranks."""
+        """Returns once every gradient is the average over the ranks, all of which had a finite loss."""
+
+    @abstractmethod
+    def divergence(self) -> Divergence | None:
+        """The loss of another rank that has ended because it was not finite."""
 
     @abstractmethod
     def agree(self, request: Action, iteration: int) -> Action:
@@ -60,6 +73,9 @@ class Alone(Exchange):
     def accumulating(self, more: bool) -> None: ...
 
     def finish(self) -> None: ...
+
+    def divergence(self) -> Divergence | None:
+        return None
 
     def agree(self, request: Action, iteration: int) -> Action:
         return request

@@ -25,7 +25,8 @@ from torch.distributed.rendezvous import rendezvous
 from caffe import log
 from caffe.errors import CaffeError
 from caffe.runtime import runtime
-from caffe.solver.exchange import Exchange
+from caffe.solver.divergence import LossNotFiniteError
+from caffe.solver.exchange import Divergence, Exchange
 from caffe.solver.requests import Action
 
 #: set for processes that caffe.solver.launch starts: they report errors to it instead of printing them
@@ -92,9 +93,15 @@ def joined(on_gpus: bool, timeout: float) -> Iterator[Ranks]:
 def report_error(store: Store, rank: int, error: BaseException) -> None:
     """Notes why this rank fails, if the store can still be reached."""
     message = str(error) if isinstance(error, CaffeError) else f"{type(error).__name__}: {error}"
+    note: dict[str, object] = {"time": time.time(), "message": message}
+    note["lost"] = isinstance(error, LostContactError)
+    diverged = error if isinstance(error, LossNotFiniteError) else error.__cause__
+    if isinstance(diverged, LossNotFiniteError) and rank:
+        note["lost"] = True  # rank 0 reports it, because it knows the snapshots
+        note["divergence"] = Divergence(diverged.loss, list(diverged.records), diverged.batches)
     with suppress(RuntimeError):
-        note = {"lost": isinstance(error, LostContactError), "time": time.time(), "message": message}
         store.set(f"error_{rank}", json.dumps(note))
+        store.set("failed", "")
 
 
 @dataclass
@@ -121,6 +128,7 @@ class Ranks(Exchange):
         self._launched = 0
         self._complete = True
         self._iteration = 0
+        self._updates = 0
         self._meetings = 0
         self._beat, self._last_beat = 0, 0.0
         self._plan: dict[int, Action] = {}
@@ -182,12 +190,44 @@ class Ranks(Exchange):
         for bucket in self._buckets[self._launched :]:
             self._launch(bucket)
         self._note("waiting for the other ranks")
+        self._wait_for_losses()
         for bucket in self._buckets:
             assert bucket.work is not None
             with self._contact():
                 bucket.work.wait()
             bucket.flat.div_(self._world)
             torch._foreach_copy_([p.grad for p in bucket.params if p.grad is not None], bucket.views)
+
+    def _wait_for_losses(self) -> None:
+        """Returns once all ranks have come here with a finite loss: gradients of another one would ruin the weights.
+
+        On a GPU the ranks' hosts wait here while backward is still running, so it costs no time there.
+        """
+        self._updates += 1
+        passed, all_passed = f"passed_{self._updates}", f"all_passed_{self._updates}"
+        with self._contact():
+            if self._store.add(passed, 1) == self._world:
+                self._store.set(all_passed, "")
+                for key in ("passed", "all_passed"):  # nobody waits for the earlier ones
+                    self._store.delete_key(f"{key}_{self._updates - 1}")
+                return
+            until, pause = time.monotonic() + self._timeout, 1e-4
+            while not self._store.check([all_passed]):
+                for bucket in self._buckets:
+                    if bucket.work is not None and bucket.work.is_completed():
+                        bucket.work.wait()  # raises if the other rank is gone
+                if time.monotonic() > until or self._store.check(["failed"]):
+                    raise RuntimeError("another rank has failed or does not answer")
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+
+    def divergence(self) -> Divergence | None:
+        with suppress(RuntimeError):
+            for rank in range(self._world):
+                key = f"error_{rank}"
+                if self._store.check([key]) and (found := json.loads(self._store.get(key)).get("divergence")):
+                    return Divergence(*found)
+        return None
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         self._note("exchanging weights")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -161,8 +161,12 @@ class Solver:
             if self.is_root:
                 error.aside = self._kept.set_aside()
             raise
-        except Exception:
+        except Exception as error:
             self._graphed = None  # its memory may be what is missing
+            if self.is_root and (elsewhere := self._exchange.divergence()) is not None:
+                diverged = self._not_finite(*elsewhere)
+                diverged.aside = self._kept.set_aside()
+                raise diverged from error
             if self.is_root:
                 self._kept.rescue()
             raise
@@ -290,9 +294,14 @@ class Solver:
         """
         if math.isfinite(loss) or not self.stop_on_nonfinite:
             return
-        rate = self._policy.rate(self.iter, self._smoothed.value)
         records = [key for layer in self.net.source_layers for key in layer.record_keys(batches)]
-        raise LossNotFiniteError(loss, self.iter, rate, records, batches, self._kept.newest, updated=updated)
+        raise self._not_finite(loss, records, batches, updated=updated)
+
+    def _not_finite(
+        self, loss: float, records: Sequence[str], batches: int, *, updated: bool = False
+    ) -> LossNotFiniteError:
+        rate = self._policy.rate(self.iter, self._smoothed.value)
+        return LossNotFiniteError(loss, self.iter, rate, records, batches, self._kept.newest, updated=updated)
 
     # ---- testing
 

@@ -135,19 +135,32 @@ def test_torchrun_trains_over_several_machines(workdir: Path, solver_param: Call
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("fault", "message", "kept"),
     [
-        ("die 1 3", "rank 1 ended with status 7 and no message. The other ranks were stopped"),
-        ("raise 1 3", "rank 1: record 00000042 is no JPEG image. The other ranks were stopped"),
-        ("hang 1 3", "gave up waiting for another rank in iteration 3: rank 1 is still computing in iteration 3"),
+        ("die 1 3", "rank 1 ended with status 7 and no message. The other ranks were stopped", "line_iter_3"),
+        ("raise 1 3", "rank 1: record 00000042 is no JPEG image. The other ranks were stopped", "line_iter_3"),
+        (
+            "hang 1 3",
+            "gave up waiting for another rank in iteration 3: rank 1 is still computing in iteration 3",
+            "line_iter_3",
+        ),
+        # told by rank 0, which knows the snapshots; the gradients must not reach its weights
+        (
+            "nan 1 3",
+            "loss is nan at iteration 3, learning rate 0.05; records of the batch: 00000028",
+            "line_stopped_iter_3",
+        ),
     ],
 )
-def test_one_rank_ends_all(workdir: Path, solver_param: Callable[..., Any], fault: str, message: str) -> None:
+def test_one_rank_ends_all(
+    workdir: Path, solver_param: Callable[..., Any], fault: str, message: str, kept: str
+) -> None:
     code, output = train(workdir, solver_param(), "-rank_timeout", "8", fault=fault)
     assert code == 1
     (line,) = [line for line in output.splitlines() if line.startswith("caffe train: ")]
     assert message in line
     assert "Traceback" not in output
+    assert [path.name for path in workdir.glob("*.solverstate")] == [f"{kept}.solverstate"]
 
 
 def test_ctrl_c_leaves_a_snapshot_that_more_ranks_go_on_from(workdir: Path, solver_param: Callable[..., Any]) -> None:
