@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,7 +40,7 @@ def _change_value(document: Any, rng: random.Random) -> None:
     owner, key = rng.choice(places)
     kind = rng.choice(("value", "value", "value", "remove", "other", "twice"))
     if kind == "value":
-        owner[key] = rng.choice(_VALUES)
+        owner[key] = deepcopy(rng.choice(_VALUES))  # a list may be changed later
     elif kind == "remove":
         del owner[key]
     elif kind == "other":

@@ -141,6 +141,8 @@ def run(kind: str, seed: int, count: int) -> Iterator[Outcome]:
             if pending:
                 yield Outcome(kind, seed, number, False, f"the process died (exit status {child.exitcode})", 0)
                 number += 1
+            elif child.exitcode:
+                raise RuntimeError(f"{kind}: the input of case {number} of seed {seed} cannot be made") from None
         finally:
             ours.close()
             child.kill()
