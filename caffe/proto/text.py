@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor
@@ -78,6 +78,9 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
         try:
             text_format.Parse(text, message_so_far)
         except text_format.ParseError as error:
+            if _RESIZES_AGAIN in str(error) and (renamed := _with_further_resizes(text)) != text:
+                text = renamed
+                continue
             offset = _offset(text, error)
             unknown = _UNKNOWN_FIELD.search(str(error))
             end = _field_end(text, offset + len(unknown[2])) if unknown else None
@@ -144,6 +147,32 @@ class _Problems:
         if len(self._messages) > _MAX_SHOWN:
             parts.append(f"and {len(self._messages) - _MAX_SHOWN} more")
         return "\n".join(parts)
+
+
+_RESIZES_AGAIN = '"caffe.TransformationParameter" should not have multiple "resize_param" fields'
+_FURTHER_RESIZE = "more_resizes"
+
+
+def _with_further_resizes(text: str) -> str:
+    """Every `resize_param` of a transform_param but its first, under the name of the field that holds them.
+
+    That name is as long, so that places in the text stay what they are.
+    """
+    counts: list[list[Any]] = []  # of each open block: the field's name, and how many resize_param it has had
+    parts, done, previous = [], 0, (0, "")
+    for offset, token in _tokens(text):
+        if token in _CLOSES:
+            if previous[1] == "resize_param" and counts and counts[-1][0] == "transform_param":
+                counts[-1][1] += 1
+                if counts[-1][1] > 1:
+                    parts += [text[done : previous[0]], _FURTHER_RESIZE]
+                    done = previous[0] + len(_FURTHER_RESIZE)
+            counts.append([previous[1], 0])
+        elif token in _CLOSES.values() and counts:
+            counts.pop()
+        if token not in (":", ",", ";"):
+            previous = (offset, token)
+    return "".join([*parts, text[done:]])
 
 
 _MAX_UNKNOWN = 1000
@@ -267,13 +296,14 @@ def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
 def _explain(original: str, text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
     """The whole message for a parse error, with the line and a mark below the position.
 
-    `text` is what was parsed: the original, with blanks where other unknown fields are.
+    `text` is what was parsed: the original, with blanks where other unknown fields are, and other names for fields that
+    are given again. The same places are open in both.
     """
     raw = re.sub(r"^\d+:\d+ : ", "", str(error))
     row = (error.GetLine() or 1) - 1
     line = text.split("\n")[row].rstrip("\r") if text else ""
     problem = raw.removeprefix(f"'{line}': ").removeprefix(f"'{line}\r': ")
-    blocks = _open_blocks(text, offset)
+    blocks = _open_blocks(original, offset)
     if unknown := _UNKNOWN_FIELD.search(raw):
         layer_type = _type_in_block(original, blocks[-1][0]) if blocks else ""
         problem = _unknown_field(unknown[1], unknown[2], [name for _, name in blocks], root, layer_type)
@@ -345,7 +375,7 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor, l
     problem = f"unknown field '{shown(name)}' " + (f"in '{shown(blocks[-1])}' ({short})" if blocks else f"in a {short}")
     if message is None:
         return problem
-    known = [field.name for field in message.fields]
+    known = [field.name for field in message.fields if field.name != _FURTHER_RESIZE]
     if short == "LayerParameter" and (foreign := _foreign_type(name, layer_type, known)):
         return f"{problem}: {foreign}"
     if fork := fork_of_field(short, name):

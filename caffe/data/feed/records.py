@@ -61,6 +61,8 @@ class AnnotatedRecords(DatumRecords):
     typed = False
     #: whether records need a label at all
     labelled = True
+    #: of the layer: with several resize_param, batches differ in size
+    batch_size = 1
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
         """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each remaining box; or [1, 1]."""
@@ -72,7 +74,9 @@ class AnnotatedRecords(DatumRecords):
             if not record.HasField("type") and not self.typed:
                 raise DataError(f"{source.where}: has no annotation type, but the first record has one")
             boxes = Boxes.of(record)
-        data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room)
+        sizes = self.transformer.sizes
+        size = None if sizes is None else sizes.of_batch(place // self.batch_size, self.seed)
+        data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room, size)
         if boxes is not None:
             return data, boxes.rows()
         if self.labelled and not record.datum.HasField("label"):

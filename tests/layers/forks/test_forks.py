@@ -16,7 +16,7 @@ CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {"BoxAnnotatorOHEM", "Proposal", "YoloDetectionOutput", "Yolov3DetectionOutput"}
 #: a gradient that is not the derivative of the top, and is tested by itself
-OTHER_GRADIENT = {"RegionLoss"}
+OTHER_GRADIENT = {"RegionLoss", "Yolov3"}
 #: reads files, and is tested by itself
 SOURCES = {"DenseImageData"}
 
