@@ -39,9 +39,8 @@ _FIELDS: dict[str, dict[str, str]] = {
         "BatchNormParameter": "update_global_stats",
     },
     _YOLO: {
-        "LayerParameter": "yolov3_param yolo_seg_param segmentation_evaluate_param",
-        "AnnotatedDataParameter": "yolo_data_type yolo_data_jitter train_diffcult single_class seg_scales "
-        "seg_resize_width seg_resize_height difficult_label_warmup",
+        "LayerParameter": "yolo_seg_param segmentation_evaluate_param",
+        "AnnotatedDataParameter": "single_class seg_scales seg_resize_width seg_resize_height difficult_label_warmup",
     },
     _YOLO_V2: {
         "LayerParameter": "region_param eval_detection_param detection_loss_param",
@@ -71,10 +70,8 @@ _FIELDS: dict[str, dict[str, str]] = {
         "InfogainLossParameter": "axis",
     },
     _CASCADE: {
-        "LayerParameter": "bbox_reg_param box_group_output_param box_output_param detection_accuracy_param "
-        "detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param "
-        "frcnn_output_param image_gt_data_param proposal_target_param scale_route_param",
-        "ROIPoolingParameter": "pad_ratio",
+        "LayerParameter": "detection_accuracy_param detection_data_param detection_group_accuracy_param "
+        "detection_group_loss_param eval_data_param frcnn_output_param image_gt_data_param proposal_target_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
@@ -129,12 +126,12 @@ _FIELDS: dict[str, dict[str, str]] = {
 _TYPES: dict[str, str] = {
     _PSPNET: "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform ImageSegData MatRead MatWrite SegAccuracy "
     "UniqueLabel",
-    _YOLO: "YoloSeg Yolov3 GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
+    _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "BoxGroupOutput BoxOutput DecodeBBox BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
-    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput ROIAlign ScaleRoute",
+    _CASCADE: "BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
+    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",
