@@ -25,7 +25,7 @@ from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
 from caffe.proto.upgrade import upgrade_net, upgrade_solver
 
-__all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
+__all__ = ["MAX_BYTES", "known_part", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
 
 MAX_BYTES = 64 << 20
 """The longest text that is parsed. Nets take kilobytes; weights belong in a .caffemodel."""
@@ -54,6 +54,16 @@ def read_solver(path: str | os.PathLike[str]) -> caffe_pb2.SolverParameter:
 def read_text(path: str | os.PathLike[str], message: M) -> M:
     """Merges the prototxt at `path` into `message` and returns it. Raises ProtoError as `parse_text` does."""
     return parse_text(_load(path), message, str(path))
+
+
+def known_part(path: str | os.PathLike[str], message: M) -> M:
+    """What `message` has fields for in the prototxt at `path`; `message` as it was if it cannot be read then either."""
+    try:
+        found = text_format.Parse(_with_further_resizes(_load(path)), type(message)(), allow_unknown_field=True)
+    except (text_format.ParseError, ProtoError, RecursionError, ValueError, OverflowError):
+        return message
+    message.MergeFrom(found)
+    return message
 
 
 def write_text(path: str | os.PathLike[str], message: Message) -> None:
@@ -94,7 +104,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                     descriptor = cast(Descriptor, message.DESCRIPTOR)
                     problems.add(key, _explain(original, text, error, offset, descriptor, where))
                 if end is None:
-                    raise ProtoError(problems.text()) from None
+                    raise problems.error() from None
             assert end is not None
             text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
             looked_at += offset
@@ -107,7 +117,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
             # Values that the tokenizer accepts but the message refuses, such as ill-formed Unicode.
             raise ProtoError(f"{where}: {error}") from None
         if problems:
-            raise ProtoError(problems.text())
+            raise problems.error()
         message.MergeFrom(message_so_far)
         return message
     many = f"{where}: too many unknown fields to go on; not a {message.DESCRIPTOR.name}"
@@ -137,6 +147,13 @@ class _Problems:
             self._index[key] = len(self._messages)
         self._messages.append(message)
         self._lines.append([])
+
+    def error(self) -> ProtoError:
+        """The error to raise."""
+        error = ProtoError(self.text())
+        if len(self._index) == len(self._messages):
+            error.unknown_fields = tuple(f"{owner.removeprefix('caffe.')}.{name}" for owner, name in self._index)
+        return error
 
     def text(self) -> str:
         """All messages, each with the other lines that it is about."""

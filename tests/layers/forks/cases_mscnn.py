@@ -41,7 +41,6 @@ SORTED_REGIONS = Bottom(
          + rng.uniform(-3, 3, (s[0], 4)) - np.eye(s[0], 4)[::-1] * 30], axis=1),
     smooth=False,
 )  # fmt: skip
-OBJECTS = Bottom((6, 6, 1, 1), lambda rng, s: rng.uniform(0.5, 1, s), smooth=False)
 SCORES = Bottom((6, 3), lambda rng, s: rng.normal(size=s), smooth=False)
 ALIGN = "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.5 %s }"
 
@@ -70,7 +69,6 @@ CASES = [
     ),
     Case("DecodeBBox", "", [OFFSETS, SORTED_REGIONS], mscnn.decode_bbox, phase=TEST),
     Case("DecodeBBox", NORMALIZED, [OFFSETS, SORTED_REGIONS], mscnn.decode_bbox),
-    Case("DecodeBBox", "decode_bbox_param { gt_iou_thr: 0.7 }", [OFFSETS, SORTED_REGIONS, OBJECTS], mscnn.decode_bbox),
     *(
         Case("ScaleRoute", f"scale_route_param {{ {options} }}", [SORTED_REGIONS, SCORES], mscnn.scale_route, 2)
         for options in ("", "low_scale: 15", "high_scale: 16", "low_scale: 14 high_scale: 16", "low_scale: 200")
