@@ -99,7 +99,7 @@ def _line(verdict: Verdict, ran: bool) -> str:
         return f"builds{' and runs' if ran else ''}: {verdict.path}"
     if verdict.missing:
         return f"does not build: {verdict.path}: needs {', '.join(verdict.missing)}"
-    return f"does not build: {_first(verdict.message)}"
+    return f"does not build: {verdict.path}: {_first(verdict.message.removeprefix(verdict.path).lstrip(': '))}"
 
 
 def _first(message: str) -> str:

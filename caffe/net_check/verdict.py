@@ -13,7 +13,7 @@ import caffe.engine.layer_types  # noqa: F401  (registers the types)
 from caffe.engine.fillers import deferred
 from caffe.engine.layer import TEST, TRAIN, layer_types
 from caffe.engine.net import Net
-from caffe.errors import CaffeError, ProtoError
+from caffe.errors import CaffeError, ProtoError, shown
 from caffe.net_check.stand_ins import without_files
 from caffe.proto import caffe_pb2
 from caffe.proto.forks import FORK_OF_TYPE, fork_of_field
@@ -52,11 +52,14 @@ def check(path: Path, run: bool = False) -> Verdict:
     except ProtoError as error:
         if not error.unknown_fields:
             return Verdict(name, NO_TEXT, message=str(error))
-        fields = {_field(*field.split(".")) for field in error.unknown_fields}
         types = _unknown_types(known_part(path, caffe_pb2.NetParameter()))
-        return Verdict(name, LACKS, tuple(sorted({*fields, *types})), str(error))
+        own = {f"LayerParameter.{kind.lower()}param" for kind in types}  # the parameters of a type come with it
+        fields = {_of_fork(f"field {field}", fork_of_field(*field.split("."))) for field in error.unknown_fields
+                  if field.replace("_", "") not in own}  # fmt: skip
+        return Verdict(name, LACKS, tuple(sorted({*fields, *map(_type, types)})), str(error))
     if types := _unknown_types(net):
-        return Verdict(name, LACKS, tuple(types), f"{path}: needs {', '.join(types)}")
+        missing = tuple(map(_type, types))
+        return Verdict(name, LACKS, missing, f"{path}: needs {', '.join(missing)}")
     if modules := _missing_modules(net):
         return Verdict(name, PYTHON, tuple(modules), f"{path}: needs {', '.join(modules)}")
     errors = []
@@ -71,15 +74,16 @@ def check(path: Path, run: bool = False) -> Verdict:
     return Verdict(name, ERROR, message=errors[0])
 
 
-def _field(message: str, field: str) -> str:
-    fork = fork_of_field(message, field)
-    return f"field {message}.{field}" + (f" of {fork}" if fork else "")
-
-
 def _unknown_types(net: Any) -> list[str]:
-    known = set(layer_types())
-    found = sorted({layer.type for layer in net.layer} - known)
-    return [f"layer type {kind}" + (f" of {FORK_OF_TYPE[kind]}" if kind in FORK_OF_TYPE else "") for kind in found]
+    return sorted({layer.type for layer in net.layer} - set(layer_types()))
+
+
+def _type(kind: str) -> str:
+    return _of_fork(f"layer type {shown(kind)}", FORK_OF_TYPE.get(kind))
+
+
+def _of_fork(thing: str, fork: str | None) -> str:
+    return f"{thing} of {fork}" if fork else thing
 
 
 def _missing_modules(net: Any) -> list[str]:

@@ -76,7 +76,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
-    _OPENPOSE: {"LayerParameter": "imresize_param nms_param"},
     _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
         "LayerParameter": "normalize_param inner_distance_param general_contrastive_loss_param "
@@ -136,7 +135,7 @@ _TYPES: dict[str, str] = {
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
-    _OPENPOSE: "Nms ImResize Switch Maximum",
+    _OPENPOSE: "Switch Maximum",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "
     "GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
