@@ -18,7 +18,6 @@ _OPENPOSE = "OpenPose's Caffe (CMU-Perceptual-Computing-Lab/caffe_rtpose)"
 _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
 _SPHEREFACE = "SphereFace (wy1iu/sphereface)"
-_CENTER = "center loss (ydwen/caffe-face)"
 _HED = "HED (s9xie/hed)"
 _OSVOS = "OSVOS (kmaninis/OSVOS-caffe)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
@@ -87,7 +86,6 @@ _FIELDS: dict[str, dict[str, str]] = {
         "ScaleParameter": "min_value",
     },
     _SPHEREFACE: {"LayerParameter": "margin_inner_product_param"},
-    _CENTER: {"LayerParameter": "center_loss_param"},
     _MASK_YOLO: {
         "LayerParameter": "roi_alignment_param decode_rois_param roi_gen_param resize_param yolo_loss_param",
         "TransformationParameter": "jitter resize_h resize_w",
@@ -142,7 +140,6 @@ _TYPES: dict[str, str] = {
     _WINDOWS: "InnerDistance GeneralContrastiveLoss GeneralTripletLoss ChannelScale Flip Noise LabelSpecificAdd "
     "LabelSpecificRescale GlobalLSEMargin LargeMarginInnerProduct TripletLoss",
     _SPHEREFACE: "MarginInnerProduct",
-    _CENTER: "CenterLoss",
     _HED: "ImageLabelmapData",
     _OSVOS: "SigmoidCrossEntropyBalanceLoss",
     _MASK_YOLO: "ROIAlignment DecodeRois RoiGen MaskBoxData KpsBoxData",

@@ -30,7 +30,7 @@ REFUSED = {
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
-         "Yolov3"),
+         "Yolov3", "CenterLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(

@@ -31,7 +31,8 @@ NETS = {
     "good/again.prototxt": "# the same\n" + INPUT.replace(" ", "  ") + CONV,
     "good/solver.prototxt": 'net: "train.prototxt" base_lr: 0.1',
     "bad/type.prototxt": INPUT + 'layer { name: "m" type: "Mish" bottom: "data" top: "m" }',
-    "bad/field.prototxt": INPUT + 'layer { name: "f" type: "FocalLoss" bottom: "data" top: "f" focal_loss_param { a: 1 } }\n' + CONV.replace("num_output: 2", "num_output: 2 dilation_h: 2"),
+    "bad/field.prototxt": INPUT + CONV.replace("num_output: 2", "num_output: 2 dilation_h: 2") +
+    'layer { name: "f" type: "FocalLoss" bottom: "data" top: "f" focal_loss_param { a: 1 } }',
     "bad/template.prototxt": 'layer { name: "d" type: "Data" top: "data"\n data_param { source: {{SOURCE}} } }',
     "bad/shape.prototxt": INPUT + CONV.replace("3 weight", "99 weight"),
     "bad/python.prototxt": INPUT + 'layer { name: "p" type: "Python" bottom: "data" top: "p" python_param { '

@@ -45,6 +45,7 @@ OF_FORKS = {
     ("LayerParameter", "bbox_reg_param"),
     ("LayerParameter", "decode_bbox_param"),
     ("LayerParameter", "scale_route_param"),
+    ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),
     ("TransformationParameter", "more_resizes"),

@@ -19,7 +19,7 @@ WITHOUT_GRADIENT = {
     "YoloDetectionOutput", "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
-OTHER_GRADIENT = {"RegionLoss", "Yolov3"}
+OTHER_GRADIENT = {"CenterLoss", "RegionLoss", "Yolov3"}
 #: reads files, and is tested by itself
 SOURCES = {"DenseImageData"}
 
