@@ -12,7 +12,7 @@ from caffe.data.augment.jitter import Jitter
 from caffe.data.augment.resize_choice import ResizeChoice
 from caffe.data.feed.yolo_label import YOLO_ROWS, yolo_label
 from caffe.data.lmdb_source import LmdbWriter
-from caffe.errors import NetError, ProtoError
+from caffe.errors import DataError, NetError, ProtoError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text, to_text
 from caffe.runtime import runtime
@@ -94,6 +94,27 @@ def test_every_ten_batches_have_one_of_the_sizes(database: Path) -> None:
     assert source.reshape([])[0] == (2, 3, 32, 40)
     source.start_at(23)
     assert tuple(source.forward()[0].shape) == shapes[23]
+    source.close()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_record_in_place_of_a_bad_one_has_the_size_of_its_batch(
+    database: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    """The last record of every batch is damaged, and the one that follows it is the next batch's."""
+    monkeypatch.setenv("CAFFE_DATA_WORKERS", workers)
+    monkeypatch.setattr(runtime, "skip_bad_records", 1)
+    source = annotated(database, SIZES, 3, annotated_param=WHOLE)
+    whole = source._records.image_of
+
+    def image_of(datum: object, index: int) -> object:
+        if index == 2:
+            raise DataError("damaged")
+        return whole(datum, index)
+
+    monkeypatch.setattr(source._records, "image_of", image_of)
+    shapes = [tuple(source.forward()[0].shape) for _ in range(30)]
+    assert len(set(shapes)) > 1
     source.close()
 
 

@@ -48,6 +48,10 @@ class DatumRecords:
         data, _ = self.transformer(source, None, record_rng(self.seed, epoch, index), room)
         return data, np.array([[datum.label]], np.float32)
 
+    def load_as(self, place: int, turn: int, room: Array) -> tuple[Array, Array]:
+        """The same, in the batch of another place, where the record stands for one that could not be read."""
+        return self.load(place, room)
+
     def _read(self, index: int) -> Any:
         return self.source.datum(index)
 
@@ -66,6 +70,10 @@ class AnnotatedRecords(DatumRecords):
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
         """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each remaining box; or [1, 1]."""
+        return self.load_as(place, place, room)
+
+    def load_as(self, place: int, turn: int, room: Array) -> tuple[Array, Array]:
+        """The same, with the size of the batch of `turn`."""
         epoch, index = self.order.at(place)
         record = self.source.annotated_datum(index)
         source = self.image_of(record.datum, index)
@@ -75,7 +83,7 @@ class AnnotatedRecords(DatumRecords):
                 raise DataError(f"{source.where}: has no annotation type, but the first record has one")
             boxes = Boxes.of(record)
         sizes = self.transformer.sizes
-        size = None if sizes is None else sizes.of_batch(place // self.batch_size, self.seed)
+        size = None if sizes is None else sizes.of_batch(turn // self.batch_size, self.seed)
         data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room, size)
         if boxes is not None:
             return data, boxes.rows()

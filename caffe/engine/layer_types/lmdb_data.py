@@ -66,7 +66,8 @@ class LmdbLayer(PrefetchingLayer):
         size, shape = self.param.data_param.batch_size, self.first_readable(self._records.shape_at)
         log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
-        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
+        records = self._records
+        self.prefetch(records.load, shape, size, records.where, records.key, records.load_as)
 
     def records(self) -> list[str] | None:
         order, source = self._records.order, self._records.source
