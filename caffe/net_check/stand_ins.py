@@ -11,6 +11,8 @@ from caffe.proto import caffe_pb2
 _BATCH = 2
 #: height and width where the net does not say them: its records would
 _SIDE = 224
+#: likewise for DenseImageData, whose nets unpool to sizes that they give as numbers: those of SegNet's images
+_SEGNET = (360, 480)
 #: boxes in a batch of AnnotatedData
 _BOXES = 4
 #: the layers that read files, and the field with the size of their batches
@@ -29,8 +31,8 @@ _READERS = {
 def without_files(net: Any) -> Any:
     """A copy of a NetParameter that reads no data, and whose detection layers read and write no files.
 
-    A batch is of two images at most. An image has the size that the layer gives it, else 224 × 224, and three
-    channels unless the layer makes it gray.
+    A batch is of two images at most. An image has the size that the layer gives it, else 224 × 224 (in DenseImageData
+    360 × 480, as SegNet's), and three channels unless the layer makes it gray.
     """
     copy = caffe_pb2.NetParameter()
     copy.CopyFrom(net)
@@ -86,7 +88,8 @@ def _size(layer: Any) -> tuple[int, int]:
         (dense.new_height, dense.new_width),
         (layer.memory_data_param.height, layer.memory_data_param.width),
     ]
-    return next(((high, wide) for high, wide in pairs if high and wide), (_SIDE, _SIDE))
+    unknown = _SEGNET if layer.type == "DenseImageData" else (_SIDE, _SIDE)
+    return next(((high, wide) for high, wide in pairs if high and wide), unknown)
 
 
 def _channels(layer: Any) -> int:

@@ -109,7 +109,7 @@ def _phases(net: Any, path: Path) -> list[int]:
 def _run(net: Net, phase: int) -> str | None:
     """Runs a net once; the error, if there is one."""
     generator = torch.Generator().manual_seed(0)
-    for layer in net.layers:
+    for layer in (step.layer for step in net.steps):
         for blob in layer.blobs:
             if layer.learns and blob.dim() > 1:
                 torch.nn.init.normal_(blob.data, 0, (2 / max(blob[0].numel(), 1)) ** 0.5, generator)
@@ -128,8 +128,8 @@ def _run(net: Net, phase: int) -> str | None:
 def _batch(net: Net, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Random images, what describes them, and zeros."""
     batch = net.next_batch()
-    images = [name for name, value in batch.items() if value.dim() == 4 and value.shape[1] <= 4 and value.shape[2] > 1]
-    images = [name for name in images if "label" not in name][:1] or images[:1]
+    shapes = {name: value.shape for name, value in batch.items() if value.dim() == 4 and "label" not in name}
+    images = [name for name, shape in shapes.items() if shape[1] <= 4 and shape[2] > 1][:1]
     for name in images:
         batch[name] = torch.randn(batch[name].shape, generator=generator) * 50
     for name in net.inputs:

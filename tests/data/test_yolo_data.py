@@ -77,11 +77,11 @@ def test_one_resize_param_is_what_it_was() -> None:
 
 
 def test_errors_in_a_further_size_keep_their_place_and_name() -> None:
-    text = "layer { transform_param { resize_param { }\n  resize_param { heigt: 2 }\n resize_param { width: x } } }"
+    text = "layer { transform_param { resize_param { }\n  resize_param { heights: 2 }\n resize_param { width: x } } }"
     with pytest.raises(ProtoError) as caught:
         parse_text(text, caffe_pb2.NetParameter(), "net")
     assert str(caught.value).startswith(
-        "net:2:18: unknown field 'heigt' in 'resize_param' (ResizeParameter); did you mean 'height'?"
+        "net:2:18: unknown field 'heights' in 'resize_param' (ResizeParameter); did you mean 'height'?"
     )
     assert "more_resizes" not in str(caught.value)
 

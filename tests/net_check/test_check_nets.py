@@ -140,6 +140,7 @@ def stand_in(text: str) -> Any:
         ('type: "AnnotatedData" transform_param { resize_param { height: 3 width: 4 } }', [[2, 3, 3, 4], [1, 1, 4, 8]]),
         ('type: "AnnotatedData" annotated_data_param { yolo_data_type: 1 }', [[2, 3, 224, 224], [2, 1, 300, 5]]),
         ('type: "DenseImageData" dense_image_data_param { new_height: 5 new_width: 6 }', [[2, 3, 5, 6], [2, 1, 5, 6]]),
+        ('type: "DenseImageData" dense_image_data_param { batch_size: 1 }', [[1, 3, 360, 480], [1, 1, 360, 480]]),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

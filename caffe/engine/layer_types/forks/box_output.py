@@ -63,7 +63,8 @@ class _Proposals(Layer):
         self.scale = offsets_scale(self)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
-        return [(1, 5, 1, 1), (1, 6, 1, 1)][: max(self.num_tops, 1)]  # as in the fork, until they are found
+        shapes: list[Shape] = [(1, 5, 1, 1), (1, 6, 1, 1)]  # as in the fork, until they are found
+        return shapes[: max(self.num_tops, 1)]
 
     def decoded(self, offsets: Tensor, field: Tensor, stride: float) -> tuple[Tensor, Tensor]:
         """Upper left corners and sides, both A × 2 × H × W, of anchors `field` (A × 2: width, height) moved by
