@@ -14,7 +14,7 @@ from torch import Tensor
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, little_overlap, offsets_scale
 from caffe.engine.layer_types.forks.suppression import suppress
-from caffe.engine.layer_types.shapes import text
+from caffe.engine.layer_types.shapes import full_precision, text
 
 
 class _Proposals(Layer):
@@ -83,7 +83,7 @@ class _Proposals(Layer):
         return center - sides / 2, sides
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
-        data = [b.detach() for b in bottom]
+        data = [full_precision(b.detach()) for b in bottom]
         rows = [data[0].new_zeros(0, 6)]
         for image in range(self.images(data)):
             corners, scores = self._best(*self.boxes_of(image, data))

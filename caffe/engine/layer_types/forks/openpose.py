@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import Layer, Shape, register
-from caffe.engine.layer_types.shapes import text
+from caffe.engine.layer_types.shapes import full_precision, text
 
 #: pixels on each side of a peak that its place is averaged over
 _REACH = 3
@@ -64,7 +64,7 @@ class ImResize(Layer):
         return begin, side - 2 * begin if begin >= 0 else 0
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        x = bottom[0].detach()
+        x = full_precision(bottom[0].detach())
         ((_, _, height, width),) = self.reshape([tuple(x.shape)])
         total = x.new_zeros(1, x.shape[1], height, width)
         for number in range(len(x)):
@@ -124,7 +124,7 @@ class Nms(Layer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         param = self.param.nms_param
-        x = bottom[0].detach()[:, : param.num_parts]
+        x = full_precision(bottom[0].detach())[:, : param.num_parts]
         top = x.new_zeros(len(x), param.num_parts, param.max_peaks + 1, 3)
         height, width = x.shape[2:]
         if min(height, width) < 3 or not len(x):

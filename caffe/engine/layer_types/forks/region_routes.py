@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe.engine.layer import TRAIN, Layer, Shape, register
 from caffe.engine.layer_types.forks.bbox_reg import offsets_scale
-from caffe.engine.layer_types.shapes import count, legacy_dim, text
+from caffe.engine.layer_types.shapes import count, full_precision, legacy_dim, text
 
 
 class _Regions(Layer):
@@ -53,7 +53,8 @@ class DecodeBBox(_Regions):
         return [(bottom[1][0], 5, 1, 1)]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        offsets, regions = bottom[0].detach().reshape(-1, 8)[:, 4:], bottom[1].detach().reshape(-1, 5)
+        offsets, regions = (full_precision(b.detach()) for b in bottom[:2])
+        offsets, regions = offsets.reshape(-1, 8)[:, 4:], regions.reshape(-1, 5)
         mean, deviation = self.scale.to(offsets)
         moves = offsets * deviation + mean
         size = regions[:, 3:] - regions[:, 1:3] + 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.forks.regions import RegionLayer, padded, pooled_size
+from caffe.engine.layer_types.shapes import full_precision
 
 
 @register
@@ -31,7 +32,7 @@ class ROIAlign(RegionLayer):
         return [(bottom[1][0], bottom[0][1], self.cells[0] + 1, self.cells[1] + 1)]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        x, regions = bottom[0], bottom[1].detach().reshape(len(bottom[1]), 5)
+        x, regions = bottom[0], full_precision(bottom[1].detach()).reshape(len(bottom[1]), 5)
         param = self.param.roi_pooling_param
         image = self.images_of(regions, len(x))
         corners = padded(regions[:, 1:], param.pad_ratio) * param.spatial_scale - 0.5
@@ -46,7 +47,7 @@ class ROIAlign(RegionLayer):
         for row, high in down:
             for column, wide in across:
                 weight = torch.where(outside, 0, high[:, :, None] * wide[:, None])
-                term = pixels[image[:, None, None], row[:, :, None], column[:, None]] * weight[..., None]
+                term = pixels[image[:, None, None], row[:, :, None], column[:, None]] * weight[..., None].to(x)
                 top = term if top is None else top + term
         assert top is not None
         return top.permute(0, 3, 1, 2).contiguous()
