@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from caffe.data.augment.jitter import Jitter
 from caffe.data.augment.resize_choice import ResizeChoice
 from caffe.data.feed.yolo_label import YOLO_ROWS, yolo_label
 from caffe.data.lmdb_source import LmdbWriter
+from caffe.engine.net import Net
 from caffe.errors import DataError, NetError, ProtoError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text, to_text
@@ -209,3 +211,29 @@ def test_which_layers_have_jitter(database: Path) -> None:
 def test_settings_that_cannot_be(text: str, message: str, database: Path) -> None:
     with pytest.raises(NetError, match=message):
         annotated(database, SIZES, annotated_param=text)
+
+
+def test_a_net_with_several_sizes_learns_its_boxes(database: Path) -> None:
+    """The data layer, a map and its loss together, as in MobileNet-YOLO's training nets; sizes change on the way."""
+    text = f"""
+      layer {{ name: "data" type: "AnnotatedData" top: "data" top: "label"
+        transform_param {{ scale: 0.004 {SIZES} }} data_param {{ source: "{database}" batch_size: 3 backend: LMDB }}
+        annotated_data_param {{ {WHOLE} }} }}
+      layer {{ name: "conv" type: "Convolution" bottom: "data" top: "map"
+        convolution_param {{ num_output: 16 kernel_size: 8 stride: 8 weight_filler {{ type: "xavier" }} }} }}
+      layer {{ name: "loss" type: "Yolov3" bottom: "map" bottom: "label" top: "loss" yolov3_param {{ num_class: 3 num: 2
+        biases: [24, 12, 30, 30, 60, 30, 90, 90] mask: [1, 2] anchors_scale: 8 coord_scale: 1 thresh: 0.6 }} }}"""
+    net = Net(parse_text(text, caffe_pb2.NetParameter(), "net"), 0)
+    optimizer = torch.optim.Adam(net.learnable_params, 0.02)
+    losses, sizes = [], set()
+    for _ in range(60):
+        optimizer.zero_grad()
+        batch = net.next_batch()
+        loss, _ = net(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        sizes.add(tuple(batch["data"].shape[2:]))
+    net.close()
+    assert len(sizes) > 1
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
