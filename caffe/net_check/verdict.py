@@ -65,8 +65,9 @@ def check(path: Path, run: bool = False) -> Verdict:
     errors = []
     for phase in _phases(net, path):
         try:
-            with deferred():
+            with deferred() as fillers:
                 built = Net(without_files(net), phase)
+            fillers.try_out()
         except CaffeError as error:
             errors.append(str(error))
             continue
@@ -89,7 +90,7 @@ def _of_fork(thing: str, fork: str | None) -> str:
 def _missing_modules(net: Any) -> list[str]:
     """Python modules that the net's layers need: those that cannot be found, or all if they may not run."""
     modules = sorted({layer.python_param.module for layer in net.layer if layer.type == "Python"})
-    return [f"Python module {module}" for module in modules if not (runtime.python_layers and _is_there(module))]
+    return [f"Python module {shown(module)}" for module in modules if not (runtime.python_layers and _is_there(module))]
 
 
 def _is_there(module: str) -> bool:

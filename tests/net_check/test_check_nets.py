@@ -35,6 +35,7 @@ NETS = {
     'layer { name: "f" type: "FocalLoss" bottom: "data" top: "f" focal_loss_param { a: 1 } }',
     "bad/template.prototxt": 'layer { name: "d" type: "Data" top: "data"\n data_param { source: {{SOURCE}} } }',
     "bad/shape.prototxt": INPUT + CONV.replace("3 weight", "99 weight"),
+    "bad/filler.prototxt": INPUT + CONV.replace("xavier", "xaver"),
     "bad/python.prototxt": INPUT + 'layer { name: "p" type: "Python" bottom: "data" top: "p" python_param { '
     'module: "made_up_module" layer: "L" } }',
 }  # fmt: skip
@@ -81,6 +82,7 @@ def test_what_counts_as_a_net(folder: Path) -> None:
         ),
         ("bad/template", NO_TEXT, ()),
         ("bad/shape", ERROR, ()),
+        ("bad/filler", ERROR, ()),
         ("bad/python", PYTHON, ("Python module made_up_module",)),
     ],
 )
@@ -163,13 +165,13 @@ def test_the_command_prints_writes_and_counts(folder: Path, capsys: pytest.Captu
     assert f"builds and runs: {folder / 'good/again.prototxt'}" in printed
     assert f"does not build: {folder / 'bad/python.prototxt'}: needs Python module made_up_module" in printed
     assert (
-        "7 nets (1 that repeat another and 2 other files are not counted)\n     1 build, and 1 of them run\n" in printed
+        "8 nets (1 that repeat another and 2 other files are not counted)\n     1 build, and 1 of them run\n" in printed
     )
     assert "     2 need layer types or fields that are missing\n     1 need Python modules\n" in printed
     assert "     1     1  layer type Mish of Synopsys' Caffe" in printed
     assert "     1     0  layer type FocalLoss of CAFFE_SSD" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["state"] for row in rows] == [LACKS, PYTHON, ERROR, NO_TEXT, LACKS, "", ERROR]
+    assert [row["state"] for row in rows] == [LACKS, ERROR, PYTHON, ERROR, NO_TEXT, LACKS, "", ERROR]
     assert main([str(folder / "good/deploy.prototxt"), "-short"]) == 0
     assert capsys.readouterr().out.startswith("1 nets (0 that repeat")
 
