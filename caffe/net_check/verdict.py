@@ -68,8 +68,10 @@ def check(path: Path, run: bool = False) -> Verdict:
             with deferred() as fillers:
                 built = Net(without_files(net), phase)
             fillers.try_out()
-        except CaffeError as error:
-            errors.append(str(error))
+        except MemoryError:
+            raise
+        except Exception as error:  # a Python layer may raise anything
+            errors.append(_text(error))
             continue
         return Verdict(name, run_error=_run(built, phase) if run else None)
     return Verdict(name, ERROR, message=errors[0])
@@ -121,9 +123,15 @@ def _run(net: Net, phase: int) -> str | None:
             loss, _ = net(_batch(net, generator))
             if loss.requires_grad:
                 loss.backward()
-    except CaffeError as error:
-        return str(error)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _text(error)
     return None
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, CaffeError) else f"{type(error).__name__}: {error}"
 
 
 def _batch(net: Net, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -106,6 +106,12 @@ def test_python_layers_of_strangers_do_not_run(folder: Path, monkeypatch: pytest
     assert not (folder / "made_up_module.py.ran").exists()
     monkeypatch.setattr(runtime, "python_layers", True)
     assert check(folder / "bad/python.prototxt").state == ""
+    (folder / "worse_module.py").write_text("class L:\n    def __init__(self, *_): raise IndexError('empty list')\n")
+    text = NETS["bad/python.prototxt"].replace("made_up", "worse")
+    (folder / "bad/python.prototxt").write_text(text)
+    verdict = check(folder / "bad/python.prototxt")
+    assert verdict.state == ERROR
+    assert verdict.message
 
 
 def test_a_net_runs_in_its_phase(tmp_path: Path) -> None:
