@@ -14,6 +14,9 @@ class CaffeError(ValueError):
 class ProtoError(CaffeError):
     """A prototxt, caffemodel, solverstate or record that cannot be read: names the file and the place in it."""
 
+    #: fields that the message does not have, as Message.field, if they are all that is wrong
+    unknown_fields: tuple[str, ...] = ()
+
 
 class NetError(CaffeError):
     """A net that cannot be built or run: names the layer."""

@@ -64,6 +64,10 @@ def assign_proto(proto: Any, name: str, value: Any) -> None:
                     assign_proto(message, key, inner)
             else:
                 getattr(proto, name).append(_scalar(field, item))
+    elif isinstance(value, list) and name == "resize_param" and "more_resizes" in proto.DESCRIPTOR.fields_by_name:
+        # of MobileNet-YOLO; the field itself is no list, for the scripts that set it
+        for first, item in enumerate(value):
+            assign_proto(proto, "more_resizes" if first else name, item)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             assign_proto(getattr(proto, name), key, inner)

@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
         "caffe.io", "caffe.model_libs", "caffe.net_spec", "caffe.pycaffe", "caffe.pysolver",
     ),
     ("caffe.recipe",),
-    ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.interop", "caffe.dataset_check"),
+    ("caffe.solver", "caffe.image_detector", "caffe.export", "caffe.interop", "caffe.dataset_check", "caffe.net_check"),
     ("caffe.engine", "caffe.default_boxes", "caffe.web_page"),
     ("caffe.ops", "caffe.detection", "caffe.data"),
     ("caffe.proto", "caffe._C"),

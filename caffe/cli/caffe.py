@@ -22,6 +22,7 @@ commands:
   score_onnx      score exported detectors in ONNX Runtime, and time them
   import_weights  make a .caffemodel from the weights of another framework
   export_weights  write a .caffemodel as the weights of another framework
+  check_nets      say which prototxts build and run, and what the others lack
   version         show the versions of Caffe, of this package and of PyTorch
 
 'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
@@ -36,7 +37,7 @@ commands:
 
 COMMANDS = (
     "train", "test", "time", "speed", "report", "device_query", "export_onnx", "score_onnx",
-    "import_weights", "export_weights", "version",
+    "import_weights", "export_weights", "check_nets", "version",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe.data.augment.boxes import Boxes
+from caffe.data.augment.jitter import Jitter
 from caffe.data.augment.sampler import BatchSampler
 from caffe.data.augment.transform import TRAIN, Source, Transformer
 from caffe.data.images import Image, decode
@@ -69,7 +70,9 @@ def read_transformer(path: str) -> Transformer | None:
                 for each in layer.annotated_data_param.batch_sampler
                 if each.use_original_image
             ]
-            return Transformer(layer.transform_param, TRAIN, where, samplers)
+            return Transformer(
+                layer.transform_param, TRAIN, where, samplers, Jitter.of(layer.annotated_data_param, where)
+            )
     return None
 
 

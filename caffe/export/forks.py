@@ -107,6 +107,14 @@ def _bn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: lis
 @converts("ROIPooling")
 def _roi_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     regions = g.add("Reshape", bottoms[1], g.constant([-1, 5]))
+    if layer.pad_ratio:
+        image, low, high = (
+            g.add("Slice", regions, g.constant([start]), g.constant([end]), g.constant([1]))
+            for start, end in ((0, 1), (1, 3), (3, 5))
+        )
+        size = g.add("Add", g.add("Sub", high, low), g.constant(np.array([1], np.float32)))
+        pad = g.add("Mul", size, g.constant(np.array([layer.pad_ratio], np.float32)))
+        regions = g.add("Concat", image, g.add("Sub", low, pad), g.add("Add", high, pad), axis=1)
     return [g.add("MaxRoiPool", bottoms[0], regions, pooled_shape=layer.pooled, spatial_scale=layer.scale)]
 
 

@@ -18,7 +18,6 @@ _OPENPOSE = "OpenPose's Caffe (CMU-Perceptual-Computing-Lab/caffe_rtpose)"
 _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
 _SPHEREFACE = "SphereFace (wy1iu/sphereface)"
-_CENTER = "center loss (ydwen/caffe-face)"
 _HED = "HED (s9xie/hed)"
 _OSVOS = "OSVOS (kmaninis/OSVOS-caffe)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
@@ -39,9 +38,8 @@ _FIELDS: dict[str, dict[str, str]] = {
         "BatchNormParameter": "update_global_stats",
     },
     _YOLO: {
-        "LayerParameter": "yolov3_param yolo_seg_param segmentation_evaluate_param",
-        "AnnotatedDataParameter": "yolo_data_type yolo_data_jitter train_diffcult single_class seg_scales "
-        "seg_resize_width seg_resize_height difficult_label_warmup",
+        "LayerParameter": "yolo_seg_param segmentation_evaluate_param",
+        "AnnotatedDataParameter": "single_class seg_scales seg_resize_width seg_resize_height difficult_label_warmup",
     },
     _YOLO_V2: {
         "LayerParameter": "region_param eval_detection_param detection_loss_param",
@@ -71,15 +69,12 @@ _FIELDS: dict[str, dict[str, str]] = {
         "InfogainLossParameter": "axis",
     },
     _CASCADE: {
-        "LayerParameter": "bbox_reg_param box_group_output_param box_output_param detection_accuracy_param "
-        "detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param "
-        "frcnn_output_param image_gt_data_param proposal_target_param scale_route_param",
-        "ROIPoolingParameter": "pad_ratio",
+        "LayerParameter": "detection_accuracy_param detection_data_param detection_group_accuracy_param "
+        "detection_group_loss_param eval_data_param frcnn_output_param image_gt_data_param proposal_target_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
-    _OPENPOSE: {"LayerParameter": "imresize_param nms_param"},
     _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
         "LayerParameter": "normalize_param inner_distance_param general_contrastive_loss_param "
@@ -91,7 +86,6 @@ _FIELDS: dict[str, dict[str, str]] = {
         "ScaleParameter": "min_value",
     },
     _SPHEREFACE: {"LayerParameter": "margin_inner_product_param"},
-    _CENTER: {"LayerParameter": "center_loss_param"},
     _MASK_YOLO: {
         "LayerParameter": "roi_alignment_param decode_rois_param roi_gen_param resize_param yolo_loss_param",
         "TransformationParameter": "jitter resize_h resize_w",
@@ -129,24 +123,23 @@ _FIELDS: dict[str, dict[str, str]] = {
 _TYPES: dict[str, str] = {
     _PSPNET: "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform ImageSegData MatRead MatWrite SegAccuracy "
     "UniqueLabel",
-    _YOLO: "YoloSeg Yolov3 GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
+    _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "BoxGroupOutput BoxOutput DecodeBBox BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
-    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput ROIAlign ScaleRoute",
+    _CASCADE: "BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
+    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
-    _OPENPOSE: "Nms ImResize Switch Maximum",
+    _OPENPOSE: "Switch Maximum",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "
     "GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
     _WINDOWS: "InnerDistance GeneralContrastiveLoss GeneralTripletLoss ChannelScale Flip Noise LabelSpecificAdd "
     "LabelSpecificRescale GlobalLSEMargin LargeMarginInnerProduct TripletLoss",
     _SPHEREFACE: "MarginInnerProduct",
-    _CENTER: "CenterLoss",
     _HED: "ImageLabelmapData",
     _OSVOS: "SigmoidCrossEntropyBalanceLoss",
     _MASK_YOLO: "ROIAlignment DecodeRois RoiGen MaskBoxData KpsBoxData",

@@ -10,6 +10,9 @@ from google.protobuf import text_encoding
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+#: fields that text calls by another name: the reader puts the further `resize_param` of a layer into a field of its own
+_IN_TEXT = {"caffe.TransformationParameter.more_resizes": "resize_param"}
+
 
 def to_text(message: Message) -> str:
     """`message` as a prototxt: fields by number, two spaces per indent, floats in six digits or, if those do
@@ -24,13 +27,14 @@ def _print(message: Message, indent: str, lines: list[str]) -> None:
         # Releases of protobuf disagree on how a descriptor says that its field is repeated, but the value's type shows
         # it.
         repeated = not isinstance(value, str | bytes | bool | int | float | Message)
+        name = _IN_TEXT.get(field.full_name, field.name)
         for item in value if repeated else (value,):
             if field.message_type is not None:
-                lines.append(f"{indent}{field.name} {{\n")
+                lines.append(f"{indent}{name} {{\n")
                 _print(item, indent + "  ", lines)
                 lines.append(f"{indent}}}\n")
             else:
-                lines.append(f"{indent}{field.name}: {_scalar(field, item)}\n")
+                lines.append(f"{indent}{name}: {_scalar(field, item)}\n")
 
 
 def _scalar(field: FieldDescriptor, value: Any) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor
@@ -25,7 +25,7 @@ from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
 from caffe.proto.upgrade import upgrade_net, upgrade_solver
 
-__all__ = ["MAX_BYTES", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
+__all__ = ["MAX_BYTES", "known_part", "parse_text", "read_net", "read_solver", "read_text", "to_text", "write_text"]
 
 MAX_BYTES = 64 << 20
 """The longest text that is parsed. Nets take kilobytes; weights belong in a .caffemodel."""
@@ -56,6 +56,16 @@ def read_text(path: str | os.PathLike[str], message: M) -> M:
     return parse_text(_load(path), message, str(path))
 
 
+def known_part(path: str | os.PathLike[str], message: M) -> M:
+    """What `message` has fields for in the prototxt at `path`; `message` as it was if it cannot be read then either."""
+    try:
+        found = text_format.Parse(_with_further_resizes(_load(path)), type(message)(), allow_unknown_field=True)
+    except (text_format.ParseError, ProtoError, RecursionError, ValueError, OverflowError):
+        return message
+    message.MergeFrom(found)
+    return message
+
+
 def write_text(path: str | os.PathLike[str], message: Message) -> None:
     """Writes `message` as a prototxt; the file appears when complete. Raises CaffeError if it cannot be written."""
     text = to_text(message).encode("utf-8")
@@ -78,6 +88,9 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
         try:
             text_format.Parse(text, message_so_far)
         except text_format.ParseError as error:
+            if _RESIZES_AGAIN in str(error) and (renamed := _with_further_resizes(text)) != text:
+                text = renamed
+                continue
             offset = _offset(text, error)
             unknown = _UNKNOWN_FIELD.search(str(error))
             end = _field_end(text, offset + len(unknown[2])) if unknown else None
@@ -91,7 +104,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
                     descriptor = cast(Descriptor, message.DESCRIPTOR)
                     problems.add(key, _explain(original, text, error, offset, descriptor, where))
                 if end is None:
-                    raise ProtoError(problems.text()) from None
+                    raise problems.error() from None
             assert end is not None
             text = text[:offset] + re.sub(r"[^\n]", " ", text[offset:end]) + text[end:]
             looked_at += offset
@@ -104,7 +117,7 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
             # Values that the tokenizer accepts but the message refuses, such as ill-formed Unicode.
             raise ProtoError(f"{where}: {error}") from None
         if problems:
-            raise ProtoError(problems.text())
+            raise problems.error()
         message.MergeFrom(message_so_far)
         return message
     many = f"{where}: too many unknown fields to go on; not a {message.DESCRIPTOR.name}"
@@ -135,6 +148,13 @@ class _Problems:
         self._messages.append(message)
         self._lines.append([])
 
+    def error(self) -> ProtoError:
+        """The error to raise."""
+        error = ProtoError(self.text())
+        if len(self._index) == len(self._messages):
+            error.unknown_fields = tuple(f"{owner.removeprefix('caffe.')}.{name}" for owner, name in self._index)
+        return error
+
     def text(self) -> str:
         """All messages, each with the other lines that it is about."""
         parts = []
@@ -144,6 +164,32 @@ class _Problems:
         if len(self._messages) > _MAX_SHOWN:
             parts.append(f"and {len(self._messages) - _MAX_SHOWN} more")
         return "\n".join(parts)
+
+
+_RESIZES_AGAIN = '"caffe.TransformationParameter" should not have multiple "resize_param" fields'
+_FURTHER_RESIZE = "more_resizes"
+
+
+def _with_further_resizes(text: str) -> str:
+    """Every `resize_param` of a transform_param but its first, under the name of the field that holds them.
+
+    That name is as long, so that places in the text stay what they are.
+    """
+    counts: list[list[Any]] = []  # of each open block: the field's name, and how many resize_param it has had
+    parts, done, previous = [], 0, (0, "")
+    for offset, token in _tokens(text):
+        if token in _CLOSES:
+            if previous[1] == "resize_param" and counts and counts[-1][0] == "transform_param":
+                counts[-1][1] += 1
+                if counts[-1][1] > 1:
+                    parts += [text[done : previous[0]], _FURTHER_RESIZE]
+                    done = previous[0] + len(_FURTHER_RESIZE)
+            counts.append([previous[1], 0])
+        elif token in _CLOSES.values() and counts:
+            counts.pop()
+        if token not in (":", ",", ";"):
+            previous = (offset, token)
+    return "".join([*parts, text[done:]])
 
 
 _MAX_UNKNOWN = 1000
@@ -267,13 +313,14 @@ def _open_blocks(text: str, end: int) -> list[tuple[int, str]]:
 def _explain(original: str, text: str, error: text_format.ParseError, offset: int, root: Descriptor, where: str) -> str:
     """The whole message for a parse error, with the line and a mark below the position.
 
-    `text` is what was parsed: the original, with blanks where other unknown fields are.
+    `text` is what was parsed: the original, with blanks where other unknown fields are, and other names for fields that
+    are given again. The same places are open in both.
     """
     raw = re.sub(r"^\d+:\d+ : ", "", str(error))
     row = (error.GetLine() or 1) - 1
     line = text.split("\n")[row].rstrip("\r") if text else ""
     problem = raw.removeprefix(f"'{line}': ").removeprefix(f"'{line}\r': ")
-    blocks = _open_blocks(text, offset)
+    blocks = _open_blocks(original, offset)
     if unknown := _UNKNOWN_FIELD.search(raw):
         layer_type = _type_in_block(original, blocks[-1][0]) if blocks else ""
         problem = _unknown_field(unknown[1], unknown[2], [name for _, name in blocks], root, layer_type)
@@ -345,7 +392,7 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor, l
     problem = f"unknown field '{shown(name)}' " + (f"in '{shown(blocks[-1])}' ({short})" if blocks else f"in a {short}")
     if message is None:
         return problem
-    known = [field.name for field in message.fields]
+    known = [field.name for field in message.fields if field.name != _FURTHER_RESIZE]
     if short == "LayerParameter" and (foreign := _foreign_type(name, layer_type, known)):
         return f"{problem}: {foreign}"
     if fork := fork_of_field(short, name):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from google.protobuf import text_format
 
 import caffe.engine.layer_types  # noqa: F401 - registers the layer types
 from caffe.engine.layer import layer_class
 from caffe.proto import caffe_pb2
+from caffe.proto.text import parse_text
 
 TRAIN, TEST = 0, 1
 
@@ -54,8 +54,7 @@ def annotated(
 
 def layer(text: str, phase: int = TRAIN) -> Any:
     """A layer from its prototxt, set up."""
-    param = caffe_pb2.LayerParameter()
-    text_format.Parse(text, param)
+    param = parse_text(text, caffe_pb2.LayerParameter(), "text")
     made = layer_class(param.type, param.name)(param, phase)
     made.setup([])
     made.shapes = made.reshape([])

@@ -14,7 +14,7 @@ from caffe.engine.layer import TEST, layer_types
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from tests.layer_harness import Case, spread_out
-from tests.layers.forks import cases_maps, cases_regions, cases_yolo
+from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_yolo
 from tests.layers.test_every_type import CASES as CAFFES
 
 pytest.importorskip("onnx")
@@ -23,16 +23,20 @@ runtime = pytest.importorskip("onnxruntime")
 from caffe.export.onnx_model import onnx_model  # noqa: E402  (needs onnx)
 from caffe.export.registry import ExportError, converter  # noqa: E402
 
-CASES = [*CAFFES, *cases_maps.CASES, *cases_regions.CASES, *cases_yolo.CASES]
+CASES = [*CAFFES, *cases_maps.CASES, *cases_mscnn.CASES, *cases_openpose.CASES, *cases_regions.CASES, *cases_yolo.CASES]
 #: of those with cases: what has no place in a net that is exported, and why
 REFUSED = {
     "Accuracy": "there is no conversion for this type. There is one for AbsVal",
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
-         "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss"),
+         "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
+         "Yolov3", "CenterLoss"),
         "it is for training; export the deploy net",
     ),
-    "BoxAnnotatorOHEM": "there is no conversion for this type",
+    **dict.fromkeys(
+        ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute"),
+        "there is no conversion for this type",
+    ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
 }  # fmt: skip
 FIXED_BATCH = {

@@ -12,7 +12,7 @@ from caffe.proto.text import parse_text
 
 NET = """name: 'net'
 layer { name: 'a' type: 'Convolution' convolution_param { num_output: 1 dilation_h: 2 } }
-layer { name: 'b' type: 'Yolov3' yolov3_param { side: 13 biases: 1 biases: 2 } }
+layer { name: 'b' type: 'YoloSeg' yolo_seg_param { side: 13 biases: 1 biases: 2 } }
 layer {
   name: 'c' quux_param { deep { er: 1 } }
   type: "Quux"
@@ -33,7 +33,7 @@ def test_all_unknown_fields_are_named_at_once() -> None:
     starts = [line for line in found.splitlines() if line.startswith("net.prototxt:")]
     assert [line.split(" ")[3] for line in starts] == [
         "'dilation_h'",
-        "'yolov3_param'",
+        "'yolo_seg_param'",
         "'quux_param'",
         "'dilation_w'",
         "'poolingparam'",
@@ -41,7 +41,7 @@ def test_all_unknown_fields_are_named_at_once() -> None:
     assert [line.split(":")[1] for line in starts] == ["2", "3", "5", "8", "9"]
     assert "also in line 8" in found
     assert "it comes from TSN's Caffe (yjxiong/caffe)" in starts[0]
-    assert "layer type 'Yolov3', which comes from MobileNet-YOLO" in starts[1]
+    assert "layer type 'YoloSeg', which comes from MobileNet-YOLO" in starts[1]
     assert "layer type 'Quux', which comes from another fork of Caffe; docs/add_a_layer.md" in starts[2]
     assert starts[4].endswith("did you mean 'pooling_param'?")
 

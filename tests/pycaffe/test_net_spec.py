@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
 from caffe.errors import NetError
 from caffe.net_spec import NetSpec, to_proto
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from caffe.proto import caffe_pb2
+from caffe.proto.text import parse_text, to_text
 
 XAVIER = dict(type="xavier")
 
 
 def net_of(text: str) -> Any:
-    return text_format.Parse(text, caffe_pb2.NetParameter())
+    return parse_text(text, caffe_pb2.NetParameter(), "text")
 
 
 def lenet_tops() -> dict[str, Any]:
@@ -129,6 +129,19 @@ def test_whole_messages_nested() -> None:
              data_param { batch_size: 2 backend: LMDB }
              annotated_data_param {
                label_map_file: "map" batch_sampler { } batch_sampler { sampler { min_scale: 0.5 } } } }"""
+    )
+
+
+def test_several_resize_param() -> None:
+    """As MobileNet-YOLO's training nets have them."""
+    data, _ = L.AnnotatedData(
+        name="data", ntop=2, transform_param=dict(resize_param=[dict(height=1), dict(height=2), dict(height=3)])
+    )
+    made = data.to_proto()
+    assert to_text(made).count("resize_param {") == 3
+    assert made == net_of(
+        """layer { name: "data" type: "AnnotatedData" top: "AnnotatedData1" top: "AnnotatedData2" transform_param {
+             resize_param { height: 1 } resize_param { height: 2 } resize_param { height: 3 } } }"""
     )
 
 

@@ -73,7 +73,9 @@ def _round(x: float) -> int:
 def roi_cells(param: Any, shape: tuple[int, ...], region: Array) -> list[tuple[int, int, int, int, int, int]]:
     """(cell's row, column, first row, end row, first column, end column) of a region's cells."""
     p = param.roi_pooling_param
-    x1, y1, x2, y2 = (_round(v * p.spatial_scale) for v in region.ravel()[1:])
+    x1, y1, x2, y2 = region.ravel()[1:]
+    wide, tall = (x2 - x1 + 1) * p.pad_ratio, (y2 - y1 + 1) * p.pad_ratio
+    x1, y1, x2, y2 = (_round(v * p.spatial_scale) for v in (x1 - wide, y1 - tall, x2 + wide, y2 + tall))
     tall, wide = max(y2 - y1 + 1, 1) / p.pooled_h, max(x2 - x1 + 1, 1) / p.pooled_w
     cells = []
     for i in range(p.pooled_h):

@@ -159,3 +159,69 @@ def region_differences(param: Any, x: Array, given: Array) -> Array:
 
 def region_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
     return [np.array((region_differences(param, *bottoms) ** 2).sum() / len(bottoms[0]))]
+
+
+def yolov3_differences(param: Any, x: Array, given: Array) -> tuple[Array, Array]:
+    """Yolov3's differences, in the shape of its bottom x, and N times its gradient; as the fork's loops go."""
+    p = param.yolov3_param
+    images, _, height, width = x.shape
+    values = x.reshape(images, p.num, 5 + p.num_class, height, width)
+    given = given.reshape(images, -1, 5)
+    known = np.vectorize(sigmoid)(values) if values.size else values.copy()
+    known[:, :, 2:4] = values[:, :, 2:4]
+    diff = np.zeros(values.shape)
+    sides = [(p.biases[2 * n] / (width * p.anchors_scale), p.biases[2 * n + 1] / (height * p.anchors_scale))
+             for n in range(len(p.biases) // 2)]  # fmt: skip
+    mask = list(p.mask)
+
+    def teach(b: int, m: int, j: int, i: int, row: Array) -> None:
+        v, d, label, (tx, ty, tw, th) = known[b, m, :, j, i], diff[b, m, :, j, i], int(row[0]), row[1:]
+        scale = p.coord_scale * (2 - tw * th)
+        wide, high = sides[mask[m]]
+        for k, target in enumerate((tx * width - i, ty * height - j, math.log(tw / wide), math.log(th / high))):
+            d[k] = -scale * (target - v[k])
+        d[4] = -(1 - v[4]) * (p.object_scale if p.use_logic_gradient else 1)
+        smooth = [(c == label) * (1 - p.label_smooth_eps) + 0.5 * p.label_smooth_eps for c in range(p.num_class)]
+        if d[5 + label] != 0:
+            d[5 + label] = -p.class_scale * (smooth[label] - v[5 + label])
+        elif p.use_focal_loss:
+            pt = v[5 + label] + 1e-15
+            grad = -(1 - pt) * (2 * pt * math.log(pt) + pt - 1)
+            for c in range(p.num_class):
+                d[5 + c] = -p.class_scale * ((c == label) - v[5 + c]) * 0.5 * grad
+        else:
+            for c in range(p.num_class):
+                d[5 + c] = -p.class_scale * (smooth[c] - v[5 + c])
+
+    for b in range(images):
+        for j in range(height):
+            for i in range(width):
+                for m in range(p.num):
+                    v = known[b, m, :, j, i]
+                    wide, high = sides[mask[m]]
+                    box = [(i + v[0]) / width, (j + v[1]) / height, math.exp(v[2]) * wide, math.exp(v[3]) * high]
+                    best = 0.0
+                    for row in given[b]:
+                        if row[1] == 0:
+                            break
+                        best = max(best, iou(box, row[1:]))
+                    diff[b, m, 4, j, i] = 0 if best > p.thresh else v[4]
+        for row in given[b]:
+            if row[3] == 0:
+                break
+            i, j = int(row[1] * width), int(row[2] * height)
+            fits = [iou([0, 0, *side], [0, 0, *row[3:]]) for side in sides]
+            best_n = int(np.argmax(fits)) if max(fits) > 0 else -1
+            if best_n in mask:
+                best_n = mask.index(best_n)
+                teach(b, best_n, j, i, row)
+            for n, fit in enumerate(fits):
+                if n in mask and n != best_n and p.iou_thresh < 1 and fit > p.iou_thresh:
+                    teach(b, mask.index(n), j, i, row)
+    slope = known * (1 - known)
+    slope[:, :, 2:4] = 1
+    return diff.reshape(x.shape), (diff * slope if p.use_logic_gradient else diff).reshape(x.shape)
+
+
+def yolov3_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    return [np.array((yolov3_differences(param, *bottoms)[0] ** 2).sum() / len(bottoms[0]))]

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from caffe.data.augment.boxes import UNIT, Boxes, Corners, extrapolated, resized, select
 from caffe.data.augment.canvas import Window, lay_out
 from caffe.data.augment.distort import check_distortion, distort, draw_distortion
+from caffe.data.augment.jitter import Jitter
 from caffe.data.augment.noise import add_noise, check_noise
-from caffe.data.augment.resize import check_resize, draw_interpolation, pad_value, resize, resized_size
+from caffe.data.augment.resize import draw_interpolation, pad_value, resize, resized_size
+from caffe.data.augment.resize_choice import ResizeChoice
 from caffe.data.augment.sampler import BatchSampler, BatchSamplers
 from caffe.data.images import deep, through_jpeg
 from caffe.data.mean import Mean
@@ -38,10 +40,18 @@ class Source:
 
 
 class Transformer:
-    """A TransformationParameter, checked, with a layer's batch samplers."""
+    """A TransformationParameter, checked, with a layer's batch samplers, or without them its jitter."""
 
-    def __init__(self, param: Any, phase: int, where: str, samplers: Sequence[BatchSampler] = ()) -> None:
+    def __init__(
+        self,
+        param: Any,
+        phase: int,
+        where: str,
+        samplers: Sequence[BatchSampler] = (),
+        jitter: Jitter | None = None,
+    ) -> None:
         """Raises NetError, beginning with `where` (the layer), for settings that contradict each other."""
+        self.jitter = jitter
         self.param, self.phase, self.where, self.samplers = param, phase, where, BatchSamplers(samplers)
         if param.force_color and param.force_gray:
             raise NetError(f"{where}: transform_param has both force_color and force_gray")
@@ -49,8 +59,7 @@ class Transformer:
             param.HasField(f"{name}_param" if name != "emit" else "emit_constraint")
             for name in ("distort", "expand", "resize", "noise", "emit")
         )
-        if self.resizes:
-            check_resize(param.resize_param, where)
+        self.sizes = ResizeChoice(param, where) if self.resizes else None
         if self.distorts:
             check_distortion(param.distort_param, where)
         if self.noises:
@@ -64,7 +73,7 @@ class Transformer:
         self.mean = Mean(param, where)
 
     def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
-        """(channels, height, width) of the result for an image of this size."""
+        """(channels, height, width) of the result for an image of this size; of several sizes, the first."""
         if self.resizes:
             height, width = resized_size(self.param.resize_param, height, width)
         return channels, self.crop[0] or height, self.crop[1] or width
@@ -72,23 +81,34 @@ class Transformer:
     @property
     def fixed_size(self) -> bool:
         """Whether images of all sizes get the same size."""
-        fits_small = self.resizes and self.param.resize_param.resize_mode == self.param.resize_param.FIT_SMALL_SIZE
-        return bool(self.crop[0]) or (self.resizes and not fits_small)
+        return bool(self.crop[0]) or (self.sizes is not None and not self.sizes.fits_small)
 
     def __call__(
-        self, source: Source, boxes: Boxes | None, rng: np.random.Generator, out: NDArray[np.float32] | None = None
+        self,
+        source: Source,
+        boxes: Boxes | None,
+        rng: np.random.Generator,
+        out: NDArray[np.float32] | None = None,
+        size: Any = None,
     ) -> tuple[NDArray[np.float32], Boxes | None]:
-        """The data [C, h, w], written into `out` if that has its shape, and the remaining boxes."""
+        """The data [C, h, w], written into `out` if that has its shape, and the remaining boxes.
+
+        `size` is the ResizeParameter to use where there are several (None: the first).
+        """
         image = source.image
         channels = image.shape[2]
-        self._check(source)
+        size = size or self.param.resize_param
+        self._check(source, size)
         steps = draw_distortion(self.param.distort_param, rng) if self.distorts else []
 
         window = Window(0, 0, image.shape[1], image.shape[0])
         if self.expands:
             window, boxes = self._expand(window, boxes, rng)
         if self.samplers:
-            window, boxes = self._sample(window, boxes, rng)
+            window, boxes = self._cut(window, boxes, self.samplers.crop(_corners(boxes), rng))
+        elif self.jitter:
+            keep_aspect = self.resizes and size.resize_mode == size.FIT_LARGE_SIZE_AND_PAD
+            window, boxes = self._cut(window, boxes, self.jitter.crop(rng, keep_aspect=keep_aspect))
 
         part = window.visible(image)
         borders = window.borders(*image.shape[:2]) if part.size else (window.height, 0, window.width, 0)
@@ -102,22 +122,22 @@ class Transformer:
         if not part.size:
             part = np.empty((0, 0, channels), image.dtype)
         if self.resizes:
-            interpolation = draw_interpolation(self.param.resize_param, rng)
-            pixels: NDArray[Any] = resize(part, borders, ground, self.param.resize_param, interpolation)
+            interpolation = draw_interpolation(size, rng)
+            pixels: NDArray[Any] = resize(part, borders, ground, size, interpolation)
         else:
             pixels = lay_out(part, borders, ground)
         if self.noises:
             pixels = add_noise(pixels, self.param.noise_param, rng)
-        return self._finish(pixels, window, boxes, source, rng, out)
+        return self._finish(pixels, window, boxes, source, rng, out, size)
 
-    def _check(self, source: Source) -> None:
+    def _check(self, source: Source, size: Any) -> None:
         channels = source.image.shape[2]
         self.mean.check_channels(channels, source.where)
         if source.image.dtype != np.uint8 and (self.distorts or self.noises):
             raise DataError(f"{source.where}: distort_param and noise_param need 8-bit images, but this one has floats")
         if self.noises and len(self.param.noise_param.saltpepper_param.value) not in (0, 1, channels):
             raise DataError(f"{source.where}: saltpepper_param needs 1 value or {channels}")
-        if self.resizes and len(pad_value(self.param.resize_param, channels)) != channels:
+        if self.resizes and len(pad_value(size, channels)) != channels:
             raise DataError(f"{source.where}: resize_param needs 1 pad_value or {channels}")
 
     def _expand(self, window: Window, boxes: Boxes | None, rng: np.random.Generator) -> tuple[Window, Boxes | None]:
@@ -136,10 +156,8 @@ class Transformer:
             boxes = select(boxes, canvas, self.constraint)
         return Window(-left, -top, width, height), boxes
 
-    def _sample(self, window: Window, boxes: Boxes | None, rng: np.random.Generator) -> tuple[Window, Boxes | None]:
-        """A batch sampler's crop of the window, in whole pixels."""
-        objects = boxes.corners if boxes is not None else np.empty((0, 4), np.float32)
-        crop = self.samplers.crop(objects, rng)
+    def _cut(self, window: Window, boxes: Boxes | None, crop: Corners | None) -> tuple[Window, Boxes | None]:
+        """A crop of the window, in whole pixels; None leaves it whole."""
         if crop is None:
             return window, boxes
         crop = np.clip(crop, np.float32(0), np.float32(1))
@@ -157,6 +175,7 @@ class Transformer:
         source: Source,
         rng: np.random.Generator,
         out: NDArray[np.float32] | None,
+        size: Any,
     ) -> tuple[NDArray[np.float32], Boxes | None]:
         """Applies crop_size, mirror, mean and scale to the data, and resizing and these to the boxes."""
         height, width = pixels.shape[:2]
@@ -184,13 +203,15 @@ class Transformer:
         if boxes is not None:
             crop = np.array([left, top, left + crop_width, top + crop_height], np.float32)
             crop /= np.array([width, height, width, height], np.float32)
-            boxes = self._final_boxes(boxes, window, crop if self.crop[0] else UNIT, mirror, source)
+            boxes = self._final_boxes(boxes, window, crop if self.crop[0] else UNIT, mirror, source, size)
         return out, boxes
 
-    def _final_boxes(self, boxes: Boxes, window: Window, crop: Corners, mirror: bool, source: Source) -> Boxes:
+    def _final_boxes(
+        self, boxes: Boxes, window: Window, crop: Corners, mirror: bool, source: Source, size: Any
+    ) -> Boxes:
         corners = boxes.corners
         if self.resizes:
-            corners = resized(corners, window.height, window.width, self.param.resize_param)
+            corners = resized(corners, window.height, window.width, size)
         boxes = select(boxes, crop, self.constraint, corners=corners)
         if mirror:
             flipped = boxes.corners.copy()
@@ -198,7 +219,11 @@ class Transformer:
             boxes = Boxes(flipped, boxes.labels, boxes.difficult)
         if self.resizes:
             try:
-                boxes = extrapolated(boxes, window.height, window.width, crop, self.param.resize_param)
+                boxes = extrapolated(boxes, window.height, window.width, crop, size)
             except DataError as error:
                 raise DataError(f"{source.where}: {error}") from None
         return boxes
+
+
+def _corners(boxes: Boxes | None) -> Corners:
+    return boxes.corners if boxes is not None else np.empty((0, 4), np.float32)

@@ -43,6 +43,8 @@ Array = NDArray[np.float32]
 T = TypeVar("T")
 #: makes the record at a place of the stream: its data (in the given array, if the shape fits) and its label rows
 Load = Callable[[int, Array], tuple[Array, Array]]
+#: the same for the record at the first place, in the batch that the second place belongs to
+LoadAs = Callable[[int, int, Array], tuple[Array, Array]]
 
 _MAX_DEFAULT_WORKERS = 8
 #: seconds that a worker has to end before it is killed
@@ -88,13 +90,16 @@ class Prefetcher:
         workers: int | None = None,
         ahead: bool | None = None,
         skip: int = 0,
+        load_as: LoadAs | None = None,
     ) -> None:
         """`workers`: processes (None: `default_workers`). `ahead`: a thread collects the next batch (None: on a GPU).
 
-        `skip`: instead of a record that cannot be read, up to this many that follow it are tried.
+        `skip`: instead of a record that cannot be read, up to this many that follow it are tried. `load_as` makes them
+        where batches differ (None: `load` does).
         """
+        self._load_as: LoadAs = load_as or (lambda place, _, room: load(place, room))
         self._skip = skip
-        self._load, self._shape, self._batch_size, self._where = load, shape, batch_size, where
+        self._shape, self._batch_size, self._where = shape, batch_size, where
         self._workers = default_workers() if workers is None else workers
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection[Any, Any]] = []
@@ -172,10 +177,10 @@ class Prefetcher:
         left_out: list[tuple[str, str]] = []
         for following in range(place, place + self._skip):
             try:
-                return (*self._load(following, room), left_out)
+                return (*self._load_as(following, place, room), left_out)
             except DataError as error:
                 left_out.append((self._where(following), str(error)))
-        return (*self._load(place + self._skip, room), left_out)
+        return (*self._load_as(place + self._skip, place, room), left_out)
 
     def _here(self, place: int, room: Array) -> tuple[Array, Array, list[tuple[str, str]]]:
         try:

@@ -48,6 +48,10 @@ class DatumRecords:
         data, _ = self.transformer(source, None, record_rng(self.seed, epoch, index), room)
         return data, np.array([[datum.label]], np.float32)
 
+    def load_as(self, place: int, turn: int, room: Array) -> tuple[Array, Array]:
+        """The same, in the batch of another place, where the record stands for one that could not be read."""
+        return self.load(place, room)
+
     def _read(self, index: int) -> Any:
         return self.source.datum(index)
 
@@ -61,9 +65,15 @@ class AnnotatedRecords(DatumRecords):
     typed = False
     #: whether records need a label at all
     labelled = True
+    #: of the layer: with several resize_param, batches differ in size
+    batch_size = 1
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
         """Data [C, H, W] as above, and [n, 7]: label, instance, corners, difficult of each remaining box; or [1, 1]."""
+        return self.load_as(place, place, room)
+
+    def load_as(self, place: int, turn: int, room: Array) -> tuple[Array, Array]:
+        """The same, with the size of the batch of `turn`."""
         epoch, index = self.order.at(place)
         record = self.source.annotated_datum(index)
         source = self.image_of(record.datum, index)
@@ -72,7 +82,9 @@ class AnnotatedRecords(DatumRecords):
             if not record.HasField("type") and not self.typed:
                 raise DataError(f"{source.where}: has no annotation type, but the first record has one")
             boxes = Boxes.of(record)
-        data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room)
+        sizes = self.transformer.sizes
+        size = None if sizes is None else sizes.of_batch(turn // self.batch_size, self.seed)
+        data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room, size)
         if boxes is not None:
             return data, boxes.rows()
         if self.labelled and not record.datum.HasField("label"):

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from caffe import log
+from caffe.data.augment.jitter import Jitter
 from caffe.data.augment.sampler import BatchSampler
 from caffe.data.augment.transform import TRAIN, Transformer
 from caffe.data.feed import listed_sizes
 from caffe.data.feed.box_checks import BoxWatch, warn_of_labels
 from caffe.data.feed.records import AnnotatedRecords, DatumRecords
 from caffe.data.feed.stream import Order, layer_seed, random_skip
+from caffe.data.feed.yolo_label import YOLO_ROWS, yolo_label
 from caffe.data.lmdb_source import LmdbSource
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.prefetching import PrefetchingLayer
@@ -30,7 +32,9 @@ class LmdbLayer(PrefetchingLayer):
     _records: DatumRecords
     _log_place = ""
 
-    def _open(self, kind: type[DatumRecords], samplers: Sequence[BatchSampler] = ()) -> None:
+    def _open(
+        self, kind: type[DatumRecords], samplers: Sequence[BatchSampler] = (), jitter: Jitter | None = None
+    ) -> None:
         """Opens the source; sets `_records` and `_data_shape`."""
         param = self.param.data_param
         if not param.source:
@@ -49,7 +53,7 @@ class LmdbLayer(PrefetchingLayer):
         transform.CopyFrom(self.param.transform_param)
         if param.force_encoded_color:
             transform.force_color = True
-        transformer = Transformer(transform, self.phase, where, samplers)
+        transformer = Transformer(transform, self.phase, where, samplers, jitter)
         seed = layer_seed()
         skip = random_skip(param.rand_skip, seed)
         if skip:
@@ -62,7 +66,8 @@ class LmdbLayer(PrefetchingLayer):
         size, shape = self.param.data_param.batch_size, self.first_readable(self._records.shape_at)
         log.info(self._log_place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
-        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
+        records = self._records
+        self.prefetch(records.load, shape, size, records.where, records.key, records.load_as)
 
     def records(self) -> list[str] | None:
         order, source = self._records.order, self._records.source
@@ -114,6 +119,10 @@ class AnnotatedData(LmdbLayer):
     Tops: data [N, C, H, W]; label [1, 1, M, 8] with one row for each remaining box in the batch (item, label, instance,
     xmin, ymin, xmax, ymax, difficult), one row of −1 if there are none. Without annotations (records of convert_annoset
     -anno_type=classification) label is [N, 1, 1, 1].
+
+    With yolo_data_type: 1, as in MobileNet-YOLO, label is [N, 1, 300, 5]: rows of class (from 0), center x, center y,
+    width and height in parts of the image, then rows of zeros. With several resize_param, every ten batches have one
+    of their sizes.
     """
 
     type_name = "AnnotatedData"
@@ -123,13 +132,18 @@ class AnnotatedData(LmdbLayer):
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.annotated_data_param
         where = f"layer '{self.name}' ({self.type_name})"
+        if param.yolo_data_type not in (0, 1):
+            self.fail(f"yolo_data_type is {param.yolo_data_type}; it must be 0 (rows of SSD) or 1 (rows of YOLO)")
         self._open(
-            AnnotatedRecords, [BatchSampler.of(each, where) for each in param.batch_sampler if each.use_original_image]
+            AnnotatedRecords,
+            [BatchSampler.of(each, where) for each in param.batch_sampler if each.use_original_image],
+            Jitter.of(param, where),
         )
-        resize, size = self.param.transform_param.resize_param, self.param.data_param.batch_size
-        if resize.resize_mode == resize.FIT_SMALL_SIZE and size != 1:
+        records, size = self._records, self.param.data_param.batch_size
+        records.batch_size = size
+        sizes = records.transformer.sizes
+        if sizes is not None and sizes.fits_small and size != 1:
             self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, not {size}")
-        records = self._records
         first = self.first_readable(lambda place: records.source.annotated_datum(records.order.at(place)[1]))
         records.labelled = self.num_tops == 2
         records.typed = param.HasField("anno_type")
@@ -141,7 +155,10 @@ class AnnotatedData(LmdbLayer):
             log.warning("annotated_data_layer.cpp:75", "type stored in AnnotatedDatum is shadowed.")
         self._start()
         count = sum(len(group.annotation) for group in first.annotation_group)
+        self._yolo = records.boxed and param.yolo_data_type == 1
         self._label_shape: Shape = (1, 1, max(1, count), 8) if records.boxed else (size, 1, 1, 1)
+        if self._yolo:
+            self._label_shape = (size, 1, YOLO_ROWS, 5)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [self._data_shape, self._label_shape][: self.num_tops]
@@ -154,6 +171,8 @@ class AnnotatedData(LmdbLayer):
             return data, torch.from_numpy(np.concatenate(rows)).reshape(-1, 1, 1, 1)
         if self._watch is not None:
             self._watch.see(rows)
+        if self._yolo:
+            return data, torch.from_numpy(yolo_label(rows, self.param.annotated_data_param.train_diffcult, self.name))
         items = [np.full((len(each), 1), item, np.float32) for item, each in enumerate(rows)]
         label = np.concatenate([np.concatenate([item, each], axis=1) for item, each in zip(items, rows, strict=True)])
         if not len(label):

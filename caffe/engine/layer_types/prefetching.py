@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from caffe.data.feed.prefetch import Array, Load, Prefetcher
+from caffe.data.feed.prefetch import Array, Load, LoadAs, Prefetcher
 from caffe.engine.layer import TRAIN, SourceLayer
 from caffe.errors import DataError
 from caffe.runtime import runtime
@@ -29,10 +29,14 @@ class PrefetchingLayer(SourceLayer):
         batch_size: int,
         where: Callable[[int], str],
         key: Callable[[int], str],
+        load_as: LoadAs | None = None,
     ) -> None:
-        """Gets ready to read; `where` names the record at a place in words, `key` by its name alone. Called in `setup`."""
+        """Gets ready to read; `where` names the record at a place in words, `key` by its name alone. Called in `setup`.
+
+        `load_as` is for layers whose batches differ; see `Prefetcher`.
+        """
         self._batch_size, self._key = batch_size, key
-        self._prefetcher = Prefetcher(load, shape, batch_size, where, skip=self._skip())
+        self._prefetcher = Prefetcher(load, shape, batch_size, where, skip=self._skip(), load_as=load_as)
 
     def _skip(self) -> int:
         """How many bad records may be left out. A test's scores would change without a word, so there it is none."""

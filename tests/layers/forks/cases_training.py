@@ -32,7 +32,18 @@ def l1_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) ->
     return [np.array(sum(abs(a - b) for a, b in zip(*(x.ravel() for x in bottoms), strict=True)) / len(bottoms[0]))]
 
 
+CENTER = "center_loss_param { num_output: 3 center_filler { type: 'gaussian' } }"
+
+
+def center_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    x = bottoms[0].reshape(len(bottoms[0]), -1)
+    rows = [x[m] - blobs[0][int(label)] for m, label in enumerate(bottoms[1].ravel())]
+    return [np.array(sum((row**2).sum() for row in rows) / len(x) / 2)]
+
+
 CASES = [
+    Case("CenterLoss", CENTER, [Bottom((5, 4)), labels(5, classes=3)], center_loss),
+    Case("CenterLoss", CENTER, [Bottom((4, 2, 2, 1)), labels(4, 1, 1, 1, classes=2)], center_loss),
     Case("L1Loss", "", [Bottom((3, 2, 4)), Bottom((3, 8))], l1_loss),
     *(
         Case("SoftmaxWithLoss", WEIGHTED % options, [SCORES, labels(2, 1, 3, 2, classes=4)], weighted_softmax_loss)
@@ -40,9 +51,17 @@ CASES = [
     ),
 ]
 
-EMPTY: list[tuple[str, str, list[Shape], Shape]] = [("L1Loss", "", [(0, 3)] * 2, ())]
+EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
+    ("L1Loss", "", [(0, 3)] * 2, ()),
+    ("CenterLoss", CENTER, [(0, 3), (0,)], ()),
+]
 
 BAD: list[tuple[str, str, list[Shape], str]] = [
+    ("CenterLoss", "", [(2, 3), (2,)], "num_output must be given: the number of classes"),
+    ("CenterLoss", CENTER, [(2, 3), (2, 2)], "needs one label for each of 2 items; 'b1' is 2×2"),
+    ("CenterLoss", CENTER, [(2, 3), (3,)], "first axes .the batch. must agree"),
+    ("CenterLoss", CENTER.replace("num", "axis: 2 num"), [(2, 3, 4), (2,)], "axis 2 would leave out values of 2×3×4"),
+    ("CenterLoss", CENTER.replace("num", "axis: 2 num"), [(2, 3), (2,)], "axis 2 is out of range"),
     ("L1Loss", "", [(2, 3), (2, 4)], "its bottoms are 2×3 and 2×4; they must have the same number of values"),
     (
         "SoftmaxWithLoss",

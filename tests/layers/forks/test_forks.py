@@ -8,15 +8,18 @@ import torch
 from caffe.engine.layer import _registry, check_types
 from caffe.errors import NetError
 from tests.layer_harness import Case, Shape, make_layer, run
-from tests.layers.forks import cases_maps, cases_regions, cases_training, cases_yolo
+from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo
 from tests.layers.test_every_type import assert_as_reference, assert_gradient
 
-MODULES = (cases_maps, cases_regions, cases_training, cases_yolo)
+MODULES = (cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
-WITHOUT_GRADIENT = {"BoxAnnotatorOHEM", "Proposal", "YoloDetectionOutput", "Yolov3DetectionOutput"}
+WITHOUT_GRADIENT = {
+    "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "Proposal", "ScaleRoute",
+    "YoloDetectionOutput", "Yolov3DetectionOutput",
+}  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
-OTHER_GRADIENT = {"RegionLoss"}
+OTHER_GRADIENT = {"CenterLoss", "RegionLoss", "Yolov3"}
 #: reads files, and is tested by itself
 SOURCES = {"DenseImageData"}
 
@@ -59,10 +62,10 @@ def test_bad_settings(kind: str, text: str, shapes: list[Shape], message: str) -
 
 def test_unknown_types_are_named_at_once_with_the_fork() -> None:
     with pytest.raises(NetError) as caught:
-        check_types([("a", "ReLU"), ("b", "DWConvolution"), ("c", "Yolov3"), ("d", "Convolutoin"), ("e", "Yolov3")])
+        check_types([("a", "ReLU"), ("b", "DWConvolution"), ("c", "YoloSeg"), ("d", "Convolutoin"), ("e", "YoloSeg")])
     lines = str(caught.value).splitlines()
     assert lines[0] == "layer 'b': unknown layer type 'DWConvolution'. Did you mean 'Convolution'?"
-    assert lines[1].startswith("layer 'c' (and 1 more): unknown layer type 'Yolov3'. It comes from MobileNet-YOLO")
+    assert lines[1].startswith("layer 'c' (and 1 more): unknown layer type 'YoloSeg'. It comes from MobileNet-YOLO")
     assert lines[2] == "layer 'd': unknown layer type 'Convolutoin'. Did you mean 'Convolution'?"
     assert lines[3].startswith("docs/add_a_layer.md tells how to add a type. Known types: AbsVal,")
     for name in ("DepthwiseDeconvolution2", "ConvolutionDW", "DWConv", "DepthwiseConv"):

@@ -1,4 +1,4 @@
-"""YOLO's layers where the general tests do not reach: RegionLoss's gradient, order, equal scores, bad labels."""
+"""YOLO's layers where the general tests do not reach: the losses' gradients, order, equal scores, bad labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from caffe.errors import NetError
 from tests.layer_harness import Case, gradients, make_layer, run
-from tests.layers.forks.cases_yolo import CASES, REGION, V2, V3
+from tests.layers.forks.cases_yolo import CASES, REGION, V2, V3, YOLOV3
 from tests.layers.test_every_type import drawn
 from tests.reference import yolo
 
@@ -24,6 +24,31 @@ def test_region_loss_gradient_is_the_forks(case: Case) -> None:
         found, 2.5 * yolo.region_differences(layer.param, x, boxes) / len(x), rtol=1e-6, atol=1e-9
     )
     assert not none.any()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.type == "Yolov3"], ids=str)
+def test_yolov3_gradient_is_the_forks(case: Case) -> None:
+    x, boxes = drawn(case)
+    layer = case.layer()
+    found, none = gradients(layer, [x, boxes], np.array(2.5))
+    expected = 2.5 * yolo.yolov3_differences(layer.param, x, boxes)[1] / len(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    assert not none.any()
+
+
+@pytest.mark.parametrize("options", ["", "use_focal_loss: true", "label_smooth_eps: 0 iou_thresh: 0.1"])
+def test_boxes_of_one_anchor_add_their_classes(options: str) -> None:
+    """Three boxes at each of the taught anchors, two of one class: both classes are."""
+    x = np.random.default_rng(0).normal(size=(1, 16, 4, 4))
+    rows = boxes([0, 0.3, 0.3, 0.3, 0.4], [2, 0.31, 0.35, 0.32, 0.4], [2, 0.32, 0.3, 0.31, 0.4])
+    layer = make_layer("Yolov3", YOLOV3 % options, [(1, 16, 4, 4), (1, 20)])
+    found, _ = gradients(layer, [x, rows])
+    np.testing.assert_allclose(found, yolo.yolov3_differences(layer.param, x, rows.numpy())[1], rtol=1e-6)
+    lessons = found.numpy().reshape(2, 8, 16).transpose(0, 2, 1).reshape(-1, 8)[:, 5:]
+    taught = lessons[lessons.any(axis=1)]
+    assert len(taught)
+    assert (taught[:, [0, 2]] < 0).all()
+    assert (taught[:, 1] > 0).all()
 
 
 def region_layer(options: str = "") -> Any:
@@ -63,8 +88,9 @@ def test_boxes_end_at_the_first_of_no_width() -> None:
     ],
 )
 def test_boxes_that_cannot_be(row: list[float], message: str) -> None:
-    with pytest.raises(NetError, match=message):
-        run(region_layer(), torch.zeros(1, 16, 4, 4, dtype=torch.float64), boxes(row))
+    for layer in (region_layer(), make_layer("Yolov3", YOLOV3 % "", [(1, 16, 4, 4), (1, 20)])):
+        with pytest.raises(NetError, match=message):
+            run(layer, torch.zeros(1, 16, 4, 4, dtype=torch.float64), boxes(row))
 
 
 def test_equal_scores_keep_the_order_of_cells_and_a_box_suppresses_other_classes() -> None:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.forks.yolo_boxes import boxes_of, overlaps
-from caffe.engine.layer_types.shapes import can_inspect, count, full_precision, text
-from caffe.engine.layer_types.softmax import LossLayer
-
-
-class _SquaredDifferences(torch.autograd.Function):
-    """The sum of `diff` squared over N; the gradient of x is diff / N, which is not its derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, diff: Tensor) -> Tensor:
-        ctx.save_for_backward(diff)
-        return diff.square().sum() / max(len(x), 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (diff,) = ctx.saved_tensors
-        return diff * (grads[0] / max(len(diff), 1)), None
+from caffe.engine.layer_types.forks.yolo_loss import SquaredDifferences, YoloLoss
+from caffe.engine.layer_types.shapes import full_precision
 
 
 @register
-class RegionLoss(LossLayer):
+class RegionLoss(YoloLoss):
     """Bottoms: a map N × num·(5 + num_class) × H × W, and boxes N × rows·5 (class, center x, y, width, height).
 
     A box's numbers are parts of the image; an image's boxes end at the first row whose width (or x) is 0. For every
@@ -61,36 +46,14 @@ class RegionLoss(LossLayer):
             )
         if min(param.biases) <= 0:
             self.fail(f"biases must be positive, not {min(param.biases):g}")
+        self.num, self.num_class = param.num, param.num_class
         self.anchors = torch.tensor(list(param.biases), dtype=torch.float32).reshape(-1, 2)
-
-    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
-        super().reshape(bottom)
-        param, (x, boxes) = self.param.region_loss_param, bottom
-        needed = param.num * (5 + param.num_class)
-        if len(x) != 4 or x[1] != needed:
-            self.fail(
-                f"num: {param.num} anchors with num_class: {param.num_class} need N×{needed}×H×W; "
-                f"'{self.param.bottom[0]}' is {text(x)}"
-            )
-        if count(boxes, 1) % 5:
-            self.fail(f"'{self.param.bottom[1]}' is {text(boxes)}; it must have rows of 5: class, x, y, width, height")
-        return [()]
-
-    def graph_obstacle(self) -> str:
-        return "looks up which anchors its boxes have"
 
     def forward(self, *bottom: Tensor) -> Tensor:
         x = full_precision(bottom[0])
-        param = self.param.region_loss_param
-        values = x.detach().reshape(len(x), param.num, 5 + param.num_class, *x.shape[2:])
-        given = full_precision(bottom[1].detach()).to(x.device).reshape(len(x), count(bottom[1].shape, 1) // 5, 5)
-        # The first row whose center or width is 0 ends an image's boxes: for "no object" and for objects.
-        near = (given[:, :, 1] != 0).cumprod(dim=1).bool()
-        taught = (given[:, :, 3] != 0).cumprod(dim=1).bool()
-        longest = int((near | taught).sum(dim=1).max()) if given.numel() else 0
-        given, near, taught = given[:, :longest], near[:, :longest], taught[:, :longest]
-        diff = self._differences(values, given, near, taught)
-        loss: Tensor = _SquaredDifferences.apply(x, diff.reshape(x.shape))  # type: ignore[no-untyped-call]
+        values = x.detach().reshape(len(x), self.num, 5 + self.num_class, *x.shape[2:])
+        diff = self._differences(values, *self.given(x, bottom[1])).reshape(x.shape)
+        loss: Tensor = SquaredDifferences.apply(x, diff, diff)  # type: ignore[no-untyped-call]
         return loss
 
     def _differences(self, values: Tensor, given: Tensor, near: Tensor, taught: Tensor) -> Tensor:
@@ -112,10 +75,7 @@ class RegionLoss(LossLayer):
         image, place_in_list = taught.nonzero(as_tuple=True)
         truth = given[image, place_in_list, 1:]
         label = given[image, place_in_list, 0].long()
-        place = (truth[:, :2] * cells).long()  # the cell: across, down
-        self._check_boxes(label, place, values.shape)
-        across = place[:, 0].clamp(0, values.shape[4] - 1)
-        down = place[:, 1].clamp(0, values.shape[3] - 1)
+        across, down = self.cells_of(label, truth, *values.shape[3:])
         sides = anchors.expand(len(truth), -1, -1)
         if not param.bias_match:
             sides = boxes[image, :, 2:, down, across]
@@ -148,19 +108,3 @@ class RegionLoss(LossLayer):
         diff_here[:, 5:] = -param.class_scale * (one_hot - prob[at])
         diff[at] = diff_here
         return diff
-
-    def _check_boxes(self, label: Tensor, place: Tensor, shape: Sequence[int]) -> None:
-        """Raises NetError for a class or center that cannot be, if values may be read."""
-        if not can_inspect(label):
-            return
-        classes = self.param.region_loss_param.num_class
-        if bool(((label < 0) | (label >= classes)).any()):
-            bad = int(label[(label < 0) | (label >= classes)][0])
-            self.fail(
-                f"class {bad} in '{self.param.bottom[1]}' is not one of num_class: {classes} (0 to {classes - 1})"
-            )
-        if bool(((place < 0) | (place >= place.new_tensor([shape[4], shape[3]]))).any()):
-            self.fail(
-                f"a box in '{self.param.bottom[1]}' has its center outside the image; rows are class, center x, center "
-                "y, width and height in parts of the image"
-            )

@@ -1,4 +1,4 @@
-"""What ROIPooling and PSROIPooling share: their regions of interest, and rounding as C does it."""
+"""What the layers that pool regions of interest share: the regions, their grid, and rounding as C does it."""
 
 from __future__ import annotations
 
@@ -43,3 +43,19 @@ def rounded(x: Tensor) -> Tensor:
     """The nearest integers, halves away from zero (torch.round takes the even one)."""
     whole = torch.trunc(x)
     return whole + torch.sign(x) * ((x - whole).abs() >= 0.5)
+
+
+def padded(corners: Tensor, ratio: float) -> Tensor:
+    """Regions R × 4 (corners inclusive), enlarged on every side by `ratio` times their own side."""
+    if not ratio:
+        return corners
+    pad = (corners[:, 2:] - corners[:, :2] + 1) * ratio
+    return torch.cat([corners[:, :2] - pad, corners[:, 2:] + pad], dim=1)
+
+
+def pooled_size(layer: Layer) -> tuple[int, int]:
+    """pooled_h and pooled_w of a layer's roi_pooling_param."""
+    param = layer.param.roi_pooling_param
+    if param.pooled_h < 1 or param.pooled_w < 1:
+        layer.fail(f"pooled_h and pooled_w must be given and positive, not {param.pooled_h} and {param.pooled_w}")
+    return param.pooled_h, param.pooled_w

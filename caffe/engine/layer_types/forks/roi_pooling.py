@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import Shape, register
-from caffe.engine.layer_types.forks.regions import RegionLayer, rounded
+from caffe.engine.layer_types.forks.regions import RegionLayer, padded, pooled_size, rounded
 
 _CHUNK = 1 << 24
 """About how many values are looked at at once; it bounds the memory that a pass takes."""
@@ -85,18 +85,16 @@ class _ROIPool(torch.autograd.Function):
 class ROIPooling(RegionLayer):
     """Bottoms: feature map N × C × H × W, regions R × 5. Top: R × C × pooled_h × pooled_w.
 
-    A region's corners times spatial_scale are rounded to pixels of the map, both inclusive; one of no size has one
-    pixel. Cells overlap by up to a pixel, and are cut off at the map's edges; one with nothing left is 0.
+    With pad_ratio, as in MS-CNN, a region is enlarged first. Its corners times spatial_scale are rounded to pixels of
+    the map, both inclusive; one of no size has one pixel. Cells overlap by up to a pixel, and are cut off at the map's
+    edges; one with nothing left is 0.
     """
 
     type_name = "ROIPooling"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        param = self.param.roi_pooling_param
-        if param.pooled_h < 1 or param.pooled_w < 1:
-            self.fail(f"pooled_h and pooled_w must be given and positive, not {param.pooled_h} and {param.pooled_w}")
-        self.pooled = (param.pooled_h, param.pooled_w)
-        self.scale = param.spatial_scale
+        self.pooled = pooled_size(self)
+        self.scale, self.pad_ratio = self.param.roi_pooling_param.spatial_scale, self.param.roi_pooling_param.pad_ratio
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         self.check_regions(bottom)
@@ -110,7 +108,7 @@ class ROIPooling(RegionLayer):
         if not len(regions):
             return x.new_zeros(0, x.shape[1], *self.pooled)
         image = self.images_of(regions, len(x))
-        corners = rounded(regions[:, 1:] * self.scale)
+        corners = rounded(padded(regions[:, 1:], self.pad_ratio) * self.scale)
         rows = _spans(corners[:, 1], corners[:, 3], self.pooled[0], x.shape[2])
         columns = _spans(corners[:, 0], corners[:, 2], self.pooled[1], x.shape[3])
         top: Tensor = _ROIPool.apply(x, image, rows, columns)  # type: ignore[no-untyped-call]

@@ -1,0 +1,106 @@
+"""A function in processes of their own, with limits: what a hostile file does in one reaches no other."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+#: how much longer than its processor time a process may take by the clock: other work may share its core
+_PATIENCE = 4.0
+
+
+class _Running:
+    """One process and the end of its pipe."""
+
+    def __init__(self, function: Callable[[Any], Any], job: Any, seconds: float, memory: int) -> None:
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe(duplex=False)
+        self.process: ForkProcess = context.Process(target=_work, args=(function, job, seconds, memory, theirs))
+        self.process.start()
+        theirs.close()
+        self.deadline = time.monotonic() + seconds * _PATIENCE
+
+    def answer(self) -> tuple[bool, Any]:
+        """Whether it gave an answer, and that, or why there is none. Ends the process."""
+        try:
+            if self.connection.poll():
+                answer: tuple[bool, Any] = self.connection.recv()
+                return answer
+        except (EOFError, OSError):
+            pass
+        else:
+            self.process.kill()
+            return False, "took too long"
+        finally:
+            self.process.join(1)
+            self.process.kill()
+            self.process.join()
+            self.connection.close()
+        return False, f"its process ended with status {self.process.exitcode}: it took too long or too much memory"
+
+
+def each(
+    function: Callable[[T], R], jobs: Sequence[T], workers: int, seconds: float, memory: int
+) -> Iterator[tuple[T, R | None, str]]:
+    """(job, answer, "") for each job in order, or (job, None, why there is no answer).
+
+    Each job has a process, `workers` of them at a time, that may take `seconds` of processor time and `memory` bytes
+    of addresses more than this process has. What it prints is dropped.
+    """
+    running: dict[int, _Running] = {}
+    done: dict[int, tuple[bool, Any]] = {}
+    started = shown = 0
+    try:
+        while shown < len(jobs):
+            while started < len(jobs) and len(running) < workers:
+                running[started] = _Running(function, jobs[started], seconds, memory)
+                started += 1
+            now = time.monotonic()
+            timeout = max(0.0, min(each.deadline for each in running.values()) - now) if running else 0
+            ready = set(wait([each.connection for each in running.values()], timeout))
+            for number, process in list(running.items()):
+                if process.connection in ready or time.monotonic() >= process.deadline:
+                    done[number] = process.answer()
+                    del running[number]
+            while shown in done:
+                answered, answer = done.pop(shown)
+                yield (jobs[shown], answer, "") if answered else (jobs[shown], None, answer)
+                shown += 1
+    finally:
+        for process in running.values():
+            process.process.kill()
+            process.process.join()
+
+
+def _work(
+    function: Callable[[Any], Any], job: Any, seconds: float, memory: int, connection: Connection[Any, Any]
+) -> None:
+    whole = max(1, int(seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (_addresses() + memory, resource.RLIM_INFINITY))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    try:
+        connection.send((True, function(job)))
+    except MemoryError:
+        connection.send((False, "out of memory"))
+    except Exception as error:
+        connection.send((False, f"{type(error).__name__}: {error}"))
+
+
+def _addresses() -> int:
+    """The bytes of address space that this process has."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
