@@ -50,8 +50,9 @@ fuzz: .venv/.ready  ## 10,000 mutated inputs of every kind (FUZZ="--count 500 --
 sanitize: .venv/.ready  ## the native layers' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/sanitize.sh
 
-soak: .venv/.ready  ## an hour (SOAK_S seconds) of training that is killed, starved and resumed; writes soak_run/
+soak: .venv/.ready  ## an hour (SOAK_S seconds) of training that is killed, starved and resumed, and 200 kills; writes soak_run/
 	@OMP_NUM_THREADS=1 $(PY) -m tests.soak
+	@OMP_NUM_THREADS=1 $(PY) -m tests.solver.kill_soak --kills 200 --folder soak_run/kills
 
 gpu-test: .venv/.ready  ## the tests that need a GPU
 	@$(PY) -m pytest -q -m gpu
