@@ -102,7 +102,7 @@ def test_a_whole_run_and_its_continuation(tmp_path: Path) -> None:
     assert (out / "check/check.html").is_file()
     done = run([*command, "-max_iter", "4"], check=True, seconds=600)
     assert done.stdout.count("done before") == 3
-    assert "ssd300_iter_2.solverstate" in done.stdout
+    assert re.search(r"Resuming from \S*ssd300_iter_2\.solverstate", (out / "log/caffe.INFO").read_text())
     assert (out / "model/ssd300_iter_4.caffemodel").is_file()
     done = run([*command, "-max_iter", "4"], check=True, seconds=600)
     assert done.stdout.count("done before") == 10
