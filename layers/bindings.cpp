@@ -205,14 +205,17 @@ void bind_winograd(nb::module_& m) {
       .def_rw("channels", &WinogradShape::channels)
       .def_rw("outputs", &WinogradShape::outputs)
       .def_rw("height", &WinogradShape::height)
-      .def_rw("width", &WinogradShape::width);
-  def(m, "winograd_parts", &winograd_parts, "shape"_a, "threads"_a);
-  def(m, "winograd_weight_bytes", &winograd_weight_bytes, "function"_a, "shape"_a, "parts"_a);
-  def(m, "winograd_workspace_bytes", &winograd_workspace_bytes, "function"_a, "shape"_a, "parts"_a, "threads"_a);
-  def(m, "winograd_transform", &winograd_transform, without_lock, "function"_a, "shape"_a, "parts"_a, "weight"_a,
-      "transformed"_a);
-  def(m, "winograd_convolution", &winograd_convolution, without_lock, "function"_a, "shape"_a, "parts"_a, "x"_a,
-      "transformed"_a, "bias"_a, "y"_a, "relu"_a, "workspace"_a, "threads"_a);
+      .def_rw("width", &WinogradShape::width)
+      .def_rw("pad", &WinogradShape::pad)
+      .def_rw("dilation", &WinogradShape::dilation)
+      .def_rw("tile", &WinogradShape::tile)
+      .def_rw("lanes", &WinogradShape::lanes);
+  def(m, "winograd_compiled", &winograd_compiled, "lanes"_a);
+  def(m, "winograd_weight_floats", &winograd_weight_floats, "shape"_a);
+  def(m, "winograd_workspace_floats", &winograd_workspace_floats, "shape"_a, "threads"_a);
+  def(m, "winograd_transform", &winograd_transform, without_lock, "shape"_a, "weight"_a, "transformed"_a, "threads"_a);
+  def(m, "winograd_convolution", &winograd_convolution, without_lock, "shape"_a, "x"_a, "transformed"_a, "bias"_a,
+      "y"_a, "relu"_a, "workspace"_a, "threads"_a);
 }
 
 }  // namespace

@@ -1,118 +1,116 @@
 #include "winograd.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstddef>
 
 #include "parallel.h"
+#include "winograd_kernels.h"
 
 namespace caffe {
 namespace {
 
-// nnp_convolution_inference and the types of its arguments, as in nnpack.h.
-struct Size {
-  size_t width, height;
-};
-struct Padding {
-  size_t top, right, bottom, left;
-};
-enum Algorithm { kWinograd8x8 = 3 };
-enum Strategy { kTransformWeights = 2, kUseTransformed = 3 };
-enum Activation { kNone = 0, kRelu = 1 };
-using Inference = int (*)(int algorithm, int strategy, size_t channels, size_t outputs, Size input, Padding padding,
-                          Size kernel, Size stride, const float* x, const float* weight, const float* bias, float* y,
-                          void* workspace, size_t* workspace_bytes, int activation, const void* activation_parameters,
-                          void* threads, void* profile);
+constexpr int64_t kLine = 16;  // floats
+// The transformed numbers of a block of tiles: as many as fit a core's cache, or as there are weights, which are read
+// once for each block; but not more than the last bound. In floats.
+constexpr int64_t kLeastBlock = 1 << 18, kMostBlock = 6 << 20;
 
-constexpr int64_t kAlignment = 64;
-// A part has at least this many outputs; NNPACK multiplies blocks of 8.
-constexpr int64_t kLeastOutputs = 16;
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+// At least so many floats in an odd number of cache lines, so that the lines at multiples of it fall into different sets
+// of a cache.
+int64_t odd_lines(int64_t floats) { return (ceil_divide(floats, kLine) | 1) * kLine; }
 
-// One image, and the outputs of one part of a convolution.
-struct Part {
-  Inference function;
-  const WinogradShape& shape;
-  int64_t first, outputs;
-
-  Part(const void* address, const WinogradShape& s, int parts, int64_t part)
-      : function(reinterpret_cast<Inference>(const_cast<void*>(address))),
-        shape(s),
-        first(s.outputs * part / parts),
-        outputs(s.outputs * (part + 1) / parts - first) {}
-
-  int run(Strategy strategy, const float* x, const void* weight, const float* bias, float* y, bool relu,
-          void* workspace, size_t* bytes) const {
-    return function(kWinograd8x8, strategy, shape.channels, outputs,
-                    {static_cast<size_t>(shape.width), static_cast<size_t>(shape.height)}, {1, 1, 1, 1}, {3, 3}, {1, 1},
-                    x, static_cast<const float*>(weight), bias, y, workspace, bytes, relu ? kRelu : kNone, nullptr,
-                    nullptr, nullptr);
-  }
-  // 0 if NNPACK refuses the shape.
-  int64_t bytes(Strategy strategy) const {
-    size_t bytes = 0;
-    return run(strategy, nullptr, nullptr, nullptr, nullptr, false, nullptr, &bytes) ? 0 : static_cast<int64_t>(bytes);
-  }
-};
-
-// The largest need of any part; parts differ by at most one output.
-int64_t most_bytes(const void* function, const WinogradShape& shape, int parts, Strategy strategy) {
-  int64_t most = 0;
-  for (int part = 0; part < parts; ++part) {
-    const int64_t bytes = Part(function, shape, parts, part).bytes(strategy);
-    if (bytes == 0) return 0;
-    most = std::max(most, aligned(bytes));
-  }
-  return most;
+const WinogradKernels* kernels_for(const WinogradShape& shape) {
+  return shape.lanes == 16 ? winograd_avx512(shape.tile) : winograd_avx2(shape.tile);
 }
+
+WinogradPlan plan_for(const WinogradShape& shape) {
+  WinogradPlan plan;
+  plan.shape = shape;
+  plan.out_height = shape.height + 2 * (shape.pad - shape.dilation);
+  plan.out_width = shape.width + 2 * (shape.pad - shape.dilation);
+  plan.tile_rows = ceil_divide(ceil_divide(plan.out_height, shape.dilation), shape.tile);
+  plan.tile_columns = ceil_divide(ceil_divide(plan.out_width, shape.dilation), shape.tile);
+  plan.tiles = shape.images * shape.dilation * shape.dilation * plan.tile_rows * plan.tile_columns;
+  plan.frequencies = (shape.tile + 2) * (shape.tile + 2);
+  plan.panel = kernels_for(shape)->panel;
+  plan.panels = ceil_divide(shape.outputs, plan.panel);
+  plan.input_stride = odd_lines(shape.channels);
+  plan.product_stride = odd_lines(plan.panels * plan.panel);
+  return plan;
+}
+
+// How tiles are divided into blocks, and who computes them.
+struct Division {
+  // In tiles, the largest of the blocks.
+  int64_t block;
+  int64_t blocks;
+  // One thread computes a block, and others compute other blocks at the same time. Otherwise all share each block.
+  bool alone;
+  int64_t input_step, product_step;
+
+  Division(const WinogradPlan& plan, int threads) {
+    const int64_t weights = plan.frequencies * plan.panels * plan.panel * plan.shape.channels;
+    const int64_t size = std::clamp(weights, kLeastBlock, kMostBlock);
+    const int64_t tile = plan.frequencies * (plan.input_stride + plan.product_stride);
+    blocks = ceil_divide(plan.tiles, std::max<int64_t>(size / tile, 1));
+    block = ceil_divide(plan.tiles, std::max<int64_t>(blocks, 1));
+    alone = threads > 1 && size == kLeastBlock && blocks >= 4 * threads;
+    input_step = odd_lines(block * plan.input_stride);
+    product_step = odd_lines(block * plan.product_stride);
+  }
+  int64_t floats(const WinogradPlan& plan) const { return plan.frequencies * (input_step + product_step); }
+};
 
 }  // namespace
 
-int winograd_parts(const WinogradShape& shape, int threads) {
-  const int64_t idle = threads / std::max<int64_t>(shape.images, 1);
-  return static_cast<int>(std::clamp<int64_t>(idle, 1, std::max<int64_t>(shape.outputs / kLeastOutputs, 1)));
+bool winograd_compiled(int64_t lanes) {
+  return lanes == 16 ? winograd_avx512(6) != nullptr : lanes == 8 && winograd_avx2(6) != nullptr;
 }
 
-int64_t winograd_weight_bytes(const void* function, const WinogradShape& shape, int parts) {
-  return parts * most_bytes(function, shape, parts, kTransformWeights);
+int64_t winograd_weight_floats(const WinogradShape& shape) {
+  const WinogradPlan plan = plan_for(shape);
+  return plan.frequencies * plan.panels * plan.panel * shape.channels;
 }
 
-int64_t winograd_workspace_bytes(const void* function, const WinogradShape& shape, int parts, int threads) {
-  return threads * most_bytes(function, shape, parts, kUseTransformed);
+int64_t winograd_workspace_floats(const WinogradShape& shape, int threads) {
+  const WinogradPlan plan = plan_for(shape);
+  const Division division(plan, threads);
+  return division.floats(plan) * (division.alone ? threads : 1);
 }
 
-int winograd_transform(const void* function, const WinogradShape& shape, int parts, const float* weight,
-                       void* transformed) {
-  const int64_t stride = most_bytes(function, shape, parts, kTransformWeights);
-  for (int i = 0; i < parts; ++i) {
-    const Part part(function, shape, parts, i);
-    size_t bytes = stride;
-    const int status = part.run(kTransformWeights, nullptr, weight + part.first * shape.channels * 9, nullptr, nullptr,
-                                false, static_cast<char*>(transformed) + i * stride, &bytes);
-    if (status != 0) return status;
-  }
-  return 0;
-}
-
-int winograd_convolution(const void* function, const WinogradShape& shape, int parts, const float* x,
-                         const void* transformed, const float* bias, float* y, bool relu, void* workspace,
-                         int threads) {
-  const int64_t weight_stride = most_bytes(function, shape, parts, kTransformWeights);
-  const int64_t workspace_stride = most_bytes(function, shape, parts, kUseTransformed);
-  const int64_t pixels = shape.height * shape.width;
-  std::atomic<int> failure{0};
-  for_each_in_turn(shape.images * parts, threads, [&](int64_t index, int slot) {
-    const int64_t image = index / parts, number = index % parts;
-    const Part part(function, shape, parts, number);
-    size_t bytes = workspace_stride;
-    const int status = part.run(kUseTransformed, x + image * shape.channels * pixels,
-                                static_cast<const char*>(transformed) + number * weight_stride, bias + part.first,
-                                y + (image * shape.outputs + part.first) * pixels, relu,
-                                static_cast<char*>(workspace) + slot * workspace_stride, &bytes);
-    if (status != 0) failure = status;
+void winograd_transform(const WinogradShape& shape, const float* weight, float* transformed, int threads) {
+  const WinogradPlan plan = plan_for(shape);
+  parallel_for(plan.panels, threads, 1, [&](int64_t begin, int64_t end) {
+    kernels_for(shape)->transform_weights(plan, begin, end, weight, transformed);
   });
-  return failure;
+}
+
+void winograd_convolution(const WinogradShape& shape, const float* x, const float* transformed, const float* bias,
+                          float* y, bool relu, float* workspace, int threads) {
+  const WinogradPlan plan = plan_for(shape);
+  const Division division(plan, threads);
+  const WinogradKernels& kernels = *kernels_for(shape);
+  const auto compute = [&](int64_t index, int slot, int sharing) {
+    WinogradBlock block;
+    block.first = plan.tiles * index / division.blocks;
+    block.count = plan.tiles * (index + 1) / division.blocks - block.first;
+    block.input_step = division.input_step;
+    block.product_step = division.product_step;
+    block.inputs = workspace + slot * division.floats(plan);
+    block.products = block.inputs + plan.frequencies * division.input_step;
+    parallel_for(block.count, sharing, 1,
+                 [&](int64_t begin, int64_t end) { kernels.transform_inputs(plan, block, begin, end, x); });
+    parallel_for(plan.frequencies * plan.panels, sharing, 1,
+                 [&](int64_t begin, int64_t end) { kernels.multiply(plan, block, begin, end, transformed); });
+    parallel_for(block.count, sharing, 1, [&](int64_t begin, int64_t end) {
+      kernels.transform_products(plan, block, begin, end, bias, y, relu);
+    });
+  };
+  if (division.alone) {
+    for_each_in_turn(division.blocks, threads, [&](int64_t index, int slot) { compute(index, slot, 1); });
+  } else {
+    for (int64_t index = 0; index < division.blocks; ++index) compute(index, 0, threads);
+  }
 }
 
 }  // namespace caffe

@@ -88,6 +88,7 @@ class PackedConvolution(Layer):
             self._lay_out(tuple(x.shape))
         if self._winograd is not None:
             return self._winograd(x, self._relu)
+        x = x.contiguous(memory_format=torch.channels_last)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._packed, self._bias, *self._arguments(), "relu" if self._relu else "none", [], ""
         )
@@ -102,8 +103,10 @@ class PackedConvolution(Layer):
         """Packs or transforms the weights for inputs of `shape`."""
         self._shape, self._packed, self._winograd = shape, None, None
         weight = self.blobs[0].detach().to(self._dtype)
-        if self._dtype == torch.float32 and winograd.suits(shape, weight.shape, self._window):
-            self._winograd = WinogradConvolution(shape, weight, self._bias)
+        tile = winograd.tile_for(shape, weight.shape, self._window) if self._dtype == torch.float32 else None
+        if tile is not None:
+            window = self._window
+            self._winograd = WinogradConvolution(weight, self._bias, tile, window.pad[0], window.dilation[0])
         else:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._arguments(), list(shape))
 

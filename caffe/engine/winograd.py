@@ -1,47 +1,55 @@
 """Which convolutions of a net use Winograd's method (caffe/ops/winograd.py) instead of packed weights.
 
-oneDNN, which PyTorch uses otherwise, has no such method for float32 on the CPU. NNPACK only uses AVX2, so it is faster
-only for enough tiles and channels. A fixed rule decides, because a choice by measurement could change from one run to
-the next, and with it the last digits of the results.
+oneDNN, which PyTorch uses otherwise, has no such method for float32 on the CPU. A fixed rule decides, because a choice by
+measurement could change from one run to the next, and with it the last digits of the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-
-import torch
+from dataclasses import dataclass
 
 from caffe.engine.layer import ConvolutionWindow
-from caffe.ops.winograd import nnpack_function
-
-#: the side of a tile of results, in pixels
-TILE = 6
-#: By the instructions of the processor: the least number of tiles, of input channels and of output channels. Chosen from
-#: the grids that `benchmarks/cpu_winograd.py` measures; see docs/cpu_speed.md.
-RULES = {"AVX2": (4, 16, 32), "AVX512": (25, 32, 64)}
-#: the most memory for the transformed weights of a layer, in bytes: 512 to 1,024 channels
-MOST_BYTES = 128 << 20
+from caffe.ops import winograd
 
 
-@cache
-def rule() -> tuple[int, int, int] | None:
-    """Returns the limits for this processor, as in `RULES`, or None where packed weights are always used."""
-    return RULES.get(torch.backends.cpu.get_cpu_capability()) if nnpack_function() else None
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a convolution take, in the time of one multiply-add of a matrix product."""
+
+    #: transforming one number, to the product or back
+    transform: float
+    #: fetching one transformed weight, or one weight of a direct convolution
+    weight: float
 
 
-def suits(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow) -> bool:
-    """Returns whether the convolution of an N × C × H × W input uses Winograd's method.
+#: By the floats in a vector. Chosen from the grids that `benchmarks/cpu_winograd.py` measures; see docs/cpu_speed.md.
+COSTS = {8: Costs(transform=18, weight=5), 16: Costs(transform=33, weight=10)}
+#: the most memory for the transformed weights of a layer, in bytes
+MOST_BYTES = 192 << 20
+
+
+def tile_for(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow) -> int | None:
+    """Returns the side of the tiles by which an N × C × H × W input is convolved, or None for packed weights.
 
     weight: its shape, outputs × channels × height × width.
     """
-    limits = rule()
-    if limits is None or tuple(weight[2:]) != (3, 3) or window.group != 1:
-        return False
-    if tuple(window.stride) != (1, 1) or tuple(window.dilation) != (1, 1) or tuple(window.pad) != (1, 1):
-        return False
-    tiles = -(-x[2] // TILE) * -(-x[3] // TILE)
-    outputs, channels = weight[:2]
-    if 256 * outputs * channels > MOST_BYTES:  # 8 × 8 numbers for each filter
-        return False
-    return tiles >= limits[0] and channels >= limits[1] and outputs >= limits[2]
+    if not winograd.lanes() or tuple(weight[2:]) != (3, 3) or window.group != 1 or tuple(window.stride) != (1, 1):
+        return None
+    if window.pad[0] != window.pad[1] or window.dilation[0] != window.dilation[1]:
+        return None
+    costs, (outputs, channels) = COSTS[winograd.lanes()], weight[:2]
+    pad, dilation = window.pad[0], window.dilation[0]
+    height, width = (size + 2 * (pad - dilation) for size in x[2:])
+    best, least = None, 9.0 * outputs * channels * (x[0] * height * width + costs.weight)
+    for tile in winograd.TILES:
+        numbers = winograd.weight_floats(outputs, channels, tile)
+        if 4 * numbers > MOST_BYTES:
+            continue
+        tiles = x[0] * dilation**2
+        for size in (height, width):
+            tiles *= -(-(-(-size // dilation)) // tile)
+        cost = numbers * (tiles + costs.weight) + (tile + 2) ** 2 * tiles * (channels + outputs) * costs.transform
+        if cost < least:
+            best, least = tile, cost
+    return best

@@ -1,101 +1,97 @@
-"""3 × 3 convolutions by Winograd's minimal filtering (Lavin and Gray 2015), for inference on the CPU (layers/winograd.h).
-
-PyTorch's builds for x86 contain NNPACK, which computes tiles of 6 × 6 results with 64 multiplications instead of 324.
-PyTorch's own operator for it transforms the weights in every call and has threads that get in the way of OpenMP's, so
-NNPACK's function is called directly.
-
-The method's rounding errors are larger than those of a direct convolution: up to 3e-5 of the largest result, instead of
-4e-7.
-"""
+"""3 × 3 convolutions by Winograd's minimal filtering on the CPU, for inference in float32 (layers/winograd.h)."""
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from caffe import _C
-from caffe.errors import CaffeError
 
-_ALIGNMENT = 64
+#: the sides of a tile of results, in pixels; the error grows with the side
+TILES = (4, 6)
+_LANES = {"AVX2": 8, "AVX512": 16}
 
 
 @cache
-def nnpack_function() -> int:
-    """Returns the address of NNPACK's function, or 0 if this PyTorch or processor does not have it."""
-    if not torch.backends.nnpack.is_available():  # type: ignore[no-untyped-call]  # this also initializes NNPACK
-        return 0
-    try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        return ctypes.cast(library.nnp_convolution_inference, ctypes.c_void_p).value or 0
-    except (OSError, AttributeError):
-        return 0
+def lanes() -> int:
+    """Returns the floats in a vector of this processor, or 0 if there is no code for it."""
+    lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
+    return lanes if _C.winograd_compiled(lanes) else 0
+
+
+def weight_floats(outputs: int, channels: int, tile: int) -> int:
+    """Returns how many numbers the transformed weights of a convolution are."""
+    return _C.winograd_weight_floats(_shape(outputs, channels, tile))
+
+
+def _shape(outputs: int, channels: int, tile: int, pad: int = 1, dilation: int = 1) -> _C.WinogradShape:
+    shape = _C.WinogradShape()
+    shape.images, shape.channels, shape.outputs, shape.height, shape.width = 0, channels, outputs, 0, 0
+    shape.pad, shape.dilation, shape.tile, shape.lanes = pad, dilation, tile, lanes()
+    return shape
 
 
 class _Workspace(threading.local):
     """Memory that grows as needed, one for each thread that calls: its pages are then not returned in between."""
 
-    memory = torch.empty(0, dtype=torch.uint8)
+    memory = torch.empty(0)
 
-    def address(self, size: int) -> int:
-        if len(self.memory) < size + _ALIGNMENT:
-            self.memory = torch.empty(size + _ALIGNMENT, dtype=torch.uint8)
-        return _aligned(self.memory)
+    def address(self, floats: int) -> int:
+        if len(self.memory) < floats:
+            self.memory = torch.empty(0)  # the old memory may be part of the new
+            self.memory = torch.empty(floats)
+        return self.memory.data_ptr()
 
 
 _workspace = _Workspace()
 
 
-def _aligned(memory: Tensor) -> int:
-    return -(-memory.data_ptr() // _ALIGNMENT) * _ALIGNMENT
-
-
 class WinogradConvolution:
-    """A convolution with 3 × 3 filters, stride 1 and pad 1, whose weights are transformed once. Has no gradient."""
+    """A convolution with 3 × 3 filters and stride 1, whose weights are transformed once. Has no gradient."""
 
-    def __init__(self, shape: Sequence[int], weight: Tensor, bias: Tensor | None) -> None:
-        """Transforms the weights for inputs of `shape`, N×C×H×W, and for the current number of threads.
+    def __init__(self, weight: Tensor, bias: Tensor | None, tile: int, pad: int = 1, dilation: int = 1) -> None:
+        """Transforms the weights.
 
-        weight: float32, outputs×C×3×3. bias: float32, outputs. The transformed weights take 7 times as much memory.
-        Raises CaffeError if NNPACK refuses the shape.
+        weight: float32, outputs×C×3×3. bias: float32, outputs. tile: 4 or 6, the side of a tile of results. pad and
+        dilation: in pixels. The transformed weights take 4 times as much memory as the weights for tiles of 4 × 4, and 7
+        times for 6 × 6.
         """
-        if len(shape) != 4 or tuple(weight.shape[1:]) != (shape[1], 3, 3) or weight.dtype != torch.float32:
-            raise ValueError(f"weights {tuple(weight.shape)} of {weight.dtype} for an input {tuple(shape)}")
-        self._shape, self._outputs = tuple(shape), len(weight)
-        native = self._native = _C.WinogradShape()
-        native.images, native.channels, native.height, native.width = self._shape
-        native.outputs = self._outputs
-        self._function = nnpack_function()
-        self._threads = torch.get_num_threads()
-        self._parts = _C.winograd_parts(native, self._threads)
-        size = _C.winograd_weight_bytes(self._function, native, self._parts) if self._function else 0
-        self._size = _C.winograd_workspace_bytes(self._function, native, self._parts, self._threads) if size else 0
-        if not self._size:
-            raise CaffeError(f"NNPACK does not convolve {tuple(shape)} to {self._outputs} channels")
-        self._weights = torch.empty(size + _ALIGNMENT, dtype=torch.uint8)
-        self._bias = torch.zeros(self._outputs) if bias is None else bias.detach().contiguous()
+        outputs, channels = weight.shape[:2] if weight.dim() == 4 else (0, 0)
+        if tuple(weight.shape) != (outputs, channels, 3, 3) or not outputs * channels or weight.dtype != torch.float32:
+            raise ValueError(f"weights {tuple(weight.shape)} of {weight.dtype}; they must be outputs×C×3×3 of float32")
+        if bias is not None and (tuple(bias.shape) != (outputs,) or bias.dtype != torch.float32):
+            raise ValueError(f"bias {tuple(bias.shape)} of {bias.dtype}; it must be {outputs} numbers of float32")
+        if tile not in TILES or pad < 0 or dilation < 1:
+            raise ValueError(f"tile {tile}, pad {pad} and dilation {dilation}; allowed are tiles of 4 and 6")
+        if not lanes():
+            raise ValueError("this processor has neither AVX2 nor AVX-512, or this build no code for them")
+        self._shape = _shape(outputs, channels, tile, pad, dilation)
+        self._bias = torch.zeros(outputs) if bias is None else bias.detach().contiguous()
+        self._weights = torch.empty(_C.winograd_weight_floats(self._shape))
         weight = weight.detach().contiguous()
-        status = _C.winograd_transform(self._function, native, self._parts, weight.data_ptr(), _aligned(self._weights))
-        self._check(status)
+        _C.winograd_transform(self._shape, weight.data_ptr(), self._weights.data_ptr(), torch.get_num_threads())
 
     def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
-        """Returns the convolution of `x`, float32 of the shape given before, perhaps with a ReLU."""
-        if tuple(x.shape) != self._shape or x.dtype != torch.float32:
-            raise ValueError(f"an input {tuple(x.shape)} of {x.dtype}, not {self._shape} of float32")
-        x = x.contiguous()
-        y = x.new_empty((self._shape[0], self._outputs, *self._shape[2:]))
-        status = _C.winograd_convolution(
-            self._function, self._native, self._parts, x.data_ptr(), _aligned(self._weights), self._bias.data_ptr(),
-            y.data_ptr(), relu, _workspace.address(self._size), self._threads,
-        )  # fmt: skip
-        self._check(status)
-        return y
+        """Returns the convolution of `x`, perhaps with a ReLU.
 
-    def _check(self, status: int) -> None:
-        if status:
-            raise CaffeError(f"NNPACK failed with status {status} for {self._shape} to {self._outputs} channels")
+        x: float32, N×C×H×W, in any memory format. Returns N×outputs×(H + 2·pad - 2·dilation)×… in channels-last memory.
+        """
+        base = self._shape
+        if x.dim() != 4 or x.shape[1] != base.channels or x.dtype != torch.float32:
+            raise ValueError(f"an input {tuple(x.shape)} of {x.dtype}, not N×{base.channels}×H×W of float32")
+        height, width = (size + 2 * (base.pad - base.dilation) for size in x.shape[2:])
+        if min(height, width) < 1:
+            raise ValueError(f"an input {tuple(x.shape)} is smaller than the filters (dilation {base.dilation})")
+        shape = _shape(base.outputs, base.channels, base.tile, base.pad, base.dilation)
+        shape.images, _, shape.height, shape.width = x.shape
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = torch.empty((len(x), base.outputs, height, width), memory_format=torch.channels_last)
+        threads = torch.get_num_threads()
+        _C.winograd_convolution(
+            shape, x.data_ptr(), self._weights.data_ptr(), self._bias.data_ptr(), y.data_ptr(), relu,
+            _workspace.address(_C.winograd_workspace_floats(shape, threads)), threads,
+        )  # fmt: skip
+        return y
