@@ -22,6 +22,7 @@ from mdssd_in_pytorch import MDSSD300
 from report import time_in_turn, write_result
 from torch import Tensor
 
+from caffe.data.feed.memory import keep_freed_memory
 from caffe.engine import acceleration
 from caffe.engine.net import Net
 from caffe.engine.prepack import prepack
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="timed runs of each at batch 1 (default: 10)")
     parser.add_argument("--only", default="", help="time only candidates with one of these words in their names (a,b)")
     args = parser.parse_args()
+    keep_freed_memory()  # as ssd_detect does
     words = [word.lower() for word in args.only.split(",") if word]
     cases: dict[str, Any] = {}
     for network in args.networks:

@@ -1,9 +1,9 @@
-"""3 × 3 convolutions with a ReLU on the CPU: Winograd's method (NNPACK) beside weights packed for oneDNN.
+"""3 × 3 convolutions with a ReLU on the CPU: Winograd's method beside weights packed for oneDNN.
 
-For each size of the map and number of channels on both sides, the ratio of the times, Winograd's over packed. These
-ratios are where the rule of caffe/engine/winograd.py comes from. Both results are compared before they are timed.
-Processor time of one thread is measured, so that other work on the machine matters less. ATEN_CPU_CAPABILITY=avx2
-together with ONEDNN_MAX_CPU_ISA=AVX2 shows a processor with AVX-512 as one without.
+For each size of the map and number of channels on both sides, the time over that of packed weights, with tiles of 4 × 4
+and of 6 × 6. The costs of caffe/engine/winograd.py are chosen so that its rule takes the fastest. All results are
+compared before they are timed. Processor time of one thread is measured, so that other work on the machine matters less.
+ATEN_CPU_CAPABILITY=avx2 together with ONEDNN_MAX_CPU_ISA=AVX2 shows a processor with AVX-512 as one without.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import torch
 from report import write_result
 from torch import Tensor
 
+from caffe.data.feed.memory import keep_freed_memory
 from caffe.engine import winograd
 from caffe.engine.layer import ConvolutionWindow
-from caffe.ops.winograd import WinogradConvolution, nnpack_function
+from caffe.ops.winograd import TILES, WinogradConvolution, lanes
 
-SIDES = (300, 150, 75, 38, 28, 19, 10)
-CHANNELS = (8, 16, 32, 64, 128, 256, 512)
-#: the largest convolution to measure, in multiply-adds: MDSSD300's largest has 3.3 G
+SIDES = (300, 150, 75, 38, 19, 10, 5)
+CHANNELS = (8, 16, 32, 64, 128, 256, 512, 1024)
+#: the largest convolution to measure, in multiply-adds: MDSSD300's largest has 3.4 G
 MOST = 4e9
 WINDOW = ConvolutionWindow((1, 1), (1, 1), (1, 1), 1)
 
@@ -44,18 +45,19 @@ def seconds(run: Callable[[], object], repeat: int) -> float:
 
 
 @torch.inference_mode()
-def ratio(side: int, channels: int, outputs: int, rounds: int) -> float:
-    """Winograd's time over that of packed weights, each the fastest of `rounds` in turn."""
-    x = torch.randn(1, channels, side, side)
+def ratios(side: int, channels: int, outputs: int, rounds: int) -> list[float]:
+    """The time for each of TILES over that of packed weights, each the fastest of `rounds` in turn."""
+    x = torch.randn(1, channels, side, side).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.randn(outputs, channels, 3, 3) * (channels * 9) ** -0.5, torch.randn(outputs)
     plain = packed(x, weight, bias)
-    transformed = WinogradConvolution(x.shape, weight, bias)
-    runs = (lambda: transformed(x, True), plain)
-    torch.testing.assert_close(runs[0](), runs[1](), rtol=1e-4, atol=1e-4)
+    convolutions = [WinogradConvolution(weight, bias, tile) for tile in TILES]
+    runs = [plain, *(lambda convolution=convolution: convolution(x, True) for convolution in convolutions)]
+    for run in runs[1:]:
+        torch.testing.assert_close(run(), plain(), rtol=0, atol=1e-4 * float(plain().max()))
     repeat = max(1, int(0.01 / max(1e-4, seconds(plain, 1))))
     times = [[seconds(run, repeat) for run in runs] for _ in range(rounds)]
-    first, second = (min(column) for column in zip(*times, strict=True))
-    return first / second
+    first, *others = (min(column) for column in zip(*times, strict=True))
+    return [round(other / first, 2) for other in others]
 
 
 def main() -> None:
@@ -64,29 +66,46 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    if not nnpack_function():
-        raise SystemExit("this build of PyTorch has no NNPACK, or the processor has no AVX2")
+    keep_freed_memory()  # getting pages from the system would take as long as some convolutions
+    if not lanes():
+        raise SystemExit("this processor has neither AVX2 nor AVX-512")
     capability = torch.backends.cpu.get_cpu_capability()
-    figures: dict[str, Any] = {"what": "3 x 3 convolution and ReLU: Winograd's time / that of packed weights"}
-    figures |= {"capability": capability, "rows": "input channels", "columns": ["output channels", *CHANNELS]}
+    figures: dict[str, Any] = {
+        "what": "3 x 3 convolution and ReLU: the time with tiles of 4 x 4 and of 6 x 6 / that of packed weights",
+        "capability": capability,
+        "rows": "input channels",
+        "columns": ["output channels", *CHANNELS],
+    }
     used: list[float] = []
+    losses: list[float] = []  # the rule's time over that of the fastest
     for side in SIDES:
-        rows: dict[str, list[float | None]] = {}
+        tables: list[dict[str, list[float | None]]] = [{} for _ in TILES]
         for channels in CHANNELS:
-            row: list[float | None] = []
+            columns: list[list[float | None]] = []
             for outputs in CHANNELS:
                 if 9.0 * channels * outputs * side * side > MOST:
-                    row.append(None)
+                    columns.append([None] * len(TILES))
                     continue
-                row.append(round(ratio(side, channels, outputs, args.rounds), 2))
-                if winograd.suits((1, channels, side, side), (outputs, channels, 3, 3), WINDOW):
-                    used.append(float(row[-1] or 0))
-            rows[str(channels)] = row
-        figures[f"{side} x {side}"] = rows
+                found = ratios(side, channels, outputs, args.rounds)
+                columns.append([*found])
+                tile = winograd.tile_for((1, channels, side, side), (outputs, channels, 3, 3), WINDOW)
+                chosen = 1.0 if tile is None else found[TILES.index(tile)]
+                losses.append(chosen / min(1.0, *found))
+                if tile is not None:
+                    used.append(chosen)
+            for table, row in zip(tables, zip(*columns, strict=True), strict=True):
+                table[str(channels)] = list(row)
+        for tile, table in zip(TILES, tables, strict=True):
+            figures[f"{side} x {side}, tiles of {tile} x {tile}"] = table
     figures["where the rule uses Winograd's method"] = {
         "cases": len(used),
         "slower by over 5 %": sum(value > 1.05 for value in used),
         "lowest, median, highest": [min(used), sorted(used)[len(used) // 2], max(used)] if used else None,
+    }
+    figures["the rule's choice / the fastest"] = {
+        "cases": len(losses),
+        "slower by over 10 %": sum(value > 1.1 for value in losses),
+        "mean, highest": [round(sum(losses) / len(losses), 3), round(max(losses), 2)],
     }
     write_result(f"cpu_winograd_{capability.lower()}", figures)
 

@@ -9,9 +9,9 @@ namespace caffe {
 namespace {
 
 constexpr int64_t kLine = 16;  // floats
-// The transformed numbers of a block of tiles: as many as fit a core's cache, or as there are weights, which are read
-// once for each block; but not more than the last bound. In floats.
-constexpr int64_t kLeastBlock = 1 << 18, kMostBlock = 6 << 20;
+// The transformed numbers of a block of tiles, in floats: as many as fit a core's cache, or as there are weights, which
+// are read once for each block; but not more than the last bound, if that leaves enough tiles for the products.
+constexpr int64_t kLeastBlock = 1 << 18, kMostBlock = 6 << 20, kLeastTiles = 24;
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -52,7 +52,7 @@ struct Division {
     const int64_t weights = plan.frequencies * plan.panels * plan.panel * plan.shape.channels;
     const int64_t size = std::clamp(weights, kLeastBlock, kMostBlock);
     const int64_t tile = plan.frequencies * (plan.input_stride + plan.product_stride);
-    blocks = ceil_divide(plan.tiles, std::max<int64_t>(size / tile, 1));
+    blocks = ceil_divide(plan.tiles, std::max(size / tile, kLeastTiles));
     block = ceil_divide(plan.tiles, std::max<int64_t>(blocks, 1));
     alone = threads > 1 && size == kLeastBlock && blocks >= 4 * threads;
     input_step = odd_lines(block * plan.input_stride);

@@ -3,6 +3,8 @@
 // for newer processors gets into functions that others share.
 #pragma once
 
+#include <immintrin.h>
+
 #include "winograd_kernels.h"
 #include "winograd_tiles.h"
 
@@ -24,15 +26,18 @@ typedef double Doubles __attribute__((vector_size(kLanes * 8)));
 
 CAFFE_INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 CAFFE_INLINE void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
-// The first n numbers; the others are 0.
-CAFFE_INLINE Vector load_part(const float* from, int64_t n) {
-  Vector value = {};
-  for (int64_t i = 0; i < n; ++i) value[i] = from[i];
-  return value;
+// The first n numbers of a vector; the others are 0.
+#ifdef __AVX512F__
+CAFFE_INLINE Vector load_part(const float* from, int64_t n) { return _mm512_maskz_loadu_ps((1u << n) - 1, from); }
+CAFFE_INLINE void store_part(float* to, Vector value, int64_t n) { _mm512_mask_storeu_ps(to, (1u << n) - 1, value); }
+#else
+alignas(32) constexpr int32_t kMasks[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+CAFFE_INLINE __m256i mask(int64_t n) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + kLanes - n));
 }
-CAFFE_INLINE void store_part(float* to, Vector value, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = value[i];
-}
+CAFFE_INLINE Vector load_part(const float* from, int64_t n) { return _mm256_maskload_ps(from, mask(n)); }
+CAFFE_INLINE void store_part(float* to, Vector value, int64_t n) { _mm256_maskstore_ps(to, mask(n), value); }
+#endif
 
 // Where a tile is: its image, and its first pixel in the output.
 struct Position {

@@ -74,11 +74,13 @@ def _command(argv: Sequence[str]) -> None:
 
     from caffe.cli import detector_speed
     from caffe.cli.net_flags import accelerate
+    from caffe.data.feed.memory import keep_freed_memory
 
     for path in paths:
         detector_speed.check_detector(path)
     devices.use_one(flags.gpu)
     accelerate(flags)
+    keep_freed_memory()
     files = detector_speed.find_files(flags.image_dir, flags.images)
     facts = _facts(flags.gpu, flags.precision, flags.images, bool(weights))
     rows: list[dict[str, Any]] = []

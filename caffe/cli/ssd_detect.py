@@ -127,6 +127,7 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
     from caffe import log
     from caffe.cli import detection_files as output
     from caffe.cli.devices import parse_gpus
+    from caffe.data.feed.memory import keep_freed_memory
     from caffe.data.image_finder import VIDEO_ENDINGS, camera_number, channel_means, class_thresholds, find_images
     from caffe.data.label_map import LabelMap
     from caffe.data.mean import read_mean_file
@@ -138,6 +139,7 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
 
     only_look(flags)
     use_acceleration(flags.precision)
+    keep_freed_memory()
     videos = None
     if flags.file_type == "webcam":
         videos = Videos([camera_number(word) for word in files[2:]], flags.max_frames)

@@ -59,6 +59,7 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"-iterations is {flags.iterations}; it must be at least 1")
     import torch
 
+    from caffe.data.feed.memory import keep_freed_memory
     from caffe.engine.prepack import prepack
     from caffe.solver.number_format import loss_suffix, ostream_number
     from caffe.solver.progress import Progress
@@ -66,6 +67,7 @@ def _command(argv: Sequence[str]) -> int:
 
     devices.use_one(flags.gpu)
     accelerate(flags)
+    keep_freed_memory()
     net = build_trained_net(flags, PHASES["TEST"])
     net.inference_steps = prepack(net)
     log.info("caffe.cpp:285", f"Running for {flags.iterations} iterations.")

@@ -60,9 +60,11 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"-phase is '{flags.phase}'; it must be TRAIN or TEST")
     if flags.iterations < 1:
         raise CaffeError(f"-iterations is {flags.iterations}; it must be at least 1")
+    from caffe.data.feed.memory import keep_freed_memory
     from caffe.solver.number_format import ostream_number
 
     devices.use_one(flags.gpu)
+    keep_freed_memory()
     net = build_trained_net(flags, PHASES[flags.phase])
     names, last = net.layer_names, len(net.layers) - 1
     log.info("caffe.cpp:355", "Performing Forward")

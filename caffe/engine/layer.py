@@ -143,6 +143,13 @@ class Layer(nn.Module):
         """
         return None
 
+    def as_deconvolution(self) -> ConvolutionWindow | None:
+        """The same for a layer that is a 2-D transposed convolution, whose weights are channels × outputs/group × ….
+
+        Its window is that of the convolution that it transposes.
+        """
+        return None
+
     def is_rectifier(self) -> bool:
         """Whether the top is max(0, bottom): the convolution before may do that in the same pass."""
         return False

@@ -55,7 +55,7 @@ def _packed(steps: Sequence[Step], dtype: torch.dtype) -> list[Step]:
     packed: list[Step] = []
     for found in convolutions(steps):
         if not isinstance(found, FoundConvolution):
-            packed.append(found)
+            packed.append(_with_packed_deconvolution(found, dtype))
         elif found.step.layer.blobs[0].dtype == torch.float32:
             layer = PackedConvolution(found.step.layer, found.window, found.relu is not None, dtype)
             packed.append(found.replaced_by(layer))
@@ -64,52 +64,95 @@ def _packed(steps: Sequence[Step], dtype: torch.dtype) -> list[Step]:
     return packed
 
 
-class PackedConvolution(Layer):
-    """A convolution, perhaps with the ReLU behind it, from packed weights or by Winograd's method. Has no gradient.
+def _with_packed_deconvolution(step: Step, dtype: torch.dtype) -> Step:
+    """The step, if it is a deconvolution without groups with packed weights."""
+    window = step.layer.as_deconvolution() if len(step.tops) == 1 else None
+    if window is None or window.group > 1 or step.layer.blobs[0].dtype != torch.float32:
+        return step
+    return replace(step, layer=PackedDeconvolution(step.layer, window, dtype))
 
-    The method is chosen and weights are laid out for one input shape, at its first appearance.
-    """
+
+class _Packed(Layer):
+    """Weights are laid out for one input shape, at its first appearance. Has no gradient."""
+
+    def __init__(self, original: Layer, window: ConvolutionWindow, dtype: torch.dtype) -> None:
+        super().__init__(original.param, original.phase)
+        self.blobs = original.blobs
+        self._window, self._dtype = window, dtype
+        self._shape: tuple[int, ...] = ()
+        self._bias = self.blobs[1].detach().to(dtype) if len(self.blobs) > 1 else None
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        x = bottom[0].to(self._dtype, memory_format=torch.channels_last)
+        if self._shape != tuple(x.shape):
+            self._shape = tuple(x.shape)
+            self.lay_out(self._shape, self.blobs[0].detach().to(self._dtype))
+        return self.run(x)
+
+    def lay_out(self, shape: tuple[int, ...], weight: Tensor) -> None:
+        """Prepares the weights for inputs of `shape`."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor) -> Tensor:
+        """The top, in channels-last memory like `x`."""
+        raise NotImplementedError
+
+
+class PackedConvolution(_Packed):
+    """A convolution, perhaps with the ReLU behind it, from packed weights or by Winograd's method."""
 
     type_name = "Convolution"
 
     def __init__(self, convolution: Layer, window: ConvolutionWindow, relu: bool, dtype: torch.dtype) -> None:
-        super().__init__(convolution.param, convolution.phase)
-        self.blobs = convolution.blobs
-        self._window, self._relu, self._dtype = window, relu, dtype
-        self._shape: tuple[int, ...] = ()
+        super().__init__(convolution, window, dtype)
+        self._relu = relu
         self._packed: Tensor | None = None
         self._winograd: WinogradConvolution | None = None
-        self._bias = self.blobs[1].detach().to(dtype) if len(self.blobs) > 1 else None
 
-    def forward(self, *bottom: Tensor) -> Tensor:
-        (x,) = bottom
-        x = x.to(self._dtype)
-        if self._shape != tuple(x.shape):
-            self._lay_out(tuple(x.shape))
+    @property
+    def tile(self) -> int | None:
+        """The side of the tiles by which the last input was convolved, or None if it was from packed weights."""
+        return self._winograd.tile if self._winograd is not None else None
+
+    def lay_out(self, shape: tuple[int, ...], weight: Tensor) -> None:
+        window = self._window
+        tile = winograd.tile_for(shape, weight.shape, window) if self._dtype == torch.float32 else None
+        if tile is None:
+            self._winograd = None
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._arguments(), list(shape))
+        elif tile != self.tile:
+            self._packed = self._winograd = None  # frees the memory first
+            self._winograd = WinogradConvolution(weight, self._bias, tile, window.pad[0], window.dilation[0])
+
+    def run(self, x: Tensor) -> Tensor:
         if self._winograd is not None:
             return self._winograd(x, self._relu)
-        x = x.contiguous(memory_format=torch.channels_last)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._packed, self._bias, *self._arguments(), "relu" if self._relu else "none", [], ""
         )
         return y
 
-    @property
-    def uses_winograd(self) -> bool:
-        """Whether the last input was convolved by Winograd's method."""
-        return self._winograd is not None
-
-    def _lay_out(self, shape: tuple[int, ...]) -> None:
-        """Packs or transforms the weights for inputs of `shape`."""
-        self._shape, self._packed, self._winograd = shape, None, None
-        weight = self.blobs[0].detach().to(self._dtype)
-        tile = winograd.tile_for(shape, weight.shape, self._window) if self._dtype == torch.float32 else None
-        if tile is not None:
-            window = self._window
-            self._winograd = WinogradConvolution(weight, self._bias, tile, window.pad[0], window.dilation[0])
-        else:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._arguments(), list(shape))
-
     def _arguments(self) -> tuple[list[int], list[int], list[int], int]:
         window = self._window
         return list(window.pad), list(window.stride), list(window.dilation), window.group
+
+
+class PackedDeconvolution(_Packed):
+    """A deconvolution from packed weights."""
+
+    type_name = "Deconvolution"
+
+    def lay_out(self, shape: tuple[int, ...], weight: Tensor) -> None:
+        self._packed: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight(
+            weight, *self._arguments(), list(shape)
+        )
+
+    def run(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(
+            x, self._packed, self._bias, *self._arguments(), "none", [], ""
+        )
+        return y
+
+    def _arguments(self) -> tuple[list[int], list[int], list[int], list[int], int]:
+        window = self._window
+        return list(window.pad), [0, 0], list(window.stride), list(window.dilation), window.group

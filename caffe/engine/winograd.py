@@ -21,10 +21,12 @@ class Costs:
     transform: float
     #: fetching one transformed weight, or one weight of a direct convolution
     weight: float
+    #: calling oneDNN
+    call: float
 
 
 #: By the floats in a vector. Chosen from the grids that `benchmarks/cpu_winograd.py` measures; see docs/cpu_speed.md.
-COSTS = {8: Costs(transform=18, weight=5), 16: Costs(transform=33, weight=10)}
+COSTS = {8: Costs(transform=15, weight=5, call=1e6), 16: Costs(transform=20, weight=5, call=2e6)}
 #: the most memory for the transformed weights of a layer, in bytes
 MOST_BYTES = 192 << 20
 
@@ -38,10 +40,12 @@ def tile_for(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow)
         return None
     if window.pad[0] != window.pad[1] or window.dilation[0] != window.dilation[1]:
         return None
-    costs, (outputs, channels) = COSTS[winograd.lanes()], weight[:2]
+    lanes = winograd.lanes()
+    costs, (outputs, channels) = COSTS[lanes], weight[:2]
     pad, dilation = window.pad[0], window.dilation[0]
     height, width = (size + 2 * (pad - dilation) for size in x[2:])
-    best, least = None, 9.0 * outputs * channels * (x[0] * height * width + costs.weight)
+    filled = [-(-number // lanes) * lanes for number in (channels, outputs)]  # whole vectors
+    best, least = None, 9 * channels * filled[1] * (x[0] * height * width + costs.weight) + costs.call
     for tile in winograd.TILES:
         numbers = winograd.weight_floats(outputs, channels, tile)
         if 4 * numbers > MOST_BYTES:
@@ -49,7 +53,7 @@ def tile_for(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow)
         tiles = x[0] * dilation**2
         for size in (height, width):
             tiles *= -(-(-(-size // dilation)) // tile)
-        cost = numbers * (tiles + costs.weight) + (tile + 2) ** 2 * tiles * (channels + outputs) * costs.transform
+        cost = numbers * (tiles + costs.weight) + (tile + 2) ** 2 * tiles * sum(filled) * costs.transform
         if cost < least:
             best, least = tile, cost
     return best

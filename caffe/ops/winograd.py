@@ -68,6 +68,8 @@ class WinogradConvolution:
             raise ValueError(f"tile {tile}, pad {pad} and dilation {dilation}; allowed are tiles of 4 and 6")
         if not lanes():
             raise ValueError("this processor has neither AVX2 nor AVX-512, or this build no code for them")
+        #: the side of a tile of results
+        self.tile = tile
         self._shape = _shape(outputs, channels, tile, pad, dilation)
         self._bias = torch.zeros(outputs) if bias is None else bias.detach().contiguous()
         self._weights = torch.empty(_C.winograd_weight_floats(self._shape))

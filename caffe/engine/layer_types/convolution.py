@@ -113,6 +113,13 @@ class _Convolving(_Windowed):
         """The number of the tops' channels, and into how many groups both sides are divided."""
         return self.param.convolution_param.num_output, self.param.convolution_param.group
 
+    def plain_window(self) -> ConvolutionWindow | None:
+        """What `as_convolution` or `as_deconvolution` returns for a layer that computes nothing else."""
+        if len(self.geometry.kernel) != 2 or self.channel_axis != 1:
+            return None
+        g = self.geometry
+        return ConvolutionWindow(g.stride, g.pad, g.dilation, self.group)
+
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         raise NotImplementedError
 
@@ -184,13 +191,6 @@ class Convolution(_Convolving):
         # A type derived from this one may compute something else.
         return self.plain_window() if type(self) is Convolution else None
 
-    def plain_window(self) -> ConvolutionWindow | None:
-        """What `as_convolution` returns for a layer that computes nothing else."""
-        if len(self.geometry.kernel) != 2 or self.channel_axis != 1:
-            return None
-        g = self.geometry
-        return ConvolutionWindow(g.stride, g.pad, g.dilation, self.group)
-
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         return (num_output, channels // group)
 
@@ -218,6 +218,9 @@ class Deconvolution(_Convolving):
 
     type_name = "Deconvolution"
     operations = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+    def as_deconvolution(self) -> ConvolutionWindow | None:
+        return self.plain_window() if type(self) is Deconvolution else None
 
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         return (channels, num_output // group)
