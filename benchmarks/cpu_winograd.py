@@ -2,7 +2,7 @@
 
 For each size of the map and number of channels on both sides, the time over that of packed weights, with tiles of 4 × 4
 and of 6 × 6. The costs of caffe/engine/winograd.py are chosen so that its rule takes the fastest. All results are
-compared before they are timed. Processor time of one thread is measured, so that other work on the machine matters less.
+compared before they are timed. Processor time of one thread is measured, so that other work matters less.
 ATEN_CPU_CAPABILITY=avx2 together with ONEDNN_MAX_CPU_ISA=AVX2 shows a processor with AVX-512 as one without.
 """
 

@@ -15,8 +15,8 @@ constexpr int64_t kLeastBlock = 1 << 18, kMostBlock = 6 << 20, kLeastTiles = 24;
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// At least so many floats in an odd number of cache lines, so that the lines at multiples of it fall into different sets
-// of a cache.
+// At least so many floats in an odd number of cache lines, so that the lines at multiples of it fall into different
+// sets of a cache.
 int64_t odd_lines(int64_t floats) { return (ceil_divide(floats, kLine) | 1) * kLine; }
 
 const WinogradKernels* kernels_for(const WinogradShape& shape) {

@@ -1,8 +1,8 @@
 // 3 × 3 convolutions with stride 1 by Winograd's minimal filtering, for inference in float32.
 //
 // Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. Each tile of results, 4 × 4 or
-// 6 × 6, comes from 6 × 6 or 8 × 8 inputs. These and the filters are transformed, multiplied number by number with a sum
-// over the channels, and transformed back: 36 or 64 multiplications in the place of 144 or 324. The sums are one matrix
+// 6 × 6, comes from 6 × 6 or 8 × 8 inputs. These and the filters are transformed, multiplied number by number with a
+// sum over the channels, and transformed back: 36 or 64 multiplications instead of 144 or 324. The sums are one matrix
 // product of tiles and channels for each of the 36 or 64 numbers.
 //
 // Images are channels-last, so that transforms compute a vector of channels at once. The code is compiled for AVX2 and
@@ -35,8 +35,8 @@ int64_t winograd_workspace_floats(const WinogradShape& shape, int threads);
 // weight: [outputs, channels, 3, 3]; transformed: winograd_weight_floats numbers.
 void winograd_transform(const WinogradShape& shape, const float* weight, float* transformed, int threads);
 
-// x: [images, height, width, channels]; bias: [outputs]; y: [images, rows, columns, outputs], which has at least one row
-// and column; workspace: winograd_workspace_floats numbers for as many threads or more.
+// x: [images, height, width, channels]; bias: [outputs]; y: [images, rows, columns, outputs], with at least one row and
+// column; workspace: winograd_workspace_floats numbers for this number of threads.
 void winograd_convolution(const WinogradShape& shape, const float* x, const float* transformed, const float* bias,
                           float* y, bool relu, float* workspace, int threads);
 

@@ -1,5 +1,6 @@
 // Winograd's convolution in AVX2 instructions. CMakeLists.txt has this file compiled for them on x86.
 #ifdef __AVX2__
+#define CAFFE_LANES 8
 #include "winograd_vector.h"
 
 namespace caffe {

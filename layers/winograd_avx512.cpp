@@ -1,5 +1,6 @@
 // Winograd's convolution in AVX-512 instructions. CMakeLists.txt has this file compiled for them on x86.
 #ifdef __AVX512F__
+#define CAFFE_LANES 16
 #include "winograd_vector.h"
 
 namespace caffe {

@@ -1,8 +1,8 @@
-// Winograd's transforms of one row or column of a tile. In two dimensions they apply to the columns, and then to the rows.
+// Winograd's transforms of one row or column of a tile. In two dimensions they apply to one, and then to the other.
 //
-// A row of a filter and the wanted results are polynomials, which are multiplied at points and at infinity. For 4 results
-// these are 0, ±3/4 and ±3/2, with which rounding errors are a third of those with the customary 0, ±1 and ±2. For 6
-// results they are 0, ±1/2, ±1 and ±2; no others of small numbers gave less.
+// A row of a filter and the wanted results are polynomials, which are multiplied at points and at infinity. For 4
+// results these are 0, ±3/4 and ±3/2, with which rounding errors are a third of those with the customary 0, ±1 and ±2.
+// For 6 results they are 0, ±1/2, ±1 and ±2; none of a hundred other sets had smaller errors.
 #pragma once
 
 namespace caffe {

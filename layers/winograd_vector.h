@@ -1,6 +1,6 @@
-// The phases of Winograd's convolution, in vectors of as many floats as the compiler's target has. Included by one file
-// for each target. Everything here has internal linkage and uses no function of the standard library, so that no code
-// for newer processors gets into functions that others share.
+// The phases of Winograd's convolution, in vectors of CAFFE_LANES floats: 16 (AVX-512) or 8 (AVX2). Included by one
+// file for each, which is compiled for these instructions. Everything here has internal linkage and uses no function of
+// the standard library, so that no code for newer processors gets into functions that others share.
 #pragma once
 
 #include <immintrin.h>
@@ -11,14 +11,15 @@
 namespace caffe {
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kLanes = 16, kMostRows = 12;  // 24 of 32 registers for sums
-#else
-constexpr int kLanes = 8, kMostRows = 6;  // 12 of 16 registers
-#endif
+constexpr int kLanes = CAFFE_LANES;
+// The rows of a product that are computed at a time: their sums take 24 of 32 registers, or 12 of 16.
+constexpr int kMostRows = kLanes == 16 ? 12 : 6;
 constexpr int kPanelVectors = 2, kPanel = kPanelVectors * kLanes;
-// How far ahead weights are fetched, in floats: they are read once, from the memory behind the caches if there are many.
+// How far ahead weights are fetched, in floats. They are read once, and if there are many from behind the caches.
 constexpr int kPrefetch = 4096, kLine = 16;
+
+// The channels that are summed at a time.
+constexpr int64_t kMostSummed = 128;
 
 typedef float Vector __attribute__((vector_size(kLanes * 4)));
 typedef float Unaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
@@ -27,7 +28,7 @@ typedef double Doubles __attribute__((vector_size(kLanes * 8)));
 CAFFE_INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 CAFFE_INLINE void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
 // The first n numbers of a vector; the others are 0.
-#ifdef __AVX512F__
+#if CAFFE_LANES == 16
 CAFFE_INLINE Vector load_part(const float* from, int64_t n) { return _mm512_maskz_loadu_ps((1u << n) - 1, from); }
 CAFFE_INLINE void store_part(float* to, Vector value, int64_t n) { _mm512_mask_storeu_ps(to, (1u << n) - 1, value); }
 #else
@@ -120,42 +121,47 @@ void transform_input_tile(const WinogradPlan& plan, const float* x, int64_t row,
 }
 
 // products[rows][panel] = inputs[rows][channels] · weights[channels][panel]. Each sum is over the channels in order,
-// whatever the number of rows.
+// whatever the number of rows, and in parts, so that rounding errors grow more slowly with the number of channels.
 template <int rows>
 void multiply_rows(const float* inputs, int64_t input_stride, const float* weights, int64_t channels, float* products,
                    int64_t product_stride) {
-  Vector sums[rows][kPanelVectors] = {};
-  for (int64_t c = 0; c < channels; ++c, weights += kPanel) {
-    Vector weight[kPanelVectors];
+  for (int64_t begin = 0; begin < channels; begin += kMostSummed) {
+    const int64_t end = begin + kMostSummed < channels ? begin + kMostSummed : channels;
+    Vector sums[rows][kPanelVectors] = {};
+    for (int64_t c = begin; c < end; ++c, weights += kPanel) {
+      Vector weight[kPanelVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kPanelVectors; ++v) weight[v] = load(weights + v * kLanes);
+      for (int v = 0; v < kPanelVectors; ++v) weight[v] = load(weights + v * kLanes);
 #pragma GCC unroll 2
-    for (int ahead = 0; ahead < kPanel; ahead += kLine) __builtin_prefetch(weights + kPrefetch + ahead);
+      for (int ahead = 0; ahead < kPanel; ahead += kLine) __builtin_prefetch(weights + kPrefetch + ahead);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        const Vector input = inputs[i * input_stride + c] - Vector{};  // in every lane
+#pragma GCC unroll 2
+        for (int v = 0; v < kPanelVectors; ++v) sums[i][v] += input * weight[v];
+      }
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const Vector input = inputs[i * input_stride + c] - Vector{};  // in every lane
 #pragma GCC unroll 2
-      for (int v = 0; v < kPanelVectors; ++v) sums[i][v] += input * weight[v];
+      for (int v = 0; v < kPanelVectors; ++v) {
+        float* to = products + i * product_stride + v * kLanes;
+        store(to, begin == 0 ? sums[i][v] : load(to) + sums[i][v]);
+      }
     }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kPanelVectors; ++v) store(products + i * product_stride + v * kLanes, sums[i][v]);
   }
 }
 
-using MultiplyRows = void (*)(const float*, int64_t, const float*, int64_t, float*, int64_t);
-
-// multiply_rows for 1 to kMostRows rows, at index rows - 1.
-#ifdef __AVX512F__
-constexpr MultiplyRows kMultiplyRows[kMostRows] = {
-    multiply_rows<1>, multiply_rows<2>, multiply_rows<3>, multiply_rows<4>,  multiply_rows<5>,  multiply_rows<6>,
-    multiply_rows<7>, multiply_rows<8>, multiply_rows<9>, multiply_rows<10>, multiply_rows<11>, multiply_rows<12>};
-#else
-constexpr MultiplyRows kMultiplyRows[kMostRows] = {multiply_rows<1>, multiply_rows<2>, multiply_rows<3>,
-                                                   multiply_rows<4>, multiply_rows<5>, multiply_rows<6>};
-#endif
+// The same for 1 to `most` rows.
+template <int most>
+void multiply_part(int64_t rows, const float* inputs, int64_t input_stride, const float* weights, int64_t channels,
+                   float* products, int64_t product_stride) {
+  if (rows == most) {
+    multiply_rows<most>(inputs, input_stride, weights, channels, products, product_stride);
+  } else if constexpr (most > 1) {
+    multiply_part<most - 1>(rows, inputs, input_stride, weights, channels, products, product_stride);
+  }
+}
 
 // y: the image; row, column: the tile's first result.
 template <typename Tile>
@@ -231,9 +237,9 @@ void multiply(const WinogradPlan& plan, const WinogradBlock& block, int64_t begi
     float* products = block.products + frequency * block.product_step + panel * kPanel;
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t first = block.count * part / parts, rows = block.count * (part + 1) / parts - first;
-      kMultiplyRows[rows - 1](inputs + first * plan.input_stride, plan.input_stride,
-                              transformed + pair * channels * kPanel, channels, products + first * plan.product_stride,
-                              plan.product_stride);
+      multiply_part<kMostRows>(rows, inputs + first * plan.input_stride, plan.input_stride,
+                               transformed + pair * channels * kPanel, channels, products + first * plan.product_stride,
+                               plan.product_stride);
     }
   }
 }

@@ -80,7 +80,7 @@ class _Packed(Layer):
         self.blobs = original.blobs
         self._window, self._dtype = window, dtype
         self._shape: tuple[int, ...] = ()
-        self._bias = self.blobs[1].detach().to(dtype) if len(self.blobs) > 1 else None
+        self._bias = self.blobs[1].detach().to(dtype, copy=True) if len(self.blobs) > 1 else None
 
     def forward(self, *bottom: Tensor) -> Tensor:
         x = bottom[0].to(self._dtype, memory_format=torch.channels_last)

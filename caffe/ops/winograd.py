@@ -56,7 +56,7 @@ class WinogradConvolution:
         """Transforms the weights.
 
         weight: float32, outputs×C×3×3. bias: float32, outputs. tile: 4 or 6, the side of a tile of results. pad and
-        dilation: in pixels. The transformed weights take 4 times as much memory as the weights for tiles of 4 × 4, and 7
+        dilation: in pixels. The transformed weights take 4 times the memory of the weights for tiles of 4 × 4, and 7
         times for 6 × 6.
         """
         outputs, channels = weight.shape[:2] if weight.dim() == 4 else (0, 0)
@@ -71,7 +71,7 @@ class WinogradConvolution:
         #: the side of a tile of results
         self.tile = tile
         self._shape = _shape(outputs, channels, tile, pad, dilation)
-        self._bias = torch.zeros(outputs) if bias is None else bias.detach().contiguous()
+        self._bias = torch.zeros(outputs) if bias is None else bias.detach().clone().contiguous()
         self._weights = torch.empty(_C.winograd_weight_floats(self._shape))
         weight = weight.detach().contiguous()
         _C.winograd_transform(self._shape, weight.data_ptr(), self._weights.data_ptr(), torch.get_num_threads())

@@ -10,15 +10,15 @@ from caffe.engine.layer import ConvolutionWindow
 from caffe.engine.net import Net
 from caffe.engine.prepack import PackedConvolution, prepack
 from caffe.ops import winograd as ops
-from prototxt_gen.network import Network
 from prototxt_gen.mdssd300 import MDSSD300
+from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
 from tests.narrow import narrow_deploy
 
 PLAIN = ConvolutionWindow((1, 1), (1, 1), (1, 1), 1)
 
 
-def tile(images: int, channels: int, side: int, outputs: int, window: ConvolutionWindow = PLAIN) -> int | None:
+def tile(channels: int, side: int, outputs: int, window: ConvolutionWindow = PLAIN, images: int = 1) -> int | None:
     return winograd.tile_for((images, channels, side, side), (outputs, channels, 3, 3), window)
 
 
@@ -28,14 +28,15 @@ def test_the_rule(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this processor has not these instructions")
     monkeypatch.setattr(ops, "lanes", lambda: lanes)
     # SSD300's layers
-    assert [tile(1, 64, 300, 64), tile(1, 256, 75, 256), tile(1, 512, 38, 512)] == [6, 6, 6]
-    assert tile(1, 512, 19, 512) == 4, "tiles of 6 x 6 would reach over the edge"
-    assert tile(1, 3, 300, 64) is None, "too few channels for the cost of the transforms"
-    assert tile(1, 512, 3, 512) is None, "too few tiles for the size of the weights"
-    assert tile(8, 512, 3, 512) is not None, "all images' tiles count"
-    assert tile(1, 512, 19, 1024, ConvolutionWindow((1, 1), (6, 6), (6, 6), 1)) == 4, "fc6, which is dilated"
-    assert tile(1, 1024, 38, 1024) == 4, "tiles of 6 x 6 would take too much memory"
-    assert tile(1, 2048, 38, 2048) is None, "too much memory"
+    assert [tile(64, 300, 64), tile(256, 75, 256), tile(256, 38, 512)] == [6, 6, 6]
+    assert tile(512, 38, 512) == 4, "tiles of 6 x 6 would take too much memory"
+    assert tile(512, 19, 512) == 4, "tiles of 6 x 6 would reach over the edge"
+    assert tile(3, 300, 64) is None, "too few channels for the cost of the transforms"
+    assert tile(512, 3, 512) is None, "too few tiles for the size of the weights"
+    assert [tile(64, 75, 64, images=8), tile(512, 19, 512, images=8), tile(512, 3, 512, images=8)] == [6, 4, None]
+    assert tile(512, 19, 1024, ConvolutionWindow((1, 1), (6, 6), (6, 6), 1)) == 4, "fc6, which is dilated"
+    assert tile(1024, 19, 1024) == 4, "in MDSSD300"
+    assert tile(2048, 38, 2048) is None, "too much memory"
     assert winograd.tile_for((1, 64, 38, 38), (64, 64, 1, 1), PLAIN) is None
     for window in (
         ConvolutionWindow((2, 2), (1, 1), (1, 1), 1),
@@ -43,9 +44,9 @@ def test_the_rule(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
         ConvolutionWindow((1, 1), (1, 1), (1, 2), 1),
         ConvolutionWindow((1, 1), (1, 1), (1, 1), 2),
     ):
-        assert tile(1, 64, 38, 64, window) is None
+        assert tile(64, 38, 64, window) is None
     monkeypatch.setattr(ops, "lanes", lambda: 0)
-    assert tile(1, 64, 300, 64) is None, "a processor without the instructions"
+    assert tile(64, 300, 64) is None, "a processor without the instructions"
 
 
 @pytest.mark.skipif(not ops.lanes(), reason="this processor has neither AVX2 nor AVX-512")
@@ -53,7 +54,8 @@ def test_the_rule(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.no_grad()
 def test_whole_nets_predict_the_same(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where narrow nets use the method for all convolutions that it can compute, and with both sizes of tiles."""
-    monkeypatch.setattr(winograd, "COSTS", {lanes: winograd.Costs(0, 0, 0) for lanes in winograd.COSTS})
+    monkeypatch.setattr(winograd, "TRANSFORM", 0)
+    monkeypatch.setattr(winograd, "WEIGHT", 0)
     net, packed = Net(narrow_deploy(network), 1), Net(narrow_deploy(network), 1)
     packed.load_state_dict(net.state_dict())
     packed.inference_steps = prepack(packed)

@@ -12,8 +12,9 @@ def keep_freed_memory() -> None:
     """Lets glibc keep freed blocks for the next allocation; elsewhere does nothing.
 
     By default each large block is requested from the system again, page by page: a fifth of the time of augmentation,
-    half of that of MultiBoxLoss's backward, a quarter of SSD300's detections in batches of 8. A limit for blocks that come from the system cannot be over 32 MB, less than
-    a batch of 32 images of 300 × 300, so none do. The process then never shrinks.
+    half of that of MultiBoxLoss's backward, a quarter of that of SSD300's detection in batches of 8. A limit for blocks
+    that come from the system cannot be over 32 MB, less than a batch of 32 images of 300 × 300, so none do. The process
+    then never shrinks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
