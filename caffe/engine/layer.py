@@ -144,7 +144,7 @@ class Layer(nn.Module):
         return None
 
     def as_deconvolution(self) -> ConvolutionWindow | None:
-        """The same for a layer that is a 2-D transposed convolution, whose weights are channels × outputs/group × ….
+        """The same for a layer that is a 2-D transposed convolution, whose weights are channels × outputs/group × … .
 
         Its window is that of the convolution that it transposes.
         """

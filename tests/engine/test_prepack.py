@@ -7,6 +7,7 @@ import torch
 from google.protobuf import text_format
 
 from caffe.engine import acceleration
+from caffe.engine.layer_types import convolution
 from caffe.engine.net import Net
 from caffe.engine.prepack import PackedConvolution, PackedDeconvolution, prepack
 from caffe.proto import caffe_pb2
@@ -76,6 +77,13 @@ def test_deconvolutions(text: str, packed: bool) -> None:
         expected = net(data, ["deconv"])[1]["deconv"]
         net.inference_steps = steps
         torch.testing.assert_close(net(data, ["deconv"])[1]["deconv"], expected)
+
+
+def test_a_deconvolution_in_parts_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_MOST_SUMMED", 11)
+    for text, packed in (("kernel_size: 2 stride: 2", False), ("kernel_size: 2", True)):
+        steps = prepack(Net(text_format.Parse(DECONVOLUTION % text, caffe_pb2.NetParameter()), 1))
+        assert any(isinstance(step.layer, PackedDeconvolution) for step in steps) == packed
 
 
 def test_left_alone_where_it_does_not_apply() -> None:

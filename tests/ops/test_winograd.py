@@ -17,7 +17,7 @@ from tests.reference.convolution import convolution as reference
 
 #: By the side of a tile: the largest error and the root of the mean square, as parts of the largest result. Direct
 #: convolutions in float32 have about 4e-7 and 5e-8 (benchmarks/cpu_winograd_errors.py).
-ERROR = {4: (4e-6, 4e-7), 6: (2e-5, 1.5e-6)}
+ERROR = {4: (4e-6, 4e-7), 6: (2e-5, 3e-6)}
 pytestmark = pytest.mark.skipif(not winograd.lanes(), reason="this processor has neither AVX2 nor AVX-512")
 
 

@@ -37,9 +37,9 @@ class Geometry:
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
 
-def _most_channels(x: Tensor, geometry: Geometry) -> int | None:
+def _most_channels(device: str, geometry: Geometry) -> int | None:
     """Over how many channels oneDNN's strided transposed convolution may sum at once; None if it is not used."""
-    return max(1, _MOST_SUMMED // max(geometry.kernel)) if x.device.type == "cpu" and max(geometry.stride) > 1 else None
+    return max(1, _MOST_SUMMED // max(geometry.kernel)) if device == "cpu" and max(geometry.stride) > 1 else None
 
 
 class _Windowed(Layer):
@@ -204,7 +204,7 @@ class Convolution(_Convolving):
             y: Tensor = operation(x, weight, bias, g.stride, g.pad, g.dilation, group)
             return y
 
-        most = _most_channels(x, g)
+        most = _most_channels(x.device.type, g)
         if most is None or self.num_output // self.group <= most:
             return convolved(x, weight, bias, self.group)
         groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
@@ -220,7 +220,9 @@ class Deconvolution(_Convolving):
     operations = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
     def as_deconvolution(self) -> ConvolutionWindow | None:
-        return self.plain_window() if type(self) is Deconvolution else None
+        window = self.plain_window() if type(self) is Deconvolution else None
+        most = None if window is None else _most_channels("cpu", self.geometry)
+        return window if most is None or self.channels // self.group <= most else None
 
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
         return (channels, num_output // group)
@@ -245,7 +247,7 @@ class Deconvolution(_Convolving):
             y: Tensor = operation(x, weight, bias, g.stride, g.pad, 0, group, g.dilation)
             return y
 
-        most = _most_channels(x, g)
+        most = _most_channels(x.device.type, g)
         if most is None or self.channels // self.group <= most:
             return convolved(x, weight, bias, self.group)
         groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
