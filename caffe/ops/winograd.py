@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from caffe import _C
+from caffe.ops.operator import operator, register_fake
 
 #: the sides of a tile of results, in pixels; the error grows with the side
 TILES = (4, 6)
@@ -70,30 +71,49 @@ class WinogradConvolution:
             raise ValueError("this processor has neither AVX2 nor AVX-512, or this build no code for them")
         #: the side of a tile of results
         self.tile = tile
-        self._shape = _shape(outputs, channels, tile, pad, dilation)
+        self._window = pad, dilation
         self._bias = torch.zeros(outputs) if bias is None else bias.detach().clone().contiguous()
-        self._weights = torch.empty(_C.winograd_weight_floats(self._shape))
+        self._weights = torch.empty(weight_floats(outputs, channels, tile))
         weight = weight.detach().contiguous()
-        _C.winograd_transform(self._shape, weight.data_ptr(), self._weights.data_ptr(), torch.get_num_threads())
+        shape = _shape(outputs, channels, tile)
+        _C.winograd_transform(shape, weight.data_ptr(), self._weights.data_ptr(), torch.get_num_threads())
 
     def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
         """Returns the convolution of `x`, perhaps with a ReLU.
 
         x: float32, N×C×H×W, in any memory format. Returns N×outputs×(H + 2·pad - 2·dilation)×… in channels-last memory.
         """
-        base = self._shape
-        if x.dim() != 4 or x.shape[1] != base.channels or x.dtype != torch.float32:
-            raise ValueError(f"an input {tuple(x.shape)} of {x.dtype}, not N×{base.channels}×H×W of float32")
-        height, width = (size + 2 * (base.pad - base.dilation) for size in x.shape[2:])
-        if min(height, width) < 1:
-            raise ValueError(f"an input {tuple(x.shape)} is smaller than the filters (dilation {base.dilation})")
-        shape = _shape(base.outputs, base.channels, base.tile, base.pad, base.dilation)
-        shape.images, _, shape.height, shape.width = x.shape
-        x = x.contiguous(memory_format=torch.channels_last)
-        y = torch.empty((len(x), base.outputs, height, width), memory_format=torch.channels_last)
-        threads = torch.get_num_threads()
-        _C.winograd_convolution(
-            shape, x.data_ptr(), self._weights.data_ptr(), self._bias.data_ptr(), y.data_ptr(), relu,
-            _workspace.address(_C.winograd_workspace_floats(shape, threads)), threads,
-        )  # fmt: skip
-        return y
+        return winograd_convolution(x, self._weights, self._bias, self.tile, *self._window, relu)
+
+
+@operator("winograd_convolution")
+def winograd_convolution(
+    x: Tensor, weights: Tensor, bias: Tensor, tile: int, pad: int, dilation: int, relu: bool
+) -> Tensor:
+    """What WinogradConvolution computes, from its transformed weights and its bias."""
+    size = _output_size(x, weights, len(bias), tile, pad, dilation)
+    shape = _shape(len(bias), x.shape[1], tile, pad, dilation)
+    shape.images, _, shape.height, shape.width = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.empty(size, memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    _C.winograd_convolution(
+        shape, x.data_ptr(), weights.data_ptr(), bias.data_ptr(), y.data_ptr(), relu,
+        _workspace.address(_C.winograd_workspace_floats(shape, threads)), threads,
+    )  # fmt: skip
+    return y
+
+
+def _output_size(x: Tensor, weights: Tensor, outputs: int, tile: int, pad: int, dilation: int) -> tuple[int, ...]:
+    if x.dim() != 4 or x.dtype != torch.float32 or weight_floats(outputs, x.shape[1], tile) != weights.numel():
+        raise ValueError(f"an input {tuple(x.shape)} of {x.dtype}; it must be N×C×H×W of float32, C as the weights have")
+    height, width = (size + 2 * (pad - dilation) for size in x.shape[2:])
+    if min(height, width) < 1:
+        raise ValueError(f"an input {tuple(x.shape)} is smaller than the filters (dilation {dilation})")
+    return x.shape[0], outputs, height, width
+
+
+@register_fake("winograd_convolution")
+def _(x: Tensor, weights: Tensor, bias: Tensor, tile: int, pad: int, dilation: int, relu: bool) -> Tensor:
+    size = _output_size(x, weights, len(bias), tile, pad, dilation)
+    return torch.empty(size, device=x.device, memory_format=torch.channels_last)

@@ -160,3 +160,13 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "lanes", lambda: 0)
     with pytest.raises(ValueError, match="neither AVX2"):
         WinogradConvolution(weight, bias, 6)
+
+
+def test_as_an_operator() -> None:
+    weights = torch.empty(winograd.weight_floats(18, 20, 4)).normal_()
+    for relu in (False, True):
+        torch.library.opcheck(
+            torch.ops.caffe.winograd_convolution.default,
+            (random(2, 20, 9, 7), weights, random(18), 4, 0, 2, relu),
+            test_utils=("test_schema", "test_faketensor"),
+        )
