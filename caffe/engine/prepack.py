@@ -85,8 +85,8 @@ class _Packed(Layer):
     def forward(self, *bottom: Tensor) -> Tensor:
         x = bottom[0].to(self._dtype, memory_format=torch.channels_last)
         if self._shape != tuple(x.shape):
+            self.lay_out(tuple(x.shape), self.blobs[0].detach().to(self._dtype))
             self._shape = tuple(x.shape)
-            self.lay_out(self._shape, self.blobs[0].detach().to(self._dtype))
         return self.run(x)
 
     def lay_out(self, shape: tuple[int, ...], weight: Tensor) -> None:
