@@ -106,7 +106,9 @@ def winograd_convolution(
 
 def _output_size(x: Tensor, weights: Tensor, outputs: int, tile: int, pad: int, dilation: int) -> tuple[int, ...]:
     if x.dim() != 4 or x.dtype != torch.float32 or weight_floats(outputs, x.shape[1], tile) != weights.numel():
-        raise ValueError(f"an input {tuple(x.shape)} of {x.dtype}; it must be N×C×H×W of float32, C as the weights have")
+        raise ValueError(
+            f"an input {tuple(x.shape)} of {x.dtype}; it must be N×C×H×W of float32, C as the weights have"
+        )
     height, width = (size + 2 * (pad - dilation) for size in x.shape[2:])
     if min(height, width) < 1:
         raise ValueError(f"an input {tuple(x.shape)} is smaller than the filters (dilation {dilation})")
