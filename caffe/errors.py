@@ -1,14 +1,17 @@
 """The errors for the user: messages that say what is wrong, where, and what to do."""
 
+import re
+
 
 class CaffeError(ValueError):
     """Something in the user's files, flags or data. The command line prints its message alone and exits with 1.
 
-    Names from a file are part of messages. Characters in them that a terminal would interpret become `?`.
+    Names and values from a file are part of messages. Characters in them that a terminal would interpret become `?`,
+    and what is too long to be read is cut.
     """
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*(_plain(text) if isinstance(text, str) else text for text in arguments))
+        super().__init__(*(_cut(_plain(text)) if isinstance(text, str) else text for text in arguments))
 
 
 class ProtoError(CaffeError):
@@ -32,6 +35,17 @@ class WriteError(CaffeError):
 
 class EndOfData(DataError):
     """A data source that does not start over has no batch left."""
+
+
+#: characters of a word, which may be a path, and of a message
+_LONGEST_WORD, _LONGEST = 1000, 8000
+
+
+def _cut(text: str) -> str:
+    """The text with very long words cut, and after so many characters."""
+    if len(text) > _LONGEST_WORD:
+        text = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:200]}…{word[0][-20:]}", text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… and {len(text) - _LONGEST:,} characters more"
 
 
 def _plain(text: str) -> str:

@@ -109,19 +109,24 @@ def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     """
     try:
         text = Path(path).read_bytes().decode("utf-8", errors="replace")
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        rows, columns = list(reader), list(reader.fieldnames or ())
+        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns = next(reader, [])
+        if columns[: len(COLUMNS)] != list(COLUMNS):
+            raise CaffeError(
+                f"{path}: its first columns are not {', '.join(COLUMNS)}, as `caffe train -log_dir` writes them"
+            )
+        rows = []
+        for values in reader:
+            if not values:
+                continue
+            row = dict(zip(columns, values, strict=False))
+            if len(values) != len(columns) or not _ITERATION.fullmatch(row["iteration"]):
+                raise CaffeError(f"{path}, line {reader.line_num}: is not a complete row")
+            rows.append(row)
     except OSError as error:
         raise CaffeError(f"{path}: {error.strerror}") from None
     except csv.Error as error:
         raise CaffeError(f"{path}: not a CSV file: {error}") from None
-    if columns[: len(COLUMNS)] != list(COLUMNS):
-        raise CaffeError(
-            f"{path}: its first columns are not {', '.join(COLUMNS)}, as `caffe train -log_dir` writes them"
-        )
-    for number, row in enumerate(rows, 2):
-        if not _ITERATION.fullmatch(row["iteration"] or "") or None in row or None in row.values():
-            raise CaffeError(f"{path}, line {number}: is not a complete row")
     return columns, rows
 
 
