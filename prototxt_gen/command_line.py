@@ -17,7 +17,7 @@ from caffe.files import replacing
 from caffe.proto.text import to_text
 from prototxt_gen.inputs import Inputs, dataset_inputs, find_inputs
 from prototxt_gen.layers import Width
-from prototxt_gen.network import FINE_TUNING, Network, deploy_net, test_net, train_net
+from prototxt_gen.network import FINE_TUNING, FIRST, WHOLE, Network, deploy_net, test_net, train_net
 from prototxt_gen.settings import DATASETS, Settings, check_steps, divide_batch, even_test_batch, scaled_steps
 from prototxt_gen.solver import file_name, solver
 
@@ -61,7 +61,7 @@ def _command(network: Network, arguments: Sequence[str]) -> None:
     start = make_start(network, settings, flags.start_from) if getattr(flags, "start_from", None) else None
     command = shlex.join(["python", f"prototxt_gen/{network.name.lower()}.py", *arguments])
     written = write(network, settings, command)
-    weights = network.weights
+    weights = None if settings.training == WHOLE else network.weights
     if start is not None:
         weights = f"{settings.output}/start.caffemodel"
         start.save(weights)
@@ -196,13 +196,14 @@ def _settings(network: Network, flags: argparse.Namespace, inputs: Inputs, folde
         boxes=network.boxes_of(flags.boxes) if flags.boxes else None,
         frozen=flags.freeze,
         offset=getattr(flags, "offset", "published").replace("centred", "centered"),
+        training=WHOLE if getattr(flags, "from_scratch", False) else FIRST,
         deep_side=deep_side,
     )
 
 
 def fine_tuning(network: Network, settings: Settings) -> Settings | None:
-    """Returns the settings of the second training, if the network has one: shorter or longer as the first one is."""
-    if settings.dataset not in network.fine_tuning:
+    """Returns the settings of the second training, if there is one: shorter or longer as the first one is."""
+    if settings.training == WHOLE or settings.dataset not in network.fine_tuning:
         return None
     first, second = network.schedule(settings.dataset), network.fine_tuning[settings.dataset]
     max_iter = max(1, round(second.max_iter * settings.max_iter / first.max_iter))
@@ -327,6 +328,11 @@ def _parser(network: Network) -> FlagParser:
             "offset", default="published", choices=("published", "centered", "centred"),
             help="the published networks center their default boxes 16 pixels or more off their cells, and released "
                  "weights were trained so; centered: on their cells",
+        )  # fmt: skip
+    if network.fine_tuning:
+        flag(
+            "from_scratch", type=boolean, default=False,
+            help="one training of all layers from random numbers, in place of the two that start from a trained SSD",
         )  # fmt: skip
     if network.starts_from_ssd:
         flag(

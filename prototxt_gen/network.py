@@ -28,8 +28,8 @@ class Schedule:
     steps: tuple[int, ...]
 
 
-#: the names of the trainings of a network that is trained in two of them, as in the names of files
-FIRST, FINE_TUNING = "", "ft"
+#: the trainings of a network that is trained in two of them, and the only one if all its layers learn from the start
+FIRST, FINE_TUNING, WHOLE = "", "ft", "whole"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Network(ABC):
 
     @abstractmethod
     def add_body(self, net: NetSpec, width: Width, training: str) -> None:
-        """Adds the layers from `data` to the blobs with predictions. training: FIRST or FINE_TUNING."""
+        """Adds the layers from `data` to the blobs with predictions. training: FIRST, FINE_TUNING or WHOLE."""
 
     def schedule(self, dataset: str) -> Schedule:
         """Returns the schedule of the (first) training."""

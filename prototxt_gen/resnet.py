@@ -17,7 +17,7 @@ from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from prototxt_gen.layers import Width, deconvolution
-from prototxt_gen.network import FINE_TUNING, Network
+from prototxt_gen.network import FINE_TUNING, WHOLE, Network
 
 #: conv2 … conv5: channels inside a block, a quarter of those of its output; stride; dilation; names of the blocks
 RESNET101 = (
@@ -61,7 +61,7 @@ class ResNetNetwork(Network):
     """SSD on ResNet-101, or DSSD if it has deconvolution modules.
 
     DSSD is trained from a trained SSD in two steps: first with the encoder, SSD's layers, fixed; then all of it, with
-    fixed statistics of batch normalization.
+    fixed statistics of batch normalization. In the training WHOLE, all layers and statistics learn from the start.
     """
 
     extra: tuple[ExtraBlock, ...]
@@ -71,7 +71,7 @@ class ResNetNetwork(Network):
     def add_body(self, net: NetSpec, width: Width, training: str) -> None:
         """Adds conv1 to the last extra block, and the decoder."""
         fixed: dict[str, Any] = {}
-        if self.decoder:
+        if self.decoder and training != WHOLE:
             learned = int(training == FINE_TUNING)
             fixed = dict(lr_mult=learned, decay_mult=learned, use_global_stats=True)
         top = resnet101(net, "data", width, fixed)

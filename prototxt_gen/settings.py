@@ -95,7 +95,7 @@ class Settings:
     frozen: tuple[str, ...] = ()
     #: where the default boxes are centered: "published", or "centered" on their cells
     offset: str = "published"
-    #: which training this is, of a network that is trained in two: network.FIRST or FINE_TUNING
+    #: which training this is, of a network that is trained in two: network.FIRST, FINE_TUNING or WHOLE
     training: str = ""
     #: whether fusion modules have their deep sides
     deep_side: bool = True

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from caffe.proto import caffe_pb2
+from prototxt_gen.network import FINE_TUNING
 from prototxt_gen.settings import Settings
 
 
 def file_name(kind: str, settings: Settings) -> str:
-    """The name of a file of this training: train.prototxt, or train_ft.prototxt."""
-    return f"{kind}{'_' * bool(settings.training)}{settings.training}.prototxt"
+    """The name of a file of this training: train.prototxt, or train_ft.prototxt for the second one."""
+    return f"{kind}_{FINE_TUNING}.prototxt" if settings.training == FINE_TUNING else f"{kind}.prototxt"
 
 
 def solver(settings: Settings) -> Any:

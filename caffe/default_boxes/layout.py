@@ -13,6 +13,8 @@ from caffe.errors import DataError
 
 #: PriorBox treats ratios that differ by less than this as equal
 SAME_RATIO = 1e-6
+#: the second square may be larger than the input by this factor: that of the published SSD513 is 3 % larger
+_BEYOND = 1.05
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Shapes:
         for smallest, largest in zip(self.min_sizes, self.max_sizes or self.min_sizes, strict=True):
             side = math.sqrt(smallest * largest)
             limit = max(height, width)
+            slack = _BEYOND if smallest <= limit else 1.0
             if self.max_sizes and largest <= smallest:
                 return f"has max size {largest:g} for min size {smallest:g}; it must be greater than the min size"
-            if side > limit:
+            if side > limit * slack:
                 boxes = f"sizes {smallest:g} and {largest:g} make a box of" if self.max_sizes else "a min size of"
                 return f"does not fit the image: {boxes} {side:g} pixels, and the input has {limit:g}"
         seen = [1.0]

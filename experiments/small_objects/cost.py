@@ -99,9 +99,10 @@ def _main(argv: Sequence[str]) -> None:
     acceleration.use(flags.precision, graph=flags.gpu != "none")  # as run.py trains
     keep_freed_memory()
     nets = [Net(read_net(model / "deploy.prototxt"), TEST) for model in flags.models]
-    image = torch.randn(nets[0].blobs["data"].shape, device=nets[0].device)
+    images = [torch.randn(net.blobs["data"].shape, device=net.device) for net in nets]
     with torch.inference_mode():
-        seconds = least_seconds([lambda net=net: net({"data": image}) for net in nets], _TURNS, _IMAGES)  # type: ignore[misc]
+        works = [lambda n=net, i=image: n({"data": i}) for net, image in zip(nets, images, strict=True)]
+        seconds = least_seconds(works, _TURNS, _IMAGES)
     solvers = [Solver(_training_alone(model)) for model in flags.models]
     try:
         iteration = least_seconds([lambda s=s: s.step(1) for s in solvers], _TURNS, _ITERATIONS)  # type: ignore[misc]

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, shown
 from caffe.files import write_text
 
 NETWORKS = ("ssd300", "mdssd300")
+#: one network of each family, by the approximate size of the input
+FAMILIES = {
+    "300": ("ssd300", "mdssd300", "ssd321", "dssd321", "dsod300"),
+    "512": ("ssd512", "mdssd512", "ssd513", "dssd513"),
+}
+#: the MDSSD that each of the other networks is compared with
+RIVALS = {
+    network: mdssd
+    for networks in FAMILIES.values()
+    for mdssd in networks
+    if mdssd.startswith("mdssd")
+    for network in networks
+    if network != mdssd
+}
+BOXES = ("released", "designed")
 #: the ending of a network's name without the deep sides of its modules
 SHALLOW = "-shallow"
 _SNAPSHOTS_PER_POINT = 2
@@ -20,11 +36,11 @@ _SNAPSHOTS_PER_POINT = 2
 class Arm:
     """One side of the comparison.
 
-    network: `ssd300`, `mdssd300`, or `mdssd300-shallow`, MDSSD without the deep sides of its modules. boxes: those of
-    the released SSD, or those that design_boxes proposes. start: `trunk`, everything except the prediction heads from a
-    trained SSD, as in the paper; or `function`, weights that initially compute what that SSD computes, where new heads
-    consider the background likely (the generators' --start_from). longer: trained for the same time as MDSSD, instead
-    of the same number of iterations.
+    network: the name of a generator, or `mdssd300-shallow`, MDSSD without the deep sides of its modules. boxes: those of
+    the released models, or those that design_boxes proposes. start: `trunk`, everything except the prediction heads
+    from a trained SSD, as in the paper; `function`, weights that initially compute what that SSD computes, where new
+    heads consider the background likely (the generators' --start_from); or `scratch`, random numbers from the
+    fillers of the prototxt. longer: trained for the same time as MDSSD, instead of the same number of iterations.
     """
 
     network: str
@@ -39,15 +55,28 @@ class Arm:
 
     @property
     def flags(self) -> list[str]:
-        """The flags of that program that select the network."""
-        return ["--without_deep_side"] if self.network.endswith(SHALLOW) else []
+        """The flags of that program that select the network.
+
+        The networks on ResNet-101 get default boxes that are centered on their cells, like those of the others, and
+        DSSD a single training of all its layers.
+        """
+        flags = ["--without_deep_side"] if self.network.endswith(SHALLOW) else []
+        if self.network.startswith(("ssd321", "ssd513", "dssd")):
+            flags += ["--offset", "centered"]
+        if self.network.startswith("dssd"):
+            flags.append("--from_scratch")
+        return flags
+
+    @property
+    def model(self) -> str:
+        """The name of what is trained, which the costs depend on: without the start, except from random numbers."""
+        return "-".join([self.network, self.boxes, *["scratch"] * (self.start == "scratch")])
 
     @property
     def name(self) -> str:
         """The name in directories, tables and --arms."""
-        return "-".join(
-            [self.network, self.boxes, *(["function"] if self.start == "function" else []), *["longer"] * self.longer]
-        )
+        start = [] if self.start == "trunk" else [self.start]
+        return "-".join([self.network, self.boxes, *start, *["longer"] * self.longer])
 
 
 #: all arms by name, in the order of training
@@ -67,10 +96,43 @@ ARMS = {
         Arm("mdssd300-shallow", "designed"),
         Arm("mdssd300-shallow", "designed", start="function"),
         Arm("ssd300", "designed", start="function", longer=True),
+        *(
+            Arm(network, boxes, start="scratch")
+            for boxes in BOXES
+            for networks in FAMILIES.values()
+            for network in networks
+        ),
     )
 }
-#: the arms that the comparison needs; the others are selected by name
+#: names for several arms of one kind of boxes
+GROUPS = {
+    **{f"families-{size}": networks for size, networks in FAMILIES.items()},
+    "families": tuple(network for networks in FAMILIES.values() for network in networks),
+}
+#: the arms that the comparison of SSD and MDSSD needs; the others are selected by name
 DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.start == "trunk" and arm.network in NETWORKS)
+
+
+def select(names: Iterable[str], boxes: Iterable[str]) -> list[Arm]:
+    """Returns the arms with these names, in order and once each. A group stands for its networks with these `boxes`.
+
+    Raises CaffeError for an unknown name.
+    """
+    kinds = tuple(boxes)
+    chosen: dict[str, Arm] = {}
+    for name in names:
+        if name in GROUPS:
+            found = [Arm(network, kind, start="scratch") for kind in kinds for network in GROUPS[name]]
+        elif name in ARMS:
+            found = [ARMS[name]]
+        else:
+            close = difflib.get_close_matches(name, [*GROUPS, *ARMS], n=3, cutoff=0.4)
+            raise CaffeError(
+                f"--arms {shown(name)}: there is no such arm" + (f"; similar ones: {', '.join(close)}" if close else "")
+                + ". --help lists them all"
+            )  # fmt: skip
+        chosen.update((arm.name, arm) for arm in found)
+    return list(chosen.values())
 
 
 @dataclass(frozen=True)
@@ -79,7 +141,7 @@ class Plan:
 
     folder: the data set in VOC's layout. weights: the trained SSD300. points: how often a training is scored, at even
     intervals and at its end. gpu: a device number, or `none`. annoset: additional flags of convert_annoset for the
-    training images.
+    training images. max_boxes: the most default boxes of a network with designed ones, or 0 for as many as it has.
     """
 
     data: str
@@ -94,6 +156,7 @@ class Plan:
     gpu: str
     precision: str
     annoset: str = ""
+    max_boxes: int = 0
 
     def save(self, path: Path) -> None:
         """Writes the plan, or raises CaffeError if there is a different one at `path`."""

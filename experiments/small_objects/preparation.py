@@ -15,6 +15,7 @@ from caffe.files import write_text
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights, write_weights
 from experiments.small_objects.commands import ROOT, Commands
+from experiments.small_objects.normalization import normalize
 from experiments.small_objects.plan import NETWORKS, Arm, Plan
 
 #: the share of the iterations after which the learning rate falls to a tenth
@@ -37,9 +38,9 @@ class Folder:
         """Returns the path of the LMDB of a list."""
         return self.out / "lmdb" / name
 
-    def model(self, network: str, boxes: str) -> Path:
-        """Returns the directory of a network's prototxts that are used only for its boxes and its cost."""
-        return self.out / "models" / f"{network}-{boxes}"
+    def model(self, arm: Arm) -> Path:
+        """Returns the directory of an arm's prototxts that are used only for its boxes and its cost."""
+        return self.out / "models" / arm.model
 
     def boxes(self, network: str) -> Path:
         """Returns the path of the default boxes that design_boxes proposes for a network."""
@@ -52,7 +53,7 @@ class Folder:
     def cost(self, arm: Arm) -> dict[str, float]:
         """Returns the cost of an arm's network; see cost.py."""
         values = json.loads(self.costs.read_text(encoding="utf-8"))
-        return dict(values[f"{arm.network}-{arm.boxes}"])
+        return dict(values[arm.model])
 
     def iterations(self, arm: Arm) -> int:
         """Returns the iterations of an arm. `longer` arms get the time of MDSSD with the same kind of boxes."""
@@ -101,35 +102,39 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
             )  # fmt: skip
     if not folder.instances.exists():
         write_text(folder.instances, json.dumps(instances(folder.truth())) + "\n")
-    if not folder.trunk.exists():
+    if not folder.trunk.exists() and any(arm.start == "trunk" for arm in arms):
         _trunk(folder)
-    kinds = {
-        (network, boxes)
-        for arm in arms
+    models = {Arm(arm.generator, "released") for arm in arms}
+    for arm in arms:
         # the length of `longer` arms depends on both networks
-        for network in {arm.network, arm.generator, *(NETWORKS if arm.longer else ())}
-        for boxes in ("released", arm.boxes)
-    }
-    for boxes, network in sorted(((b, n) for n, b in kinds), key=lambda kind: (kind[0] != "released", kind[1])):
-        generator = Arm(network, boxes).generator
-        if boxes == "designed" and not folder.boxes(generator).exists():
+        for network in (arm.network, *(NETWORKS if arm.longer else ())):
+            start = "scratch" if arm.start == "scratch" else "trunk"
+            models |= {Arm(network, boxes, start) for boxes in {"released", arm.boxes}}
+    limit = ["-max_boxes", folder.plan.max_boxes] if folder.plan.max_boxes else []
+    for model in sorted(models, key=lambda model: (model.boxes != "released", model.name)):
+        generator = model.generator
+        if model.boxes == "designed" and not folder.boxes(generator).exists():
             commands.run(  # boxes are designed for the net with the released ones
                 log / "design_boxes.log", "-m", "caffe.cli.design_boxes",
-                "-net", folder.model(generator, "released") / "deploy.prototxt", folder.lmdb("trainval"),
-                "-out", folder.boxes(generator).parent,
+                "-net", folder.model(Arm(generator, "released")) / "deploy.prototxt", folder.lmdb("trainval"),
+                "-out", folder.boxes(generator).parent, *limit,
             )  # fmt: skip
-        if not (folder.model(network, boxes) / "solver.prototxt").exists():
-            generate(commands, folder, Arm(network, boxes), folder.model(network, boxes), folder.plan.iterations, 1)
+        if not (folder.model(model) / "solver.prototxt").exists():
+            generate(commands, folder, model, folder.model(model), folder.plan.iterations, 1)
+        if model.start == "scratch":
+            normalize(folder.model(model))
 
 
 def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
     """Measures the networks with each kind of boxes, in turn. Those that were measured before keep their costs."""
     known = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
     for boxes in sorted({arm.boxes for arm in arms}):
-        networks = dict.fromkeys((*NETWORKS, *(arm.network for arm in arms if arm.boxes == boxes)))
-        models = {f"{network}-{boxes}": folder.model(network, boxes) for network in networks}
+        chosen = [arm for arm in arms if arm.boxes == boxes]
+        # from a trained SSD, SSD300 and MDSSD300 are compared, of which one may be missing here
+        both = [Arm(network, boxes) for network in NETWORKS if any(arm.start != "scratch" for arm in chosen)]
+        models = {arm.model: folder.model(arm) for arm in (*both, *chosen)}
         new = {n: m for n, m in models.items() if n not in known and (m / "solver.prototxt").exists()}
-        if not new or not all((folder.model(n, boxes) / "solver.prototxt").exists() for n in NETWORKS):
+        if not new or not all((folder.model(arm) / "solver.prototxt").exists() for arm in both):
             continue
         output = folder.out / "log" / f"costs_{boxes}.json"
         program = ROOT / "experiments" / "small_objects" / "cost.py"

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Does MDSSD help with small objects? Trains SSD300 and MDSSD300 in the same way and scores them by size.
+"""Does MDSSD help with small objects? Trains networks in the same way and scores them by size of the objects.
 
     python experiments/small_objects/get_data.py bccd data
     python experiments/small_objects/run.py --data bccd --folder data/bccd --seeds 1 2 3 --budget 10m
     python experiments/small_objects/table.py build/small_objects/bccd
 
 All arms of the comparison have the same start, order of images and number of iterations, with the released or with
-designed default boxes. With --budget the program ends in time, with status 75 while there is more to do. The same
-command resumes where it stopped, even after being killed. The results do not depend on where it was interrupted.
+designed default boxes. `--arms families` trains all nine networks from random numbers. With --budget the program ends
+in time, with status 75 while there is more to do. The same command resumes where it stopped, even after being killed.
+The results do not depend on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 from caffe.cli.flags import run
 from caffe.errors import CaffeError
 from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, end_on_signals
-from experiments.small_objects.plan import ARMS, DEFAULT_ARMS, Plan, runs
+from experiments.small_objects.plan import ARMS, BOXES, DEFAULT_ARMS, GROUPS, Plan, runs, select
 from experiments.small_objects.preparation import Folder, measure_costs, prepare
 from experiments.small_objects.training import Training
 
@@ -56,8 +57,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--folder", type=Path, required=True, help="the data set, in VOC's layout")
     p.add_argument("--out", type=Path, help="directory of the experiment (default: build/small_objects/DATA)")
     p.add_argument("--seeds", type=positive, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
-    p.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS), metavar="ARM",
-                   help=f"arms to compare, from: {', '.join(ARMS)} (default: all except those with `function`)")  # fmt: skip
+    p.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), metavar="ARM",
+                   help=f"arms to compare, or groups: {', '.join(GROUPS)}, which train the networks of all families from "
+                   f"random numbers. The arms: {', '.join(ARMS)} (default: {', '.join(DEFAULT_ARMS)})")  # fmt: skip
+    p.add_argument("--boxes", nargs="+", default=["designed"], choices=BOXES,
+                   help="kinds of default boxes for the groups of --arms (default: designed)")  # fmt: skip
+    p.add_argument("--max_boxes", type=positive, default=0,
+                   help="the most default boxes of a network with designed ones (default: as many as it has)")  # fmt: skip
     p.add_argument("--width", default="1/8", help="share of the channels (default: 1/8)")
     p.add_argument("--weights", type=Path, default=ROOT / "demo" / "pretrain" / "ssd300_narrow.caffemodel",
                    help="trained SSD300 of that width, from which all arms start (default: the demo's)")  # fmt: skip
@@ -92,9 +98,10 @@ def _main(argv: Sequence[str]) -> int:
         data=flags.data, folder=str(flags.folder.expanduser().resolve()), width=flags.width,
         weights=str(flags.weights.expanduser().resolve()), iterations=flags.iterations, points=flags.points,
         batch=flags.batch, base_lr=flags.base_lr, augmentation=flags.augmentation, gpu=flags.gpu,
-        precision=flags.precision, annoset=flags.annoset,
+        precision=flags.precision, annoset=flags.annoset, max_boxes=flags.max_boxes,
     )  # fmt: skip
-    if not Path(plan.weights).is_file():
+    arms = select(flags.arms, flags.boxes)
+    if any(arm.start != "scratch" for arm in arms) and not Path(plan.weights).is_file():
         raise CaffeError(f"--weights {plan.weights}: no such file")
     if not Path(plan.folder, "Annotations").is_dir():
         raise CaffeError(f"--folder {plan.folder} is not a data set in VOC's layout: it has no Annotations")
@@ -107,7 +114,6 @@ def _main(argv: Sequence[str]) -> int:
             raise CaffeError(f"{out}: another run, or a training left over from one, is using this directory") from None
         end_on_signals()
         folder = Folder(out, plan)
-        arms = [ARMS[name] for name in dict.fromkeys(flags.arms)]
         trainings = [Training(folder, each) for each in runs(out, arms, sorted(set(flags.seeds)))]
         commands = Commands(flags.budget, lock.fileno())
         try:

@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from caffe.cli.flags import run
 from caffe.errors import CaffeError
 from caffe.files import write_text
 from experiments.small_objects.intervals import Summary, paired, summarize
-from experiments.small_objects.plan import ARMS, Plan
+from experiments.small_objects.plan import ARMS, BOXES, RIVALS, Plan
 from experiments.small_objects.preparation import Folder
 
 #: the measures that the tables show
@@ -61,6 +61,15 @@ DIFFERENCES = (
     ("start of SSD's function − the paper's, SSD, designed boxes", "ssd300-designed-function", "ssd300-designed"),
     ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),
     ("start of SSD's function − the paper's, MDSSD, designed boxes", "mdssd300-designed-function", "mdssd300-designed"),
+    *(
+        (
+            f"{mdssd.upper()} − {other.upper()}, {boxes} boxes, from random numbers",
+            f"{mdssd}-{boxes}-scratch",
+            f"{other}-{boxes}-scratch",
+        )
+        for boxes in BOXES
+        for other, mdssd in RIVALS.items()
+    ),
 )
 
 #: measure → seed → value; NaN without objects
@@ -77,14 +86,14 @@ class Results:
     costs: dict[str, dict[str, float]]
 
 
-def read(out: Path) -> Results:
-    """Reads the results so far. Unfinished arms and seeds are left out of `final`."""
+def read(out: Path, arms: Iterable[str] = ARMS) -> Results:
+    """Reads the results of these arms so far. Unfinished arms and seeds are left out of `final`."""
     plan = Plan.read(out / "plan.json")
     folder = Folder(out, plan)
     costs = json.loads(folder.costs.read_text(encoding="utf-8")) if folder.costs.exists() else {}
     final: dict[str, Measured] = {}
     curve: dict[str, list[tuple[int, Measured]]] = {}
-    for name, arm in ARMS.items():
+    for name, arm in ((name, ARMS[name]) for name in arms):
         if not (out / "runs" / name).is_dir() or (arm.longer and f"mdssd300-{arm.boxes}" not in costs):
             continue
         points = [(i, _measured(out / "runs" / name, i)) for i in plan.checkpoints(folder.iterations(arm))]

@@ -12,6 +12,7 @@ from caffe.errors import CaffeError
 from caffe.files import write_text
 from caffe.proto.text import read_solver
 from experiments.small_objects.commands import Commands, OutOfTime
+from experiments.small_objects.normalization import normalize
 from experiments.small_objects.plan import Run
 from experiments.small_objects.preparation import Folder, classes_of, generate
 from experiments.small_objects.scoring import score
@@ -75,6 +76,8 @@ class Training:
                 commands, self.folder, self.run.arm, self.run.folder, iterations, self.run.seed,
                 start=self.run.arm.start == "function",
             )  # fmt: skip
+        if self.run.arm.start == "scratch":
+            normalize(self.run.folder)
         if self.reached() < iterations:
             self._train(commands, iterations)
         for iteration in self.unscored():
@@ -83,12 +86,16 @@ class Training:
     def _train(self, commands: Commands, iterations: int) -> None:
         commands.need(_LEAST_SECONDS)
         plan = self.folder.plan
-        start = self.run.folder / "start.caffemodel" if self.run.arm.start == "function" else self.folder.trunk
+        starts: dict[str, list[object]] = {
+            "trunk": ["-weights", self.folder.trunk],
+            "function": ["-weights", self.run.folder / "start.caffemodel"],
+            "scratch": [],
+        }
         gpu = [] if plan.gpu == "none" else ["-gpu", plan.gpu, "-graph"]
         self.snapshots.mkdir(parents=True, exist_ok=True)
         seconds = commands.run_until_stopped(
             self.run.folder / "train.log", "-m", "caffe.cli.train", "-solver", self.run.folder / "solver.prototxt",
-            "-snapshot", "auto", "-weights", start, "-precision", plan.precision, *gpu,
+            "-snapshot", "auto", *starts[self.run.arm.start], "-precision", plan.precision, *gpu,
         )  # fmt: skip
         before = self.state()
         state = {**before, "seconds": before["seconds"] + seconds, "pieces": before["pieces"] + 1}

@@ -31,6 +31,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("network", ["SSD321", "SSD513"])
+def test_boxes_slightly_larger_than_the_input_are_read_again(network: str, tmp_path: Path) -> None:
+    """As the published ones of these networks are."""
+    layout = read_layout(ROOT / "models" / network / "COCO" / "deploy.prototxt")
+    write_boxes(tmp_path / "boxes.json", layout)
+    assert layout_with(layout, read_boxes(tmp_path / "boxes.json")) == layout
+
+
 def change(tmp_path: Path, **fields: Any) -> Path:
     """Writes SSD300's own boxes with some fields of the first source changed. Returns the path of the file."""
     path = tmp_path / "boxes.json"

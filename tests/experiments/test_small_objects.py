@@ -15,12 +15,18 @@ from caffe.detection import voc
 from caffe.engine.layer import TEST
 from caffe.engine.net import Net
 from caffe.errors import CaffeError, DataError
+from caffe.proto.text import to_text
 from experiments.small_objects import cost, get_data, intervals, preparation, run, scoring, table, voc_layout
 from experiments.small_objects.commands import Commands, OutOfTime
-from experiments.small_objects.plan import ARMS, DEFAULT_ARMS, Plan, runs
+from experiments.small_objects.normalization import KEPT, normalize, normalized
+from experiments.small_objects.plan import ARMS, DEFAULT_ARMS, GROUPS, Plan, runs, select
 from experiments.small_objects.preparation import Folder
 from experiments.small_objects.training import Training
+from prototxt_gen.dsod300 import DSOD300
+from prototxt_gen.mdssd300 import MDSSD300
+from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
+from tests.conftest import ROOT
 from tests.narrow import narrow_deploy
 from tests.prototxt_gen.shape_calculation import calculate
 
@@ -73,7 +79,7 @@ def test_differences_are_paired_by_seed() -> None:
 
 
 def test_arms_are_the_comparison() -> None:
-    assert {(a.network, a.boxes) for a in ARMS.values()} == {
+    assert {(a.network, a.boxes) for a in ARMS.values() if a.start != "scratch"} == {
         *((network, boxes) for network in ("ssd300", "mdssd300") for boxes in ("released", "designed")),
         ("mdssd300-shallow", "designed"),
     }
@@ -82,6 +88,30 @@ def test_arms_are_the_comparison() -> None:
     assert (ARMS["mdssd300-designed"].generator, ARMS["mdssd300-designed"].flags) == ("mdssd300", [])
     assert all(ARMS[name].start == "trunk" for name in DEFAULT_ARMS)
     assert {name for _, first, second in table.DIFFERENCES for name in (first, second)} == set(ARMS)
+
+
+def test_groups_are_the_networks_of_all_families() -> None:
+    generators = {path.stem for path in (ROOT / "prototxt_gen").glob("*.py") if path.stem[-3:].isdecimal()}
+    assert set(GROUPS["families"]) == generators
+    assert len(generators) == 9
+    found = select(["families-300", "ssd300-designed-scratch", "ssd300-released"], ["designed", "released"])
+    assert [arm.name for arm in found] == [
+        *(f"{name}-{boxes}-scratch" for boxes in ("designed", "released") for name in GROUPS["families-300"]),
+        "ssd300-released",
+    ]
+    assert set(ARMS) >= {arm.name for arm in select(["families"], ["designed", "released"])}
+    assert ARMS["dssd321-released-scratch"].flags == ["--offset", "centered", "--from_scratch"]
+    assert ARMS["ssd513-designed-scratch"].flags == ["--offset", "centered"]
+    assert ARMS["dsod300-designed-scratch"].flags == []
+    assert ARMS["ssd300-designed-scratch"].model != ARMS["ssd300-designed"].model, "batch normalization costs time"
+    assert ARMS["ssd300-designed-function"].model == ARMS["ssd300-designed"].model
+
+
+def test_unknown_arms() -> None:
+    with pytest.raises(CaffeError, match=r"--arms family: there is no such arm; similar ones: families"):
+        select(["family"], ["designed"])
+    with pytest.raises(CaffeError, match=r"similar ones: .*ssd512-designed-scratch"):
+        select(["ssd512-designed"], ["designed"])
 
 
 def test_checkpoints_are_snapshots() -> None:
@@ -141,6 +171,67 @@ def test_the_last_whole_snapshot(tmp_path: Path) -> None:
     assert training.unscored() == [600, 900, 1200]
 
 
+def test_from_random_numbers_there_are_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def train(self: Commands, log: Path, *words: object) -> float:
+        commands.append([*map(str, words)])
+        return 0.0
+
+    monkeypatch.setattr(Commands, "run_until_stopped", train)
+    folder = Folder(tmp_path, PLAN)
+    for name in ("ssd300-designed-scratch", "ssd300-designed", "ssd300-designed-function"):
+        training = Training(folder, next(runs(tmp_path, [ARMS[name]], [1])))
+        with pytest.raises(CaffeError, match="training ended after 0 of 1200 iterations"):
+            training._train(Commands(), 1200)
+    given = [words[words.index("-weights") + 1] if "-weights" in words else None for words in commands]
+    assert given == [
+        None, str(folder.trunk), str(tmp_path / "runs/ssd300-designed-function/seed1/start.caffemodel"),
+    ]  # fmt: skip
+
+
+# ---- normalization
+
+
+@pytest.mark.parametrize("network", [SSD300, MDSSD300])
+def test_normalization_of_a_network_without_any(network: Network) -> None:
+    plain = narrow_deploy(network)
+    changed = normalized(plain)
+    activated = {layer.bottom[0] for layer in plain.layer if layer.type == "ReLU"}
+    convolutions = [layer.name for layer in plain.layer if layer.type == "Convolution" and layer.top[0] in activated]
+    added = [layer for layer in changed.layer if layer.type == "BatchNorm"]
+    assert [layer.name for layer in added] == [f"{name}_bn" for name in convolutions]
+    assert {round(layer.batch_norm_param.moving_average_fraction, 6) for layer in added} == {KEPT}
+    assert [layer for layer in changed.layer if layer.type not in ("BatchNorm", "Scale")] == list(plain.layer)
+    assert normalized(changed) == changed
+
+
+def test_normalization_of_a_network_that_has_it() -> None:
+    plain = narrow_deploy(DSOD300)
+    changed = normalized(plain)
+    assert len(changed.layer) == len(plain.layer)
+    for layer in changed.layer:
+        if layer.type == "BatchNorm":
+            assert layer.batch_norm_param.moving_average_fraction == pytest.approx(KEPT)
+            layer.batch_norm_param.ClearField("moving_average_fraction")
+    for layer in plain.layer:
+        if layer.type == "BatchNorm":
+            layer.batch_norm_param.ClearField("moving_average_fraction")
+    assert changed == plain
+
+
+def test_normalized_files(tmp_path: Path) -> None:
+    (tmp_path / "train.prototxt").write_text(f"# Made by: a generator\n{to_text(narrow_deploy(SSD300))}")
+    (tmp_path / "solver.prototxt").write_text("base_lr: 1\n")
+    normalize(tmp_path)
+    text = (tmp_path / "train.prototxt").read_text()
+    assert text.startswith("# Made by: a generator\n")
+    assert "conv1_1_bn" in text
+    assert (tmp_path / "solver.prototxt").read_text() == "base_lr: 1\n"
+    normalize(tmp_path)
+    assert (tmp_path / "train.prototxt").read_text() == text
+
+
 # ---- commands and flags
 
 
@@ -189,6 +280,11 @@ def test_errors_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "it has no Annotations" in capsys.readouterr().err
     assert run.main(["--data", "a", *arguments]) == 1
     assert "it has no ImageSets/Main/trainval.txt" in capsys.readouterr().err
+    assert run.main(["--data", "a", *arguments, "--arms", "ssd300-realeased"]) == 1
+    assert "there is no such arm; similar ones: ssd300-released" in capsys.readouterr().err
+    scratch = ["--weights", "none.caffemodel", "--arms", "families"]
+    assert run.main(["--data", "b", *arguments[:2], "--out", str(tmp_path / "other"), *scratch]) == 1
+    assert "it has no ImageSets" in capsys.readouterr().err, "no weights are needed"
 
 
 def test_a_folder_is_worked_on_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from prototxt_gen.command_line import main
 from tests.prototxt_gen.shape_calculation import Sizes, calculate
-from tests.prototxt_gen.sources import OTHERS, generated
+from tests.prototxt_gen.sources import OTHERS, ROOT, generated
 
 #: the layers from the last predictions on, which the published tables leave out
 AFTER = ("Input", "Reshape", "Softmax", "DetectionOutput")
@@ -131,6 +132,31 @@ def test_dssd_trains_the_decoder_first_and_then_all() -> None:
     ]
     assert solvers[1].train_net == "models/DSSD321/VOC/train_ft.prototxt"
     assert solvers[0].snapshot_prefix != solvers[1].snapshot_prefix
+
+
+@pytest.mark.parametrize("name", ["DSSD321", "DSSD513"])
+def test_dssd_in_one_training(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """All layers and statistics learn, and what is deployed is the same network."""
+    net = generated(name, "VOC", "train", "--from_scratch")
+    normalizations = [layer for layer in net.layer if layer.type == "BatchNorm"]
+    assert normalizations
+    assert not any(layer.batch_norm_param.use_global_stats for layer in normalizations)
+    for layer in net.layer:
+        if layer.type in ("Convolution", "Deconvolution", "Scale"):
+            assert all(param.lr_mult > 0 for param in layer.param), layer.name
+    ours, published = (generated(name, "VOC", "deploy", *flags) for flags in (["--from_scratch"], []))
+    for deploy in (ours, published):
+        for layer in deploy.layer:
+            layer.ClearField("param")
+            layer.batch_norm_param.ClearField("use_global_stats")
+            layer.batch_norm_param.ClearField("moving_average_fraction")
+    assert ours == published
+    monkeypatch.chdir(ROOT)
+    assert main(OTHERS[name], ["--from_scratch", "--output", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "deploy.prototxt", "solver.prototxt", "test.prototxt", "train.prototxt",
+    ]  # fmt: skip
+    assert "-weights" not in capsys.readouterr().out
 
 
 def test_dsod_trains_from_nothing_with_a_batch_of_128() -> None:
