@@ -158,10 +158,12 @@ def markdown(results: Results) -> str:
     if not results.final:
         return f"## {plan.data}\n\nNothing is finished yet.\n"
     seeds = {name: len(values["mAP"]) for name, values in results.final.items()}
+    limit = f", at most {plan.max_boxes:,} default boxes" if plan.max_boxes else ""
+    compared = differences(results.final)
     parts = [
         f"## {plan.data}\n",
         f"Width {plan.width}, {plan.iterations} iterations of {plan.batch} images, {plan.augmentation} augmentation, "
-        f"{plan.precision} on {'the CPU' if plan.gpu == 'none' else 'a GPU'}.\n",
+        f"{plan.precision} on {'the CPU' if plan.gpu == 'none' else 'a GPU'}{limit}.\n",
         table(
             ["%", "seeds", *SHOWN],
             [
@@ -169,10 +171,15 @@ def markdown(results: Results) -> str:
                 for name, values in results.final.items()
             ],
         ),
-        "Differences in points:\n",
-        table(
-            ["", *SHOWN],
-            [[title, *(interval(row[m]) for m in SHOWN)] for title, row in differences(results.final).items()],
+        *(
+            [
+                "Differences in points:\n",
+                table(
+                    ["", *SHOWN], [[title, *(interval(row[m]) for m in SHOWN)] for title, row in compared.items()]
+                ),
+            ]
+            if compared
+            else []
         ),
         "The learning curve, means over seeds:\n",
         table(["%", "iteration", *CURVE], _curve_rows(results)),
