@@ -12,19 +12,10 @@ from caffe.errors import CaffeError, shown
 from caffe.files import write_text
 
 NETWORKS = ("ssd300", "mdssd300")
-#: one network of each family, by the approximate size of the input
+#: the networks by the approximate size of their input
 FAMILIES = {
     "300": ("ssd300", "mdssd300", "ssd321", "dssd321", "dsod300"),
     "512": ("ssd512", "mdssd512", "ssd513", "dssd513"),
-}
-#: the MDSSD that each of the other networks is compared with
-RIVALS = {
-    network: mdssd
-    for networks in FAMILIES.values()
-    for mdssd in networks
-    if mdssd.startswith("mdssd")
-    for network in networks
-    if network != mdssd
 }
 BOXES = ("released", "designed")
 #: the ending of a network's name without the deep sides of its modules
@@ -40,7 +31,8 @@ class Arm:
     the released models, or those that design_boxes proposes. start: `trunk`, everything except the prediction heads
     from a trained SSD, as in the paper; `function`, weights that initially compute what that SSD computes, where new
     heads consider the background likely (the generators' --start_from); or `scratch`, random numbers from the
-    fillers of the prototxt. longer: trained for the same time as MDSSD, instead of the same number of iterations.
+    fillers of the prototxt, with batch normalization in all networks (normalization.py). longer: trained for the same
+    time as MDSSD, instead of the same number of iterations.
     """
 
     network: str

@@ -104,12 +104,13 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
         write_text(folder.instances, json.dumps(instances(folder.truth())) + "\n")
     if not folder.trunk.exists() and any(arm.start == "trunk" for arm in arms):
         _trunk(folder)
-    models = {Arm(arm.generator, "released") for arm in arms}
+    models: set[Arm] = set()
     for arm in arms:
+        start = "scratch" if arm.start == "scratch" else "trunk"
         # the length of `longer` arms depends on both networks
-        for network in (arm.network, *(NETWORKS if arm.longer else ())):
-            start = "scratch" if arm.start == "scratch" else "trunk"
-            models |= {Arm(network, boxes, start) for boxes in {"released", arm.boxes}}
+        for network in {arm.network, arm.generator, *(NETWORKS if arm.longer else ())}:
+            model = Arm(network, arm.boxes, start)
+            models |= {model, Arm(model.generator, "released")}
     limit = ["-max_boxes", folder.plan.max_boxes] if folder.plan.max_boxes else []
     for model in sorted(models, key=lambda model: (model.boxes != "released", model.name)):
         generator = model.generator

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
                    help="the most default boxes of a network with designed ones (default: as many as it has)")  # fmt: skip
     p.add_argument("--width", default="1/8", help="share of the channels (default: 1/8)")
     p.add_argument("--weights", type=Path, default=ROOT / "demo" / "pretrain" / "ssd300_narrow.caffemodel",
-                   help="trained SSD300 of that width, from which all arms start (default: the demo's)")  # fmt: skip
+                   help="trained SSD300 of that width, start of the arms without `scratch` (default: the demo's)")  # fmt: skip
     p.add_argument("--iterations", type=positive, default=1200, help="training iterations (default: 1200)")
     p.add_argument("--points", type=positive, default=4, help="number of times that a training is scored (default: 4)")
     p.add_argument("--batch", type=positive, default=8, help="images per iteration (default: 8)")

@@ -24,7 +24,7 @@ from caffe.cli.flags import run
 from caffe.errors import CaffeError
 from caffe.files import write_text
 from experiments.small_objects.intervals import Summary, paired, summarize
-from experiments.small_objects.plan import ARMS, BOXES, RIVALS, Plan
+from experiments.small_objects.plan import ARMS, BOXES, FAMILIES, Plan
 from experiments.small_objects.preparation import Folder
 
 #: the measures that the tables show
@@ -68,7 +68,11 @@ DIFFERENCES = (
             f"{other}-{boxes}-scratch",
         )
         for boxes in BOXES
-        for other, mdssd in RIVALS.items()
+        for networks in FAMILIES.values()
+        for mdssd in networks
+        if mdssd.startswith("mdssd")
+        for other in networks
+        if other != mdssd
     ),
 )
 
