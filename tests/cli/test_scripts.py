@@ -95,6 +95,15 @@ def test_speed(model: Path) -> None:
     assert done.stdout == "speed|m|-gpu|0|"
 
 
+def test_comparing_networks(model: Path) -> None:
+    done = run("compare_networks.sh", "my data", "--networks", "ssd300", "--quick")
+    program = processes.ROOT / "experiments" / "small_objects" / "compare.py"
+    assert done.stdout == f"-P|{program}|my data|--networks|ssd300|--quick|"
+    done = run("compare_networks.sh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("usage: scripts/compare_networks.sh DATA")
+
+
 def test_missing_model(model: Path) -> None:
     assert run("train.sh").returncode == 1
     done = run("train.sh", "nowhere")
