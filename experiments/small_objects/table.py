@@ -213,7 +213,7 @@ def _curve_rows(results: Results) -> list[list[str]]:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Returns the same numbers as data, with the values of each seed."""
+    """Returns the same numbers as data, with the values of each seed, and the plan without the paths of this machine."""
 
     def summary(value: Summary) -> dict[str, float | int | None]:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value._asdict().items()}
@@ -222,7 +222,7 @@ def as_json(results: Results) -> dict[str, Any]:
         return {m: {str(s): None if math.isnan(v) else v for s, v in by.items()} for m, by in measured.items()}
 
     return {
-        "plan": vars(results.plan),
+        "plan": {name: value for name, value in vars(results.plan).items() if name not in ("folder", "weights")},
         "final": {name: values(measured) for name, measured in results.final.items()},
         "curve": {
             name: {str(iteration): values(measured) for iteration, measured in points}

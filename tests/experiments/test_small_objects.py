@@ -511,6 +511,7 @@ def test_tables(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert data["final"]["ssd300-released"]["AP large"] == {"1": None, "2": None}
     assert data["differences"]["MDSSD − SSD, released boxes, equal iterations"]["mAP"]["n"] == 2
     assert data["curve"]["ssd300-released"]["300"]["mAP"]["3"] == 0.9
+    assert data["plan"] == {name: value for name, value in vars(PLAN).items() if name not in ("folder", "weights")}
 
 
 def test_tables_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
