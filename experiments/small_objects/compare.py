@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from caffe.errors import CaffeError
 from caffe.files import write_text
 from experiments.small_objects import run as training_program
 from experiments.small_objects import table
-from experiments.small_objects.commands import ROOT
+from experiments.small_objects.commands import ROOT, Terminated
 from experiments.small_objects.plan import BOXES, GROUPS, Arm, Plan
 from experiments.small_objects.run import duration, positive
 
@@ -91,8 +92,19 @@ def _main(argv: Sequence[str]) -> int:
     ])  # fmt: skip
     if status:
         return status
-    print("2 of 4: speed", flush=True)
-    _measure_speed(out, arms, min(flags.seeds), data / "JPEGImages", _QUICK_SPEED if flags.quick else _SPEED)
+    try:
+        print("2 of 4: speed", flush=True)
+        _measure_speed(out, arms, min(flags.seeds), data / "JPEGImages", _QUICK_SPEED if flags.quick else _SPEED)
+        _present(out, data, name, arms, sorted(set(flags.seeds)))
+    except Terminated:
+        print("Stopped. The same command resumes from here.")
+        return 143
+    print(f"All is done: {out / 'tables.md'}, {out / 'report.html'}, {out / 'sheets'}")
+    return 0
+
+
+def _present(out: Path, data: Path, name: str, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+    """Makes the tables, the page and the pictures. The last two are of all seeds, and of the first one."""
     print("3 of 4: tables", flush=True)
     results = table.read(out, [arm.name for arm in arms])
     text = table.markdown(results)
@@ -102,14 +114,12 @@ def _main(argv: Sequence[str]) -> int:
     print("4 of 4: report and pictures", flush=True)
     _run(
         "caffe.cli.caffe", "report", "-voc", data, "-speed", out / "speed.json", "-out", out / "report.html",
-        *(f"{arm.network.upper()}={_folder(out, arm, seed)}" for arm in arms for seed in sorted(set(flags.seeds))),
+        *(f"{arm.network.upper()}={_folder(out, arm, seed)}" for arm in arms for seed in seeds),
     )  # fmt: skip
     _run(
-        "caffe.cli.plot_errors", *(_folder(out, arm, min(flags.seeds)) / "results" for arm in arms),
+        "caffe.cli.plot_errors", *(_folder(out, arm, seeds[0]) / "results" for arm in arms),
         "--names", ",".join(arm.network.upper() for arm in arms), "--voc", data, "--out", out / "sheets",
     )  # fmt: skip
-    print(f"All is done: {out / 'tables.md'}, {out / 'report.html'}, {out / 'sheets'}")
-    return 0
 
 
 def _folder(out: Path, arm: Arm, seed: int) -> Path:
@@ -128,7 +138,7 @@ def _measure_speed(out: Path, arms: Sequence[Arm], seed: int, images: Path, limi
         (out / "speed.json", folders, ["-weights", ",".join(map(str, weights))]),
         (out / "speed_released.json", released, []),
     ):
-        if not _has(path, len(models)):
+        if _measured(path) != [arm.network.upper() for arm in arms]:
             gpu = [] if plan.gpu == "none" else ["-gpu", plan.gpu]
             _run(
                 "caffe.cli.caffe", "speed", "-json", path, "-image_dir", images, "-precision", plan.precision,
@@ -136,12 +146,13 @@ def _measure_speed(out: Path, arms: Sequence[Arm], seed: int, images: Path, limi
             )  # fmt: skip
 
 
-def _has(path: Path, count: int) -> bool:
-    """Returns whether a file of `caffe speed -json` has this number of models. An interrupted one has fewer."""
+def _measured(path: Path) -> list[str]:
+    """Returns the networks in a file of `caffe speed -json`, none if it is missing. An interrupted one has fewer."""
     try:
-        return len(json.loads(path.read_text(encoding="utf-8"))["models"]) == count
+        rows = json.loads(path.read_text(encoding="utf-8"))["models"]
+        return [re.split("[x_]", row["name"])[0] for row in rows]  # MDSSD300x0.125_deeppcb, MDSSD300_VOC
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return []
 
 
 def _run(module: str, *words: object) -> None:

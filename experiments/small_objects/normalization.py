@@ -33,7 +33,7 @@ def normalized(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 def normalize(folder: Path) -> None:
     """Normalizes the nets in a directory that a generator wrote. It may be called again."""
     for path in sorted(folder.glob("*.prototxt")):
-        if path.name == "solver.prototxt":
+        if path.name.startswith("solver"):
             continue
         with log.quiet():
             net = read_net(str(path))

@@ -63,11 +63,13 @@ def test_speed_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def measure(words: list[str], **others: Any) -> subprocess.CompletedProcess[str]:
         calls.append(words)
-        Path(words[words.index("-json") + 1]).write_text(json.dumps({"models": [1, 2]}))
+        name = "%s_VOC" if "-weights" not in words else "%sx0.125_made"
+        rows = [{"name": name % network} for network in ("SSD300", "MDSSD300")]
+        Path(words[words.index("-json") + 1]).write_text(json.dumps({"models": rows}))
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(compare.subprocess, "run", measure)
-    (tmp_path / "speed.json").write_text(json.dumps({"models": [1]}))  # it was interrupted
+    (tmp_path / "speed.json").write_text(json.dumps({"models": [{"name": "SSD300x0.125_made"}]}))  # it was interrupted
     compare._measure_speed(tmp_path, arms, 1, tmp_path, ["-images", "2"])
     trained, released = calls
     assert trained[-2:] == [str(tmp_path / "runs" / arm.name / "seed1") for arm in arms]
@@ -76,6 +78,8 @@ def test_speed_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "-weights" not in released
     compare._measure_speed(tmp_path, arms, 1, tmp_path, [])
     assert len(calls) == 2
+    compare._measure_speed(tmp_path, arms[:1], 1, tmp_path, [])
+    assert len(calls) == 4, "other networks than those that were measured"
 
 
 def test_a_command_that_fails(capfd: pytest.CaptureFixture[str]) -> None:

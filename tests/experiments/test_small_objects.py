@@ -223,6 +223,7 @@ def test_normalization_of_a_network_that_has_it() -> None:
 def test_normalized_files(tmp_path: Path) -> None:
     (tmp_path / "train.prototxt").write_text(f"# Made by: a generator\n{to_text(narrow_deploy(SSD300))}")
     (tmp_path / "solver.prototxt").write_text("base_lr: 1\n")
+    (tmp_path / "solver_ft.prototxt").write_text("base_lr: 1\n")
     normalize(tmp_path)
     text = (tmp_path / "train.prototxt").read_text()
     assert text.startswith("# Made by: a generator\n")
