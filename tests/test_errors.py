@@ -8,7 +8,9 @@ from caffe.errors import CaffeError
 def test_messages_are_cut_where_nobody_would_read_on() -> None:
     path = "/a" * 450
     assert str(CaffeError(f"{path}: no such file")) == f"{path}: no such file"
-    assert str(CaffeError(f"not a number: '{'7' * 400_000}', line 3")) == f"not a number: '{'7' * 199}…{'7' * 18}', line 3"
+    assert (
+        str(CaffeError(f"not a number: '{'7' * 400_000}', line 3")) == f"not a number: '{'7' * 199}…{'7' * 18}', line 3"
+    )
     long = str(CaffeError("word " * 4000))
     assert long.startswith("word " * 1600)
     assert long.endswith("… and 12,000 characters more")
