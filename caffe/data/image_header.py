@@ -45,7 +45,7 @@ def is_decodable(data: bytes) -> bool:
         return False
     try:
         width, height = max(size(data), key=lambda found: found[0] * found[1])
-    except (Unreadable, struct.error, IndexError, ValueError):
+    except (Unreadable, struct.error, IndexError, ValueError, OverflowError):
         return False
     limit = max_pixels()
     if width * height > limit:

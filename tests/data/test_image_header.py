@@ -98,6 +98,7 @@ def test_a_claim_of_too_many_pixels_is_refused_before_decoding(name: str, monkey
         b"P6\n" + b"9" * 400,
         b"P7\nWIDTH 4",
         b"II*\0\xff\xff\xff\xff",
+        b"II+\0\x08\0\0\0" + b"\xff" * 8,  # a place beyond 64-bit integers
         b"RIFF\0\0\0\0WEBPABCD" + bytes(30),
         b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">8IH", 9, 9, 0, 0, 1, 1, 0, 0, 16_384),  # a table of tiles
         b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">8IH", 9999, 9999, 0, 0, 1, 1, 0, 0, 3),
