@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +61,15 @@ def new_hdf5(path: Path, size: int) -> Iterator[h5py.File]:
 _HEAP = b"HEAP\0\0\0\0"
 """The start of a local heap's header: signature, version 0, three reserved bytes; the heap's size follows, 8 bytes."""
 
+_GLOBAL_HEAP = b"GCOL\1\0\0\0"
+"""The start of a global heap: signature, version 1, three reserved bytes; its size follows, 8 bytes, then its objects."""
+_OBJECT = struct.Struct("<H6xQ")
+"""The header of an object there: its index, 0 for the free space, and its size."""
+
 
 def _check_heaps(path: Path, asked_for: str) -> None:
-    """Refuses a file with a heap that is larger than the file: the HDF5 library would allocate it before checking."""
+    """Refuses what the HDF5 library does not check: it would allocate a local heap that is larger than the file, and never
+    come to the end of a global heap with an object that takes no space."""
     buffer = map_file(path, asked_for)
     mapped = buffer.obj
     assert isinstance(mapped, mmap.mmap)
@@ -72,6 +79,17 @@ def _check_heaps(path: Path, asked_for: str) -> None:
         if size > len(buffer):
             raise ProtoError(f"{path}: a damaged HDF5 file: a heap of {size:,} bytes in a file of {len(buffer):,}")
         at = mapped.find(_HEAP, at + 8)
+    at = mapped.find(_GLOBAL_HEAP)
+    while at >= 0:
+        end = min(len(buffer), at + int.from_bytes(buffer[at + 8 : at + 16], "little"))
+        position = at + 16
+        while position + _OBJECT.size <= end:
+            index, size = _OBJECT.unpack_from(buffer, position)
+            step = _OBJECT.size + (size + 7) // 8 * 8 if index else size  # the free space's size includes its header
+            if not step:
+                raise ProtoError(f"{path}: a damaged HDF5 file: a global heap whose objects do not end")
+            position += step
+        at = mapped.find(_GLOBAL_HEAP, at + 8)
 
 
 def names(group: h5py.Group) -> list[str]:

@@ -337,6 +337,20 @@ def test_an_hdf5_heap_larger_than_the_file_is_not_allocated(tmp_path: Path) -> N
         read_weights(path)
 
 
+def test_an_object_without_size_in_a_global_heap(tmp_path: Path) -> None:
+    """The HDF5 library would never come to the heap's end."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["name"] = "a text of variable length"
+    data = bytearray(path.read_bytes())
+    free = data.index(b"GCOL\1\0\0\0") + 16 + 16 + 32
+    assert data[free : free + 2] == bytes(2), "the free space"
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(ProtoError, match="a global heap whose objects do not end"):
+        read_weights(path)
+
+
 @pytest.mark.parametrize("name", ["w.caffemodel", "w.caffemodel.h5"])
 def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     """A limit on the size of files makes writes fail as on a full disk, which a test cannot fill."""
