@@ -59,7 +59,11 @@ def new_hdf5(path: Path, size: int) -> Iterator[h5py.File]:
 
 
 _HEAP = b"HEAP\0\0\0\0"
-"""The start of a local heap's header: signature, version 0, three reserved bytes; the heap's size follows, 8 bytes."""
+"""The start of a local heap's header: signature, version 0, three reserved bytes. Its sizes follow."""
+_HEAP_SIZES = struct.Struct("<QQQ")
+"""The size of its data, the place of the first free block in it, and the place of the data in the file."""
+_NO_BLOCK, _FREE_BLOCK = 1, 16
+"""What stands for no further block, and the size of the smallest, which begins with the place of the next one."""
 
 _GLOBAL_HEAP = b"GCOL\1\0\0\0"
 """The start of a global heap: signature, version 1, three reserved bytes; its size follows, 8 bytes, then its objects."""
@@ -68,16 +72,27 @@ _OBJECT = struct.Struct("<H6xQ")
 
 
 def _check_heaps(path: Path, asked_for: str) -> None:
-    """Refuses what the HDF5 library does not check: it would allocate a local heap that is larger than the file, and never
-    come to the end of a global heap with an object that takes no space."""
+    """Refuses what the HDF5 library does not check.
+
+    It would allocate a local heap that is larger than the file, and never come to the end of a heap's free blocks that
+    form a ring, nor of a global heap with an object that takes no space.
+    """
     buffer = map_file(path, asked_for)
     mapped = buffer.obj
     assert isinstance(mapped, mmap.mmap)
     at = mapped.find(_HEAP)
     while at >= 0:
-        size = int.from_bytes(buffer[at + 8 : at + 16], "little")
+        if at + 8 + _HEAP_SIZES.size > len(buffer):
+            break
+        size, free, start = _HEAP_SIZES.unpack_from(buffer, at + 8)
         if size > len(buffer):
             raise ProtoError(f"{path}: a damaged HDF5 file: a heap of {size:,} bytes in a file of {len(buffer):,}")
+        blocks = 0
+        while free != _NO_BLOCK and free + _FREE_BLOCK <= size and start + free + 8 <= len(buffer):
+            blocks += 1
+            if blocks * _FREE_BLOCK > size:
+                raise ProtoError(f"{path}: a damaged HDF5 file: a heap whose free blocks do not end")
+            free = int.from_bytes(buffer[start + free : start + free + 8], "little")
         at = mapped.find(_HEAP, at + 8)
     at = mapped.find(_GLOBAL_HEAP)
     while at >= 0:

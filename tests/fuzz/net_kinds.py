@@ -24,7 +24,7 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text, read_net, to_text
 from caffe.runtime import runtime
 
-NET_MEMORY = 64 << 20
+NET_MEMORY = 48 << 20
 """Nets that need more are refused as if the machine had no more, so that what they take beyond it is the engine's."""
 
 _NUMBERS = (0, 1, 2, 3, 5, 7, 16, 255, 1000, 65_536, 1_000_000, 2**31 - 1, 2**31, 2**32 - 1, -1, -2, -5, -(2**31))

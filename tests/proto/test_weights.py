@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pathlib import Path
 
 import h5py
@@ -334,6 +335,21 @@ def test_an_hdf5_heap_larger_than_the_file_is_not_allocated(tmp_path: Path) -> N
     data[at + 8 : at + 16] = (1 << 40).to_bytes(8, "little")
     path.write_bytes(data)
     with pytest.raises(ProtoError, match="a heap of 1,099,511,627,776 bytes"):
+        read_weights(path)
+
+
+def test_free_blocks_that_form_a_ring(tmp_path: Path) -> None:
+    """The HDF5 library would list them until no memory is left."""
+    net, blobs = small_net()
+    path = tmp_path / "w.h5"
+    write_weights(path, net, blobs)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"HEAP\0\0\0\0")
+    size, free, start = struct.unpack_from("<QQQ", data, at + 8)
+    assert free + 16 <= size, "a free block"
+    data[start + free : start + free + 8] = free.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(ProtoError, match="a heap whose free blocks do not end"):
         read_weights(path)
 
 
