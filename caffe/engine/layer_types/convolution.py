@@ -177,6 +177,23 @@ class _Convolving(_Windowed):
         return y if self.channel_axis == 1 else y.reshape(*lead, *y.shape[1:])
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
+        most = _most_channels(x.device.type, g)
+        if most is None or self.summed // self.group <= most:
+            return self._operate(x, weight, bias, g, self.group)
+        groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
+        y = torch.cat([self._in_parts(of_group, w, g, most) for of_group, w in groups], 1)
+        return y if bias is None else y + bias.view(-1, *[1] * len(g.kernel))
+
+    @property
+    def summed(self) -> int:
+        """The channels that the transposed convolution sums over, which is the layer's or its gradient."""
+        raise NotImplementedError
+
+    def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
+        raise NotImplementedError
+
+    def _in_parts(self, x: Tensor, weight: Tensor, g: Geometry, most: int) -> Tensor:
+        """One group without its bias, `most` of the channels of `summed` at a time."""
         raise NotImplementedError
 
 
@@ -197,19 +214,16 @@ class Convolution(_Convolving):
     def output_sizes(self, bottom: Sequence[int]) -> list[int]:
         return self.window_counts(bottom)
 
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
-        operation = self.operations[len(g.kernel) - 1]
+    @property
+    def summed(self) -> int:
+        return self.num_output
 
-        def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, group: int = 1) -> Tensor:
-            y: Tensor = operation(x, weight, bias, g.stride, g.pad, g.dilation, group)
-            return y
+    def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
+        y: Tensor = self.operations[len(g.kernel) - 1](x, weight, bias, g.stride, g.pad, g.dilation, group)
+        return y
 
-        most = _most_channels(x.device.type, g)
-        if most is None or self.num_output // self.group <= most:
-            return convolved(x, weight, bias, self.group)
-        groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
-        y = torch.cat([convolved(of_group, part, None) for of_group, w in groups for part in torch.split(w, most)], 1)
-        return y if bias is None else y + bias.view(-1, *[1] * len(g.kernel))
+    def _in_parts(self, x: Tensor, weight: Tensor, g: Geometry, most: int) -> Tensor:
+        return torch.cat([self._operate(x, w, None, g) for w in torch.split(weight, most)], 1)
 
 
 @register
@@ -240,23 +254,17 @@ class Deconvolution(_Convolving):
             sizes.append(out)
         return sizes
 
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
-        operation = self.operations[len(g.kernel) - 1]
+    @property
+    def summed(self) -> int:
+        return self.channels
 
-        def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, group: int = 1) -> Tensor:
-            y: Tensor = operation(x, weight, bias, g.stride, g.pad, 0, group, g.dilation)
-            return y
+    def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
+        y: Tensor = self.operations[len(g.kernel) - 1](x, weight, bias, g.stride, g.pad, 0, group, g.dilation)
+        return y
 
-        most = _most_channels(x.device.type, g)
-        if most is None or self.channels // self.group <= most:
-            return convolved(x, weight, bias, self.group)
-        groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
-        tops = []
-        for of_group, w in groups:
-            parts = zip(torch.split(of_group, most, 1), torch.split(w, most), strict=True)
-            tops.append(torch.stack([convolved(channels, part, None) for channels, part in parts]).sum(0))
-        y = torch.cat(tops, 1)
-        return y if bias is None else y + bias.view(-1, *[1] * len(g.kernel))
+    def _in_parts(self, x: Tensor, weight: Tensor, g: Geometry, most: int) -> Tensor:
+        parts = zip(torch.split(x, most, 1), torch.split(weight, most), strict=True)
+        return torch.stack([self._operate(channels, w, None, g) for channels, w in parts]).sum(0)
 
 
 @register
