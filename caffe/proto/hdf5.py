@@ -33,7 +33,7 @@ _UNPACKED_LIMIT = 64
 def open_hdf5(path: Path, asked_for: str) -> Iterator[h5py.File]:
     """Opens the file for reading. HDF5's own errors become a ProtoError that names the file."""
     try:
-        _check_heaps(path, asked_for)
+        _check_structure(path, asked_for)
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
     except ProtoError:
@@ -71,7 +71,36 @@ _OBJECT = struct.Struct("<H6xQ")
 """The header of an object there: its index, 0 for the free space, and its size."""
 
 
-def _check_heaps(path: Path, asked_for: str) -> None:
+_TREE = b"TREE"
+"""The start of a node of a tree: signature, type (0: names of a group, 1: blocks of an array), level, entries."""
+_NODE = struct.Struct("<4xBBH16x")
+"""Its header. Then keys and the places of its children take turns; a group's keys take 8 bytes."""
+_MOST_AXES = 32
+
+
+def _check_trees(path: Path, buffer: memoryview, mapped: mmap.mmap) -> None:
+    """Refuses a node whose children are not one level below it: the HDF5 library would follow a ring until it crashes."""
+    at = mapped.find(_TREE)
+    while 0 <= at <= len(buffer) - _NODE.size:
+        kind, level, entries = _NODE.unpack_from(buffer, at)
+        # an array's keys depend on its number of axes, which is not here
+        keys = [8] if kind == 0 else [8 * axes + 16 for axes in range(1, _MOST_AXES + 1)] if kind == 1 else []
+        if level and keys and not any(_is_above(buffer, at, level, entries, key) for key in keys):
+            raise ProtoError(f"{path}: a damaged HDF5 file: a tree whose nodes are not below one another")
+        at = mapped.find(_TREE, at + 4)
+
+
+def _is_above(buffer: memoryview, at: int, level: int, entries: int, key: int) -> bool:
+    """Whether all children of a node, with keys of that many bytes, are nodes one level below."""
+    first, step = at + _NODE.size + key, key + 8
+    for place in range(first, first + entries * step, step):
+        child = int.from_bytes(buffer[place : place + 8], "little")
+        if bytes(buffer[child : child + 4]) != _TREE or buffer[child + 5 : child + 6] != bytes([level - 1]):
+            return False
+    return True
+
+
+def _check_structure(path: Path, asked_for: str) -> None:
     """Refuses what the HDF5 library does not check.
 
     It would allocate a local heap that is larger than the file, and never come to the end of a heap's free blocks that
@@ -80,6 +109,7 @@ def _check_heaps(path: Path, asked_for: str) -> None:
     buffer = map_file(path, asked_for)
     mapped = buffer.obj
     assert isinstance(mapped, mmap.mmap)
+    _check_trees(path, buffer, mapped)
     at = mapped.find(_HEAP)
     while at >= 0:
         if at + 8 + _HEAP_SIZES.size > len(buffer):

@@ -353,6 +353,41 @@ def test_free_blocks_that_form_a_ring(tmp_path: Path) -> None:
         read_weights(path)
 
 
+def test_a_tree_that_is_its_own_child(tmp_path: Path) -> None:
+    """The HDF5 library would follow it until the stack is full."""
+    net, blobs = small_net()
+    path = tmp_path / "w.h5"
+    write_weights(path, net, blobs)
+    whole = path.read_bytes()
+    trees = [place for place in range(len(whole)) if whole.startswith(b"TREE", place) and whole[place + 6]]  # not empty
+    assert len(trees) > 1
+    for tree, child in zip(trees, [*trees[1:], trees[0]], strict=True):
+        for target in (tree, child):
+            data = bytearray(whole)
+            data[tree + 5] = 1  # the level
+            data[tree + 32 : tree + 40] = target.to_bytes(8, "little")
+            if target == child:
+                data[child + 5] = 1
+                data[child + 32 : child + 40] = tree.to_bytes(8, "little")
+            path.write_bytes(data)
+            with pytest.raises(ProtoError, match="a tree whose nodes are not below one another"):
+                read_weights(path)
+
+
+def test_trees_of_several_levels_are_read(tmp_path: Path) -> None:
+    """A group of 2,000 members, and an array in 1,000 blocks."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        group = file.create_group("data")
+        for number in range(2000):
+            group.create_group(f"layer{number}")
+        group.create_dataset("layer7/0", data=np.arange(1000, dtype=np.float32), chunks=(1,))
+    data = path.read_bytes()
+    assert {data[place + 5] for place in range(len(data)) if data.startswith(b"TREE", place)} >= {0, 1}
+    (layer,) = [layer for layer in read_weights(path) if layer.blobs]
+    np.testing.assert_array_equal(np.array(layer.blobs[0]), np.arange(1000))
+
+
 def test_an_object_without_size_in_a_global_heap(tmp_path: Path) -> None:
     """The HDF5 library would never come to the heap's end."""
     path = tmp_path / "x.h5"
