@@ -79,25 +79,28 @@ _MOST_AXES = 32
 
 
 def _check_trees(path: Path, buffer: memoryview, mapped: mmap.mmap) -> None:
-    """Refuses a node whose children are not one level below it: the HDF5 library would follow a ring until it crashes."""
+    """Refuses a node with a child that is not below it: the HDF5 library would follow a ring until it crashes.
+
+    Numbers of an array that look like a node are none, because they have no such children.
+    """
     at = mapped.find(_TREE)
     while 0 <= at <= len(buffer) - _NODE.size:
         kind, level, entries = _NODE.unpack_from(buffer, at)
         # an array's keys depend on its number of axes, which is not here
         keys = [8] if kind == 0 else [8 * axes + 16 for axes in range(1, _MOST_AXES + 1)] if kind == 1 else []
-        if level and keys and not any(_is_above(buffer, at, level, entries, key) for key in keys):
+        if level and any(_goes_up(buffer, at, level, entries, key) for key in keys):
             raise ProtoError(f"{path}: a damaged HDF5 file: a tree whose nodes are not below one another")
         at = mapped.find(_TREE, at + 4)
 
 
-def _is_above(buffer: memoryview, at: int, level: int, entries: int, key: int) -> bool:
-    """Whether all children of a node, with keys of that many bytes, are nodes one level below."""
+def _goes_up(buffer: memoryview, at: int, level: int, entries: int, key: int) -> bool:
+    """Whether a child of a node, whose keys have that many bytes, is a node that is not below it."""
     first, step = at + _NODE.size + key, key + 8
-    for place in range(first, first + entries * step, step):
+    for place in range(first, min(first + entries * step, len(buffer) - 7), step):
         child = int.from_bytes(buffer[place : place + 8], "little")
-        if bytes(buffer[child : child + 4]) != _TREE or buffer[child + 5 : child + 6] != bytes([level - 1]):
-            return False
-    return True
+        if child + _NODE.size <= len(buffer) and buffer[child : child + 4] == _TREE and buffer[child + 5] >= level:
+            return True
+    return False
 
 
 def _check_structure(path: Path, asked_for: str) -> None:
