@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -51,7 +51,7 @@ class _Running:
 
 def each(
     function: Callable[[T], R], jobs: Sequence[T], workers: int, seconds: float, memory: int
-) -> Iterator[tuple[T, R | None, str]]:
+) -> Generator[tuple[T, R | None, str], None, None]:
     """(job, answer, "") for each job in order, or (job, None, why there is no answer).
 
     Each job has a process, `workers` of them at a time, that may take `seconds` of processor time and `memory` bytes
