@@ -22,8 +22,10 @@ def _softmax(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops
 def _normalize(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     axes = list(range(1, len(shapes[0]))) if layer.across_spatial else [1]
     squares = g.add("Mul", bottoms[0], bottoms[0])
-    total = g.add("ReduceSum", squares, g.constant(axes, "axes"), keepdims=1)
-    length = g.add("Sqrt", g.add("Add", total, g.constant(float(layer.eps), "eps")))
+    # without the axes of 1 meanwhile: with the channels last, ONNX Runtime adds to a last axis of 1 slowly
+    summed = g.constant(axes, "axes")
+    total = g.add("ReduceSum", squares, summed, keepdims=0)
+    length = g.add("Unsqueeze", g.add("Sqrt", g.add("Add", total, g.constant(float(layer.eps), "eps"))), summed)
     unit = g.add("Div", bottoms[0], length)
     return [g.add("Mul", unit, along_channels(g, layer, 0, shapes[0]))]
 

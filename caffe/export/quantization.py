@@ -1,8 +1,8 @@
 """INT8 models: ONNX Runtime's static quantization, per channel, with ranges measured on images.
 
-Convolutions compute with 8-bit weights and activations, and so do the poolings between them. What stays in float32:
-the first convolution, which sees the pixels, and decoding and selection. A detector's heads lose nothing in INT8 (see
-docs/onnx.md), so they stay in float32 only on request.
+Convolutions and deconvolutions compute with 8-bit weights and activations, and so do the poolings between them. What
+stays in float32: the first convolution, which sees the pixels, and decoding and selection. A detector's heads lose
+nothing in INT8 (see docs/onnx.md), so they stay in float32 only on request.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from caffe.engine.net import Net
 from caffe.errors import CaffeError
+from caffe.export.subpixel import deconvolutions_as_convolutions
 from caffe.files import replacing
 
 #: operators that have 8-bit kernels and whose neighbors are convolutions
@@ -29,7 +31,7 @@ _BLOCK = 16
 
 
 def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]], keep: Sequence[str] = ()) -> int:
-    """Writes the ONNX model in INT8 to `path`, whole or not at all. Returns the number of INT8 convolutions.
+    """Writes the ONNX model in INT8 to `path`, whole or not at all. Returns the number of INT8 (de)convolutions.
 
     images: 1 × C × H × W each; their activations set the ranges. keep: layers that stay in float32, besides the first
     convolution and the narrow ones behind it. `model` is changed. Raises CaffeError for a model with several inputs, or
@@ -40,6 +42,7 @@ def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]]
     if len(model.graph.input) != 1:
         names = ", ".join(value.name for value in model.graph.input)
         raise CaffeError(f"-int8 needs a net with one input, its images; this one has {names}")
+    deconvolutions_as_convolutions(model, keep)
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     # a node's name starts with its layer's
     kept = [name for name in convolutions if name.rpartition("/")[0] in set(keep)] + _first(model)
@@ -58,7 +61,19 @@ def quantize(model: Any, path: str | Path, images: Iterable[NDArray[np.float32]]
                 activation_type=QuantType.QUInt8, op_types_to_quantize=list(_QUANTIZED), nodes_to_exclude=kept,
                 calibrate_method=CalibrationMethod.MinMax,
             )  # fmt: skip
+        _without_shapes(temporary)
     return len(set(convolutions) - set(kept))
+
+
+def _without_shapes(path: Path) -> None:
+    """Removes the shapes of values that the quantizer has added to a file: they make the model slower.
+
+    With them, ONNX Runtime knows that Softmax may write over its input, which takes twice as long for rows of few
+    classes: loads of the next row wait for stores of the last one.
+    """
+    model = onnx.load(path)
+    del model.graph.value_info[:]
+    path.write_bytes(model.SerializeToString())
 
 
 def _first(model: Any) -> list[str]:
