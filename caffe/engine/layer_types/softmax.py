@@ -11,6 +11,7 @@ from torch import Tensor
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.activation import Neuron
 from caffe.engine.layer_types.shapes import can_inspect, count, full_precision, labels_of, text
+from caffe.ops.softmax import softmax
 from caffe.proto import caffe_pb2
 
 _Mode = caffe_pb2.LossParameter.NormalizationMode
@@ -77,7 +78,7 @@ class Softmax(Neuron):
         return [bottom[0]]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        return torch.softmax(bottom[0], dim=self.param.softmax_param.axis)
+        return softmax(bottom[0], self.param.softmax_param.axis)
 
 
 class _NegativeLogSoftmax(torch.autograd.Function):
