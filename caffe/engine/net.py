@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward, compilable_steps
-from caffe.engine.fused import fuse
+from caffe.engine.fused import fuse_on
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
 from caffe.engine.net_rules import filter_net, insert_splits
 from caffe.engine.wiring import Step, Wiring, log_root
@@ -85,9 +85,8 @@ class Net(nn.Module):
             acceleration.apply_tf32()
             self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
         self.parameter_table.tie()
-        fusing = device.type == "cuda" and torch.version.cuda is not None
         #: the steps of a pass without gradients: `steps`, or fewer with the same result
-        self.inference_steps = fuse(self.steps) if fusing else self.steps
+        self.inference_steps = fuse_on(device, self.steps)
         self._compiles = runtime.compile
         self._run_head = acceleration.compiled(self._run_first) if runtime.compile else None
         self._cuda_graph: GraphedForward | None = None
