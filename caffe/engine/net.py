@@ -148,7 +148,7 @@ class Net(nn.Module):
             loss, result = graphed(batch, frozenset(keep))
         else:
             with acceleration.autocast(self.device):
-                loss, result = self._run_graph(dict(batch), frozenset(keep))
+                loss, result = self.run_all(dict(batch), frozenset(keep))
         for name, value in result.items():
             self.blobs[name].set_data(value)
         return loss, result
@@ -161,15 +161,20 @@ class Net(nn.Module):
             self._cuda_graph = GraphedForward(self)
         return self._cuda_graph
 
-    def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    def makes(self, blobs: frozenset[str]) -> bool:
+        """Whether passes without gradients make all of these blobs; `inference_steps` may do without some."""
+        return not blobs or blobs.issubset([top for step in self.inference_steps for top in step.tops])
+
+    def run_all(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs."""
-        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        plain = torch.is_grad_enabled() or not self.makes(keep)
+        steps = self.steps if plain else self.inference_steps
         # A step that compilation must leave to Python would split the loop over all steps, so it and the rest run
         # afterwards.
         count = compilable_steps(steps) if self._compiles else len(steps)
         # not an attribute that is a method of its own net: such a net would be dropped only by garbage collection
         run_first = self._run_head or self._run_first
-        loss, result, blobs = run_first(blobs, keep, count)
+        loss, result, blobs = run_first(blobs, keep, count, plain)
         if count < len(steps):
             more = self.run_steps(steps[count:], blobs, keep, result)
             loss = loss if more is None else more if loss is None else loss + more
@@ -177,11 +182,14 @@ class Net(nn.Module):
         return torch.zeros((), device=self.device) if loss is None else loss, result
 
     def _run_first(
-        self, blobs: dict[str, Tensor], keep: frozenset[str], count: int
+        self, blobs: dict[str, Tensor], keep: frozenset[str], count: int, plain: bool
     ) -> tuple[Tensor | None, dict[str, Tensor], dict[str, Tensor]]:
-        """The first `count` steps, which are compiled: their loss, the blobs in `keep`, and those that no step reads."""
+        """The first `count` steps, which are compiled: their loss, the blobs in `keep`, and those that no step reads.
+
+        plain: of `steps`, not of `inference_steps`.
+        """
         result: dict[str, Tensor] = {}
-        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        steps = self.steps if plain else self.inference_steps
         loss = self.run_steps(steps[:count], blobs, keep, result)
         return loss, result, blobs
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine import winograd
+from caffe.engine.flat_concat import join_flattened
 from caffe.engine.fused import FoundConvolution, convolutions, fuse_on
 from caffe.engine.layer import TEST, ConvolutionWindow, Layer
 from caffe.engine.merged import merge
@@ -50,7 +51,7 @@ def _for_gpu(net: Net, merging: bool) -> list[Step]:
     steps = list(net.inference_steps)
     if merging:
         # What is rounded is in memory of its own anyway. Otherwise the net's weights move into those of merged layers.
-        steps = fuse_on(net.device, merge(net.steps, share=not rounding))
+        steps = fuse_on(net.device, join_flattened(merge(net.steps, share=not rounding)))
         net.parameter_table.tie()
     return _rounded(steps) if rounding else steps
 

@@ -34,7 +34,9 @@ INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { di
 ROUNDING = 2e-6
 
 
-def convolution(name: str, outputs: int = 10, text: str = "kernel_size: 3", bottom: str = "data", more: str = "") -> str:
+def convolution(
+    name: str, outputs: int = 10, text: str = "kernel_size: 3", bottom: str = "data", more: str = ""
+) -> str:
     return f"""layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" {more} convolution_param {{
         num_output: {outputs} weight_filler {{ type: "xavier" }} bias_filler {{ type: "uniform" }} {text} }} }}"""
 
@@ -45,7 +47,9 @@ def layer(kind: str, bottom: str, top: str | None = None, text: str = "") -> str
 
 def split(bottom: str, *tops: str) -> str:
     """A Split layer that the net's author wrote."""
-    return f'layer {{ name: "split {bottom}" type: "Split" bottom: "{bottom}" {" ".join(f"top: {t!r}" for t in tops)} }}'
+    return (
+        f'layer {{ name: "split {bottom}" type: "Split" bottom: "{bottom}" {" ".join(f"top: {t!r}" for t in tops)} }}'
+    )
 
 
 def net_of(*layers: str, more: str = "") -> Net:
