@@ -1,7 +1,7 @@
 """Flattened blobs and the Concat that joins them, as one step in passes without gradients on a GPU.
 
-Predictions are parts of a blob that holds more (caffe/engine/merged.py), so flattening would copy each of them, and
-Concat all of them again.
+The predictions of a detector are permuted parts of blobs that hold more (caffe/engine/merged.py). Flattening would copy
+each of them, and Concat would copy all of them again.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class FlatConcat(Layer):
             return torch.cat([x.flatten(1) for x in bottom], dim=1)
         top = first.new_empty(len(first), sum(x.shape[1:].numel() for x in bottom))
         start = 0
-        # Predictions of all places have the same channels behind each other in the top. A run of blobs with as many
-        # channels is one copy, whatever the order of their memory.
+        # Of blobs with equally many channels, those of one place after another follow each other in the top. So a run of
+        # such blobs is copied at once, whatever the order of their memory.
         for channels, run in groupby(bottom, lambda x: x.shape[-1]):
             rows = [x.flatten(1, -2) if x.dim() > 2 else x[:, None] for x in run]
             count = sum(x.shape[1] for x in rows)

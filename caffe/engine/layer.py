@@ -159,7 +159,7 @@ class Layer(nn.Module):
         return False
 
     def joins_rows(self) -> bool:
-        """Whether the top has the rows of its bottoms, if these have two axes, one behind the other."""
+        """Whether the top, if its bottoms have two axes, is these side by side: joined along axis 1."""
         return False
 
     # ---- what the base class provides

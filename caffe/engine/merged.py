@@ -1,14 +1,16 @@
 """Convolutions that read the same blob as one convolution with the filters of all, in passes without gradients.
 
-A detector's sources each have two: for places and for confidences. On a GPU at batch 1 such a convolution has too few
-results to occupy the device, so two of them take almost twice as long as one. On the CPU it makes no difference
+A detector has two for each of its sources: for places and for confidences. It is done on a GPU, where at batch 1 every
+launch costs, and a convolution with few outputs leaves most of the device idle. On the CPU it makes no difference
 (docs/cpu_speed.md).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,39 +24,39 @@ from caffe.engine.wiring import Step
 def merge(steps: Sequence[Step], *, share: bool = False) -> list[Step]:
     """The steps, with one convolution in the place of those that read the same values through the same window.
 
-    They have one group, and all or none of them have a bias, and a ReLU that overwrites the top at once. The steps in
-    their place compute one blob with the channels of all, and cut it into their tops, which share its memory.
+    They have one group, and all or none of them have a bias, and a ReLU that overwrites the top at once. In the place of
+    the first, one blob is computed with the channels of all, and cut into their tops. These are parts of its memory, which
+    do not overlap, so a layer may still overwrite one of them.
 
-    share: the original layers' weights become parts of the new ones, so that they are in memory only once.
+    share: the original layers' weights become parts of the new ones, so that they are in memory only once. They are then
+    no longer shared with another net.
     """
     found = list(convolutions(steps))
-    groups = _groups(found)
-    first = {group[0]: group for group in groups}
-    later = {place for group in groups for place in group[1:]}
+    groups = {min(group): group for group in _groups(found)}
+    in_groups = {place for group in groups.values() for place in group}
     blobs = {top for step in steps for top in step.tops}
     merged: list[Step] = []
     for place, part in enumerate(found):
-        if place in first:
-            members = [member for i in first[place] if isinstance(member := found[i], FoundConvolution)]
-            merged += _as_one(members, blobs, share)
-        elif place not in later:
+        if place in groups:
+            merged += _as_one(list(groups[place].values()), blobs, share)
+        elif place not in in_groups:
             merged += part.steps if isinstance(part, FoundConvolution) else [part]
     return merged
 
 
-def _groups(found: Sequence[FoundConvolution | Step]) -> list[list[int]]:
-    """The places of the convolutions that can be one, each group in order."""
+def _groups(found: Sequence[FoundConvolution | Step]) -> list[dict[int, FoundConvolution]]:
+    """The convolutions that can be one, by their places, in order."""
     values: dict[str, tuple[int, str]] = {}  # a blob's name: where what it now holds was computed, and as what
     written: dict[str, int] = {}  # a blob's name: where it was last written
-    groups: dict[object, list[int]] = {}
+    groups: dict[object, dict[int, FoundConvolution]] = {}
     for place, part in enumerate(found):
         step = part.step if isinstance(part, FoundConvolution) else part
         if isinstance(part, FoundConvolution) and _may_be_merged(part):
             bottom = step.bottoms[0]
-            group = groups.setdefault((values[bottom], *_kind(part)), [])
+            group = groups.setdefault((values[bottom], *_kind(part)), {})
             # All are computed in the place of the first, where the bottoms of all must be there.
-            if not group or written[bottom] < group[0]:
-                group.append(place)
+            if not group or written[bottom] < min(group):
+                group[place] = part
         for top in step.tops:
             values[top] = values[step.bottoms[0]] if step.layer.passes_through else (place, top)
             written[top] = place
@@ -87,6 +89,13 @@ def _as_one(parts: Sequence[FoundConvolution], blobs: set[str], share: bool) -> 
     return steps
 
 
+def _param_of_all(convolutions: Sequence[Layer]) -> Any:
+    """The first one's LayerParameter with the names of all."""
+    param = copy.deepcopy(convolutions[0].param)
+    param.name = " + ".join(layer.name for layer in convolutions)
+    return param
+
+
 class MergedConvolution(Layer):
     """Stands for convolutions of the same bottom; its filters are those of all, in order. Has no gradient."""
 
@@ -94,8 +103,7 @@ class MergedConvolution(Layer):
     rounds_blobs = True
 
     def __init__(self, convolutions: Sequence[Layer], window: ConvolutionWindow, share: bool) -> None:
-        super().__init__(convolutions[0].param, convolutions[0].phase)
-        self.name = " + ".join(layer.name for layer in convolutions)
+        super().__init__(_param_of_all(convolutions), convolutions[0].phase)
         self._window = window
         for blobs in zip(*(layer.blobs for layer in convolutions), strict=True):
             joined = torch.cat([blob.detach() for blob in blobs])
@@ -119,8 +127,7 @@ class _Cut(Layer):
     type_name = "Slice"
 
     def __init__(self, convolutions: Sequence[Layer]) -> None:
-        super().__init__(convolutions[0].param, convolutions[0].phase)
-        self.name = " + ".join(layer.name for layer in convolutions)
+        super().__init__(_param_of_all(convolutions), convolutions[0].phase)
         self._channels = [len(layer.blobs[0]) for layer in convolutions]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:

@@ -48,12 +48,13 @@ def prepack(net: Net, *, merging: bool = True) -> list[Step]:
 
 def _for_gpu(net: Net, merging: bool) -> list[Step]:
     rounding = runtime.precision == "bf16"
-    steps = list(net.inference_steps)
+    steps = net.steps
     if merging:
         # What is rounded is in memory of its own anyway. Otherwise the net's weights move into those of merged layers.
-        steps = fuse_on(net.device, join_flattened(merge(net.steps, share=not rounding)))
+        steps = join_flattened(merge(steps, share=not rounding))
         net.parameter_table.tie()
-    return _rounded(steps) if rounding else steps
+    steps = fuse_on(net.device, steps)
+    return _rounded(steps) if rounding else list(steps)
 
 
 def _rounded(steps: Sequence[Step]) -> list[Step]:
