@@ -108,7 +108,7 @@ class MergedConvolution(Layer):
         for blobs in zip(*(layer.blobs for layer in convolutions), strict=True):
             joined = torch.cat([blob.detach() for blob in blobs])
             if share:
-                for blob, part in zip(blobs, joined.split([len(blob) for blob in blobs]), strict=True):
+                for blob, part in zip(blobs, torch.split(joined, [len(blob) for blob in blobs]), strict=True):
                     blob.data = part
             self.blobs.append(nn.Parameter(joined, requires_grad=False))
 
@@ -131,4 +131,4 @@ class _Cut(Layer):
         self._channels = [len(layer.blobs[0]) for layer in convolutions]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
-        return bottom[0].split(self._channels, dim=1)
+        return torch.split(bottom[0], self._channels, dim=1)
