@@ -218,7 +218,7 @@ class GraphedForward:
         key = self._key(batch, keep)
         recording = self._recordings.get(key)
         if recording is None:
-            if not self.net.makes(keep):  # without the steps that save some blobs
+            if not self.net.makes(keep):  # what was to be recorded does without some of the blobs
                 with acceleration.autocast(self.net.device):
                     whole: tuple[Tensor, dict[str, Tensor]] = self.net.run_all(dict(batch), keep)
                 return whole

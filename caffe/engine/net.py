@@ -85,7 +85,7 @@ class Net(nn.Module):
             acceleration.apply_tf32()
             self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
         self.parameter_table.tie()
-        #: the steps of a pass without gradients: `steps`, or fewer with the same result
+        #: the steps of a pass without gradients: `steps`, or fewer with the same result, which may leave out blobs
         self.inference_steps = fuse_on(device, self.steps)
         self._compiles = runtime.compile
         self._run_head = acceleration.compiled(self._run_first) if runtime.compile else None
@@ -162,7 +162,7 @@ class Net(nn.Module):
         return self._cuda_graph
 
     def makes(self, blobs: frozenset[str]) -> bool:
-        """Whether passes without gradients make all of these blobs; `inference_steps` may do without some."""
+        """Whether `inference_steps` make all of these blobs. If not, a pass that is to keep them runs `steps`."""
         return not blobs or blobs.issubset([top for step in self.inference_steps for top in step.tops])
 
     def run_all(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:

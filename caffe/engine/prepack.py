@@ -2,8 +2,8 @@
 
 On the CPU they are packed for oneDNN's convolutions, with the following ReLU in the same pass. PyTorch otherwise lays
 weights out (and at bf16 rounds them) in every call, because they may have changed. At float32, convolutions that suit
-Winograd's method use that instead. docs/cpu_speed.md has figures. On a GPU convolutions of the
-same blob are merged, and at bf16 weights are rounded once.
+Winograd's method use that instead. docs/cpu_speed.md has figures. On a GPU convolutions of the same blob are merged, and
+at bf16 weights are rounded once.
 """
 
 from __future__ import annotations

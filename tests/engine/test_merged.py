@@ -22,7 +22,6 @@ from caffe.engine.wiring import Step
 from caffe.image_detector import ImageDetector
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
-from prototxt_gen.dsod300 import DSOD300
 from prototxt_gen.mdssd300 import MDSSD300
 from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
@@ -194,8 +193,7 @@ def test_small_nets(layers: list[str], count: int, form: torch.memory_format) ->
 
 
 @pytest.mark.parametrize(
-    ("network", "count"), [(MDSSD300, 7), (SSD300, 6), (SSD321, 20), (DSOD300, 6)],
-    ids=["MDSSD300", "SSD300", "SSD321", "DSOD300"],
+    ("network", "count"), [(MDSSD300, 7), (SSD300, 6), (SSD321, 20)], ids=["MDSSD300", "SSD300", "SSD321"],
 )  # fmt: skip
 def test_whole_detectors(network: Network, count: int) -> None:
     net = detector(network)

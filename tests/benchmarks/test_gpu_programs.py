@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from caffe.proto.text import to_text
 from prototxt_gen.ssd300 import SSD300
 from tests.narrow import CLASSES, narrow_deploy
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 #: a program's main, given its name, flags and other values of its constants: the figures that it would write, by file
 Run = Callable[..., dict[str, dict[str, Any]]]
 
@@ -25,7 +26,7 @@ Run = Callable[..., dict[str, dict[str, Any]]]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
+    before, threads = set(sys.modules), cv2.getNumThreads()
     folder = tmp_path / "MDSSD300" / "VOC"
     folder.mkdir(parents=True)
     (folder / "deploy.prototxt").write_text(to_text(narrow_deploy(SSD300)))
@@ -48,6 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
     yield program
     acceleration.use()
+    cv2.setNumThreads(threads)
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "").parent == BENCHMARKS:
             del sys.modules[name]
