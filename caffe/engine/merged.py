@@ -1,8 +1,8 @@
 """Convolutions that read the same blob as one convolution with the filters of all, in passes without gradients.
 
 A detector has two for each of its sources: for places and for confidences. It is done on a GPU, where at batch 1 every
-launch costs, and a convolution with few outputs leaves most of the device idle. On the CPU it makes no difference
-(docs/cpu_speed.md).
+launch costs, and a convolution with few outputs leaves most of the device idle. On the CPU it would save less than a
+hundredth of a pass (docs/cpu_speed.md).
 """
 
 from __future__ import annotations
