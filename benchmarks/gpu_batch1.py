@@ -1,6 +1,9 @@
 """Batch 1 on a GPU: images a second from an image in device memory to boxes in host memory, MDSSD300 and MDSSD512.
 
-Each run waits for its boxes, as a camera's would.
+Each run waits for its boxes, as a camera's would. The same nets with separate convolutions for each source's places and
+confidences, which are otherwise one (caffe/engine/merged.py), run in turn with them, after their boxes have been
+compared. With --kernels: where the device's time goes, kernel by kernel, as a table and as
+results/gpu_batch1_kernels.json.
 """
 
 from __future__ import annotations
@@ -8,47 +11,88 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
+from typing import Any
 
 import torch
+from kernels import Kernel, profile, table
 from on_gpu import deploy_net, images, need_gpu
 from report import write_result
+from torch import Tensor
 
 from caffe.engine import acceleration
+from caffe.engine.net import Net
 
 #: images a second to reach on an H200
 GOALS = {"MDSSD300": 500, "MDSSD512": 250}
+#: how the nets run: as a suffix of the figures' names, and whether convolutions of the same blob are merged
+WAYS = {"": True, ", separate convolutions": False}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200, help="timed runs of each (default: 200)")
+    parser.add_argument("--precisions", nargs="+", default=acceleration.PRECISIONS, choices=acceleration.PRECISIONS)
+    parser.add_argument("--kernels", action="store_true", help="also say which kernels take how long")
     args = parser.parse_args()
     need_gpu()
-    figures = {}
+    figures: dict[str, Any] = {"what": "images a second, batch 1, device memory to boxes", "goals": GOALS}
+    tables: dict[str, Any] = {"what": "microseconds and calls of each kernel in a pass at batch 1"}
     for name, goal in GOALS.items():
-        for precision in acceleration.PRECISIONS:
+        for precision in args.precisions:
             for graph in (False, True):
-                rate = images_a_second(name, precision, graph, args.rounds)
-                how = f"{precision}{', CUDA graph' if graph else ''}"
-                print(f"{name}, batch 1, {how}: {rate:.0f} images a second (goal on an H200: over {goal})", flush=True)
-                figures[f"{name}, {how}"] = round(rate, 1)
-    write_result("gpu_batch1", {"what": "images a second, batch 1, device memory to boxes", "goals": GOALS, **figures})
+                how = f"{name}, {precision}{', CUDA graph' if graph else ''}"
+                acceleration.use(precision, graph=graph)
+                nets = {way: deploy_net(name, merging=merging) for way, merging in WAYS.items()}
+                data = {"data": images(1, nets[""].blobs["data"].shape[2])}
+                figures[f"{how}: boxes that differ"] = differing(*(boxes(net, data) for net in nets.values()))
+                for way, rate in images_a_second(nets, data, args.rounds).items():
+                    print(f"{how}{way}: {rate:.0f} images a second (goal on an H200: over {goal})", flush=True)
+                    figures[how + way] = round(rate, 1)
+                if args.kernels and not graph:
+                    passes = min(20, args.rounds)
+                    found = {way: profile(partial(boxes, net, data), passes) for way, net in nets.items()}
+                    tables[how] = {(way or ", merged")[2:]: summary(each) for way, each in found.items()}
+                    print(f"\n{how}: merged and separate convolutions\n{table(*found.values())}\n", flush=True)
+    acceleration.use()
+    write_result("gpu_batch1", figures)
+    if args.kernels:
+        write_result("gpu_batch1_kernels", tables)
 
 
 @torch.no_grad()
-def images_a_second(name: str, precision: str, graph: bool, rounds: int) -> float:
-    acceleration.use(precision, graph=graph)
-    net = deploy_net(name)
-    data = {"data": images(1, net.blobs["data"].shape[2])}
-    times = []
-    for i in range(rounds + 20):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        net(data)[1]["detection_out"].cpu()
-        if i >= 20:
-            times.append(time.perf_counter() - start)
-    acceleration.use()
-    return 1 / statistics.median(times)
+def boxes(net: Net, data: dict[str, Tensor]) -> Tensor:
+    """Detections in host memory, K x 7."""
+    return net(data)[1]["detection_out"].cpu().reshape(-1, 7)
+
+
+def differing(rows: Tensor, expected: Tensor) -> int:
+    """The number of boxes that have no counterpart whose score and corners are within 0.02."""
+    near = (rows[:, None, 2:] - expected[None, :, 2:]).abs().amax(2) < 0.02
+    return int((~(near & (rows[:, None, 1] == expected[None, :, 1])).any(1)).sum())
+
+
+def images_a_second(nets: dict[str, Net], data: dict[str, Tensor], rounds: int) -> dict[str, float]:
+    """The rate of each net by its median time; they run in turn."""
+    times: dict[str, list[float]] = {way: [] for way in nets}
+    warm_up = max(2, rounds // 10)
+    for i in range(rounds + warm_up):
+        for way, net in nets.items():
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            boxes(net, data)
+            if i >= warm_up:
+                times[way].append(time.perf_counter() - start)
+    return {way: 1 / statistics.median(each) for way, each in times.items()}
+
+
+def summary(kernels: dict[str, Kernel]) -> dict[str, Any]:
+    """A table for the result file: the sums, and each kernel."""
+    return {
+        "kernels": sum(kernel.calls for kernel in kernels.values()),
+        "microseconds": round(sum(kernel.microseconds for kernel in kernels.values()), 1),
+        "each": {name: [round(kernel.microseconds, 2), kernel.calls] for name, kernel in kernels.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -68,14 +68,17 @@ def matrix_rate(size: int = 8192) -> float:
     return 2 * size**3 / (milliseconds(lambda: a @ b, rounds=30) / 1e3)
 
 
-def deploy_net(name: str, background_bias: float = 5.0) -> Net:
-    """models/<name>/VOC/deploy.prototxt as in ImageDetector: random weights, a likely background."""
+def deploy_net(name: str, background_bias: float = 5.0, *, merging: bool = True) -> Net:
+    """models/<name>/VOC/deploy.prototxt as in ImageDetector: random weights, a likely background.
+
+    merging: see caffe.engine.prepack.prepack.
+    """
     torch.manual_seed(0)
     net = Net(read_net(MODELS / name / "VOC" / "deploy.prototxt"), phase=1)
     for step in net.steps:
         if step.layer.name.endswith("_mbox_conf"):
             step.layer.blobs[1].data.view(-1, CLASSES)[:, 0] += background_bias
-    net.inference_steps = prepack(net)
+    net.inference_steps = prepack(net, merging=merging)
     return net
 
 
@@ -111,4 +114,4 @@ def training_batch(net: Net, boxes_an_image: int = 3) -> dict[str, Tensor]:
 def images(batch: int, height: int, *, channels: int = 3, width: int | None = None) -> Tensor:
     """Random images in device memory, with the mean already subtracted."""
     pixels = torch.randn(batch, channels, height, width or height, device=runtime.device) * 50
-    return pixels.contiguous(memory_format=acceleration.memory_format())
+    return pixels.contiguous(memory_format=acceleration.memory_format(runtime.device))

@@ -218,6 +218,10 @@ class GraphedForward:
         key = self._key(batch, keep)
         recording = self._recordings.get(key)
         if recording is None:
+            if not self.net.makes(keep):  # what was to be recorded does without some of the blobs
+                with acceleration.autocast(self.net.device):
+                    whole: tuple[Tensor, dict[str, Tensor]] = self.net.run_all(dict(batch), keep)
+                return whole
             while len(self._recordings) >= MOST_RECORDINGS:  # the oldest, whose memory is large
                 del self._recordings[next(iter(self._recordings))]
             recording = self._recordings[key] = self._record(batch, keep)

@@ -25,6 +25,11 @@ class FoundConvolution:
     #: the step of the ReLU that overwrites the top at once, if there is one
     relu: Step | None
 
+    @property
+    def steps(self) -> list[Step]:
+        """What was found, as it was."""
+        return [self.step] if self.relu is None else [self.step, self.relu]
+
     def replaced_by(self, layer: Layer) -> Step:
         """The step of a layer that does what the convolution does, and the ReLU after it."""
         return replace(self.step, layer=layer, loss_weights=(self.relu or self.step).loss_weights)
@@ -53,13 +58,16 @@ def fuse(steps: Sequence[Step]) -> list[Step]:
     for found in convolutions(steps):
         if not isinstance(found, FoundConvolution):
             fused.append(found)
-        elif found.relu is None:
-            fused.append(found.step)
-        elif len(found.step.layer.blobs) == 2:
+        elif found.relu is not None and len(found.step.layer.blobs) == 2:
             fused.append(found.replaced_by(ConvolutionReLU(found.step.layer, found.window)))
         else:
-            fused += [found.step, found.relu]
+            fused += found.steps
     return fused
+
+
+def fuse_on(device: torch.device, steps: list[Step]) -> list[Step]:
+    """`fuse(steps)` on an NVIDIA GPU, the steps themselves elsewhere."""
+    return fuse(steps) if device.type == "cuda" and torch.version.cuda is not None else steps
 
 
 class ConvolutionReLU(Layer):

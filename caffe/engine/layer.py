@@ -154,6 +154,14 @@ class Layer(nn.Module):
         """Whether the top is max(0, bottom): the convolution before may do that in the same pass."""
         return False
 
+    def makes_rows(self) -> bool:
+        """Whether the top is the bottom with one row for each image: all its axes but the first as one."""
+        return False
+
+    def joins_rows(self) -> bool:
+        """Whether the top, if its bottoms have two axes, is these side by side: joined along axis 1."""
+        return False
+
     # ---- what the base class provides
 
     def add_blob(self, shape: Sequence[int], filler: Any = None) -> nn.Parameter:

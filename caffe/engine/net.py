@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward, compilable_steps
-from caffe.engine.fused import fuse
+from caffe.engine.fused import fuse_on
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
 from caffe.engine.net_rules import filter_net, insert_splits
 from caffe.engine.wiring import Step, Wiring, log_root
@@ -85,9 +85,8 @@ class Net(nn.Module):
             acceleration.apply_tf32()
             self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
         self.parameter_table.tie()
-        fusing = device.type == "cuda" and torch.version.cuda is not None
-        #: the steps of a pass without gradients: `steps`, or fewer with the same result
-        self.inference_steps = fuse(self.steps) if fusing else self.steps
+        #: the steps of a pass without gradients: `steps`, or fewer with the same result, which may leave out blobs
+        self.inference_steps = fuse_on(device, self.steps)
         self._compiles = runtime.compile
         self._run_head = acceleration.compiled(self._run_first) if runtime.compile else None
         self._cuda_graph: GraphedForward | None = None
@@ -149,7 +148,7 @@ class Net(nn.Module):
             loss, result = graphed(batch, frozenset(keep))
         else:
             with acceleration.autocast(self.device):
-                loss, result = self._run_graph(dict(batch), frozenset(keep))
+                loss, result = self.run_all(dict(batch), frozenset(keep))
         for name, value in result.items():
             self.blobs[name].set_data(value)
         return loss, result
@@ -162,15 +161,20 @@ class Net(nn.Module):
             self._cuda_graph = GraphedForward(self)
         return self._cuda_graph
 
-    def _run_graph(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    def makes(self, blobs: frozenset[str]) -> bool:
+        """Whether `inference_steps` make all of these blobs. If not, a pass that is to keep them runs `steps`."""
+        return not blobs or blobs.issubset([top for step in self.inference_steps for top in step.tops])
+
+    def run_all(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs."""
-        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        plain = torch.is_grad_enabled() or not self.makes(keep)
+        steps = self.steps if plain else self.inference_steps
         # A step that compilation must leave to Python would split the loop over all steps, so it and the rest run
         # afterwards.
         count = compilable_steps(steps) if self._compiles else len(steps)
         # not an attribute that is a method of its own net: such a net would be dropped only by garbage collection
         run_first = self._run_head or self._run_first
-        loss, result, blobs = run_first(blobs, keep, count)
+        loss, result, blobs = run_first(blobs, keep, count, plain)
         if count < len(steps):
             more = self.run_steps(steps[count:], blobs, keep, result)
             loss = loss if more is None else more if loss is None else loss + more
@@ -178,11 +182,14 @@ class Net(nn.Module):
         return torch.zeros((), device=self.device) if loss is None else loss, result
 
     def _run_first(
-        self, blobs: dict[str, Tensor], keep: frozenset[str], count: int
+        self, blobs: dict[str, Tensor], keep: frozenset[str], count: int, plain: bool
     ) -> tuple[Tensor | None, dict[str, Tensor], dict[str, Tensor]]:
-        """The first `count` steps, which are compiled: their loss, the blobs in `keep`, and those that no step reads."""
+        """The first `count` steps, which are compiled: their loss, the blobs in `keep`, and those that no step reads.
+
+        plain: of `steps`, not of `inference_steps`.
+        """
         result: dict[str, Tensor] = {}
-        steps = self.steps if torch.is_grad_enabled() else self.inference_steps
+        steps = self.steps if plain else self.inference_steps
         loss = self.run_steps(steps[:count], blobs, keep, result)
         return loss, result, blobs
 

@@ -2,7 +2,8 @@
 
 On the CPU they are packed for oneDNN's convolutions, with the following ReLU in the same pass. PyTorch otherwise lays
 weights out (and at bf16 rounds them) in every call, because they may have changed. At float32, convolutions that suit
-Winograd's method use that instead. docs/cpu_speed.md has figures. On a GPU at bf16 weights are rounded once.
+Winograd's method use that instead. docs/cpu_speed.md has figures. On a GPU convolutions of the same blob are merged, and
+at bf16 weights are rounded once.
 """
 
 from __future__ import annotations
@@ -14,31 +15,46 @@ import torch
 from torch import Tensor
 
 from caffe.engine import winograd
-from caffe.engine.fused import FoundConvolution, convolutions
+from caffe.engine.flat_concat import join_flattened
+from caffe.engine.fused import FoundConvolution, convolutions, fuse_on
 from caffe.engine.layer import TEST, ConvolutionWindow, Layer
+from caffe.engine.merged import merge
 from caffe.engine.net import Net
 from caffe.engine.wiring import Step
 from caffe.ops.winograd import WinogradConvolution
 from caffe.runtime import runtime
 
 
-def prepack(net: Net) -> list[Step]:
+def prepack(net: Net, *, merging: bool = True) -> list[Step]:
     """The net's `inference_steps` with weights that are laid out for good; to be made its inference_steps.
 
     Later changes of the net's weights do not reach them. The steps are the same where packing does not apply: in a TRAIN
-    net; on the CPU without oneDNN, or at bf16 on a processor that does not compute in it; on a GPU at another precision.
+    net, and on the CPU without oneDNN, or at bf16 on a processor that does not compute in it.
+
+    merging: on a GPU, convolutions of the same blob become one (caffe/engine/merged.py).
     """
     steps = list(net.inference_steps)
     if net.phase != TEST:
         return steps
     if net.device.type == "cuda":
-        return _rounded(steps) if runtime.precision == "bf16" else steps
+        return _for_gpu(net, merging)
     if net.device.type != "cpu" or runtime.compile or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return steps
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return steps
     return _packed(steps, dtype)
+
+
+def _for_gpu(net: Net, merging: bool) -> list[Step]:
+    rounding = runtime.precision == "bf16"
+    steps = net.steps
+    if merging:
+        # What is rounded is in memory of its own anyway. Otherwise the net's weights move into those of merged layers.
+        steps = join_flattened(merge(steps, share=not rounding))
+        net.parameter_table.tie()
+    steps = fuse_on(net.device, steps)
+    return _rounded(steps) if rounding else list(steps)
 
 
 def _rounded(steps: Sequence[Step]) -> list[Step]:
@@ -60,7 +76,7 @@ def _packed(steps: Sequence[Step], dtype: torch.dtype) -> list[Step]:
             layer = PackedConvolution(found.step.layer, found.window, found.relu is not None, dtype)
             packed.append(found.replaced_by(layer))
         else:
-            packed += [found.step] if found.relu is None else [found.step, found.relu]
+            packed += found.steps
     return packed
 
 

@@ -33,6 +33,9 @@ class Concat(_Axis):
     type_name = "Concat"
     bottoms = (1, None)
 
+    def joins_rows(self) -> bool:
+        return self.axis in (1, -1)
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.read_axis(self.param.concat_param, "concat_dim")
 

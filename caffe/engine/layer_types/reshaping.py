@@ -22,6 +22,9 @@ class Flatten(Layer):
 
     type_name = "Flatten"
 
+    def makes_rows(self) -> bool:
+        return (self.param.flatten_param.axis, self.param.flatten_param.end_axis) == (1, -1)
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         refuse_in_place(self)
 
