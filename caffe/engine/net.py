@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe.engine import acceleration
+from caffe.engine.constants import Remembered
 from caffe.engine.cuda_graph import GraphedForward, compilable_steps
 from caffe.engine.fused import fuse_on
 from caffe.engine.layer import TRAIN, Layer, SourceLayer
@@ -162,8 +163,10 @@ class Net(nn.Module):
         return self._cuda_graph
 
     def makes(self, blobs: frozenset[str]) -> bool:
-        """Whether `inference_steps` make all of these blobs. If not, a pass that is to keep them runs `steps`."""
-        return not blobs or blobs.issubset([top for step in self.inference_steps for top in step.tops])
+        """Whether `inference_steps` make all of these blobs, for the caller. If not, a pass that keeps them runs `steps`."""
+        return not blobs or blobs.issubset(
+            top for step in self.inference_steps if not isinstance(step.layer, Remembered) for top in step.tops
+        )
 
     def run_all(self, blobs: dict[str, Tensor], keep: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole net as a function of its source blobs."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine import winograd
+from caffe.engine.constants import remember
 from caffe.engine.flat_concat import join_flattened
 from caffe.engine.fused import FoundConvolution, convolutions, fuse_on
 from caffe.engine.layer import TEST, ConvolutionWindow, Layer
@@ -28,8 +29,9 @@ from caffe.runtime import runtime
 def prepack(net: Net, *, merging: bool = True) -> list[Step]:
     """The net's `inference_steps` with weights that are laid out for good; to be made its inference_steps.
 
-    Later changes of the net's weights do not reach them. The steps are the same where packing does not apply: in a TRAIN
-    net, and on the CPU without oneDNN, or at bf16 on a processor that does not compute in it.
+    Later changes of the net's weights do not reach them. What depends on shapes only is computed once
+    (caffe/engine/constants.py). The steps of a TRAIN net are the same. Weights are as well on the CPU without oneDNN, or
+    at bf16 on a processor that does not compute in it.
 
     merging: on a GPU, convolutions of the same blob become one (caffe/engine/merged.py).
     """
@@ -37,7 +39,8 @@ def prepack(net: Net, *, merging: bool = True) -> list[Step]:
     if net.phase != TEST:
         return steps
     if net.device.type == "cuda":
-        return _for_gpu(net, merging)
+        return remember(_for_gpu(net, merging))
+    steps = remember(steps)
     if net.device.type != "cpu" or runtime.compile or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return steps
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
