@@ -24,9 +24,13 @@ from caffe.engine import acceleration
 from caffe.engine.net import Net
 
 #: images a second to reach on an H200
-GOALS = {"MDSSD300": 500, "MDSSD512": 250}
+GOALS = {"MDSSD300": 1000, "MDSSD512": 250}
 #: how the nets run: as a suffix of the figures' names, and whether convolutions of the same blob are merged
 WAYS = {"": True, ", separate convolutions": False}
+
+#: what a figure's name adds for them
+MODES: dict[str, dict[str, bool]] = {"": {}, ", CUDA graph": {"graph": True}}
+COMPILED = {", CUDA graph, compiled": {"graph": True, "compile": True}}
 
 
 def main() -> None:
@@ -34,22 +38,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200, help="timed runs of each (default: 200)")
     parser.add_argument("--precisions", nargs="+", default=acceleration.PRECISIONS, choices=acceleration.PRECISIONS)
     parser.add_argument("--kernels", action="store_true", help="also say which kernels take how long")
+    parser.add_argument("--compile", action="store_true", help="also run the nets compiled, as CUDA graphs (minutes)")
     args = parser.parse_args()
     need_gpu()
+    modes = {**MODES, **(COMPILED if args.compile else {})}
     figures: dict[str, Any] = {"what": "images a second, batch 1, device memory to boxes", "goals": GOALS}
     tables: dict[str, Any] = {"what": "microseconds and calls of each kernel in a pass at batch 1"}
     for name, goal in GOALS.items():
         for precision in args.precisions:
-            for graph in (False, True):
-                how = f"{name}, {precision}{', CUDA graph' if graph else ''}"
-                acceleration.use(precision, graph=graph)
+            for mode, settings in modes.items():
+                how = f"{name}, {precision}{mode}"
+                acceleration.use(precision, **settings)
                 nets = {way: deploy_net(name, merging=merging) for way, merging in WAYS.items()}
                 data = {"data": images(1, nets[""].blobs["data"].shape[2])}
                 figures[f"{how}: boxes that differ"] = differing(*(boxes(net, data) for net in nets.values()))
                 for way, rate in images_a_second(nets, data, args.rounds).items():
                     print(f"{how}{way}: {rate:.0f} images a second (goal on an H200: over {goal})", flush=True)
                     figures[how + way] = round(rate, 1)
-                if args.kernels and not graph:
+                if args.kernels and not settings.get("graph"):
                     passes = min(20, args.rounds)
                     found = {way: profile(partial(boxes, net, data), passes) for way, net in nets.items()}
                     tables[how] = {(way or ", merged")[2:]: summary(each) for way, each in found.items()}

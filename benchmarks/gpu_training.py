@@ -32,7 +32,7 @@ def main() -> None:
         share = 3 * batch * FORWARD_OPERATIONS / (took / 1e3) / rate
         name = ", ".join(["CUDA graph"] * graph + ["compiled"] * compiled) or "as it is"
         print(f"{name}: {took:.1f} ms per step, {batch / took * 1e3:.0f} images a second")
-        print(f"{name}: {share:.1%} of the matrix rate (goal: over 35%)")
+        print(f"{name}: {share:.1%} of the matrix rate (goal: over 62%)")
         print(f"{name}: MultiBoxLoss {loss / took:.1%} of the step (goal: under 5%)", flush=True)
         figures[name] = {"ms": took, "of matrix rate": share, "MultiBoxLoss's share": loss / took}
         del net
