@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def in_opencv(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int
     """cv2.dnn.NMSBoxes per class, as a detector around OpenCV would use it. Returns the number of boxes kept."""
     total = 0
     for boxes, scores in zip(decoded(loc, prior).numpy(), conf.reshape(len(conf), -1, CLASSES).numpy(), strict=True):
-        rectangles = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        rectangles: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         found = []
         for c in range(1, CLASSES):
             candidates = np.flatnonzero(scores[:, c] > threshold)
@@ -84,7 +85,7 @@ def main() -> None:
     def ours() -> int:
         return len(detection_output(loc, conf, prior, confidence_threshold=threshold, **SETTINGS))
 
-    candidates = {
+    candidates: dict[str, Callable[[], int]] = {
         "this project": ours,
         "plain PyTorch": lambda: in_torch(loc, conf, prior, threshold),
         "NumPy and OpenCV's NMSBoxes": lambda: in_opencv(loc, conf, prior, threshold),

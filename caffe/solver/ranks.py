@@ -146,7 +146,7 @@ class Ranks(Exchange):
                 group, size = [], 0
             group.append(p)
             size += p.numel() * p.element_size()
-            p.register_post_accumulate_grad_hook(self._gradient_ready)  # type: ignore[no-untyped-call]
+            p.register_post_accumulate_grad_hook(self._gradient_ready)
         if group:
             self._add_bucket(group)
 

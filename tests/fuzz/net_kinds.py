@@ -203,7 +203,7 @@ def _safely(work: Callable[[Path], object]) -> Callable[[Path], object]:
     """With little memory, and without what a net is allowed to do: run code, write files."""
 
     def run(path: Path) -> object:
-        memory.device_memory = lambda: NET_MEMORY  # type: ignore[assignment]
+        memory.device_memory = lambda: NET_MEMORY
         runtime.python_layers = runtime.layers_write = False
         torch.set_num_threads(1)
         torch.manual_seed(0)

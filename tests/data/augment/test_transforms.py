@@ -20,6 +20,7 @@ from caffe.data.feed.stream import record_rng
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from tests.data.conftest import photograph
+from tests.pictures import decoded
 from tests.reference import augmentation as slow
 
 coordinate = st.one_of(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0, 1.5]), st.floats(-0.5, 1.5, width=32))
@@ -354,7 +355,7 @@ def test_a_test_net_s_crop_goes_through_jpeg_as_the_original_s_does() -> None:
     """SSD's test nets crop the whole image with an empty batch_sampler, which the original compresses again."""
     image = photograph(3)
     param = caffe_pb2.TransformationParameter()
-    again = cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR)
+    again = decoded(cv2.imencode(".jpg", image)[1].tobytes())
     source = Source(image, "a record")
     rng = np.random.default_rng(0)
     sampler = BatchSampler.of(caffe_pb2.BatchSampler(), "a layer")

@@ -20,6 +20,7 @@ from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
 from caffe.image_detector import load
 from tests.data.conftest import Folder, photograph, voc_object, voc_xml
+from tests.pictures import decoded
 
 CAT = voc_object("cat", 6, 8, 30, 40)
 TURNED_SIZE = "<size><width>60</width><height>80</height><depth>3</depth></size>"
@@ -41,10 +42,8 @@ def jpeg(image: np.ndarray, orientation: int | None = None) -> bytes:
 def test_turning_is_that_of_opencv(orientation: int) -> None:
     data = jpeg(photograph(3), orientation)
     assert orientation_of(data) == orientation
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    np.testing.assert_array_equal(
-        turned(stored, orientation), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    )
+    stored = decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    np.testing.assert_array_equal(turned(stored, orientation), decoded(data))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
