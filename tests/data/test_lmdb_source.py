@@ -127,4 +127,4 @@ def test_the_original_reads_what_py_lmdb_wrote(tmp_path: Path) -> None:
     path = _write(tmp_path / "db", b"x")
     with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
         assert transaction.stat()["entries"] == 1
-        assert not any(env.open_db(txn=transaction).flags(transaction).values())
+        assert not any(env.open_db(txn=transaction).flags().values())

@@ -10,6 +10,7 @@ import pytest
 
 from caffe.data.label_map import LabelMap
 from demo import scenes
+from demo.objects import PAINTERS
 from tests.pictures import read_picture
 
 Many = list[tuple[np.ndarray, list[scenes.Thing]]]
@@ -22,8 +23,8 @@ def many() -> Many:
 
 def test_every_kind_and_size_is_there(many: Many) -> None:
     things = [thing for _, found in many for thing in found]
-    assert {thing.name for thing in things} == set(scenes.PAINTERS)
-    assert len(scenes.PAINTERS) >= 5
+    assert {thing.name for thing in things} == set(PAINTERS)
+    assert len(PAINTERS) >= 5
     sides = [max(t.box[2] - t.box[0], t.box[3] - t.box[1]) for t in things]
     assert min(sides) < 16
     assert max(sides) > 140
@@ -68,4 +69,4 @@ def test_written_as_voc_writes_it(many: Many, tmp_path: Path) -> None:
         assert [o.findtext("name") for o in root.iter("object")] == [t.name for t in things]
         assert [o.findtext("difficult") == "1" for o in root.iter("object")] == [t.difficult for t in things]
     labels = LabelMap.read(tmp_path / "labelmap.prototxt")
-    assert [item.label for item in labels.items] == list(range(len(scenes.PAINTERS) + 1))
+    assert [item.label for item in labels.items] == list(range(len(PAINTERS) + 1))

@@ -14,7 +14,7 @@ from caffe.errors import CaffeError
 NONE = [0, -1, -1, -1, -1, -1, -1]
 
 
-def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: str = "") -> list[list[float]]:
+def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: str = "") -> np.ndarray:
     """Rows of detections (image, label, score, box) against truth (image, label, box, difficult), 3 classes."""
     text = f"""
       layer {{ name: "data" type: "Input" top: "det" top: "gt" input_param {{
@@ -26,7 +26,7 @@ def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: st
     net = caffe.Net(str(path), caffe.TEST)
     net.blobs["det"].data[0, 0] = detections
     net.blobs["gt"].data[0, 0] = [[g[0], g[1], 0, *g[2:7]] for g in truth]
-    return [[float(v) for v in row] for row in net.forward()["e"][0, 0]]
+    return np.array(net.forward()["e"][0, 0])
 
 
 WHOLE, HALF, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 1], [0.9, 0.9, 1, 1]
@@ -38,10 +38,11 @@ def test_best_first_second_of_one_object_is_false(tmp_path: Path) -> None:
         [[0, 1, 0.5, *WHOLE], [0, 1, 0.9, *HALF], [0, 1, 0.1, *CORNER], [0, 2, 0.3, *WHOLE]],
         [[0, 1, *WHOLE, 0], [2, 2, *WHOLE, 0]],
     )
-    np.testing.assert_allclose(
-        rows,
-        [[-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1], [0, 1, 0.9, 1, 0], [0, 1, 0.5, 0, 1], [0, 1, 0.1, 0, 1], [0, 2, 0.3, 0, 1]],
-    )  # fmt: skip
+    expected = [
+        [-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1],
+        [0, 1, 0.9, 1, 0], [0, 1, 0.5, 0, 1], [0, 1, 0.1, 0, 1], [0, 2, 0.3, 0, 1],
+    ]  # fmt: skip
+    np.testing.assert_allclose(rows, np.array(expected))
 
 
 def test_difficult_objects(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from caffe.engine.layer import TEST, layer_types
+from caffe.engine.layer_types.recurrent import Recurrent
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from tests.layer_harness import Case, spread_out
@@ -99,7 +100,7 @@ def values(case: Case, larger: int = 0) -> dict[str, NDArray[np.float32]]:
 
 def engine(net: Net, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     layer = net.steps[-1].layer
-    if hasattr(layer, "reset"):
+    if isinstance(layer, Recurrent):
         layer.reset()
     with torch.no_grad():
         _, blobs = net({name: torch.from_numpy(value.copy()) for name, value in inputs.items()})

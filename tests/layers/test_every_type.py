@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from caffe.engine.layer import TEST, layer_class, layer_types
+from caffe.engine.layer_types.recurrent import Recurrent
 from tests.layer_harness import Bottom, Case, constant, labels, positive, probabilities, run, spread_out
 from tests.reference import arrangement, losses, recurrence, values, windows
 
@@ -335,10 +336,10 @@ def assert_as_reference(case: Case, resized: bool, device: str = "cpu") -> None:
     tops = run(layer.to(device), *(torch.from_numpy(a).to(device) for a in arrays))
     expected = case.reference(layer.param, arrays, blobs, case.phase)
     assert len(tops) == len(expected) == case.tops
-    for top, value, shape in zip(tops, expected, shapes, strict=True):
+    for top, answer, shape in zip(tops, expected, shapes, strict=True):
         if not layer.dynamic_axes:  # sizes that are known only when it has run
             assert tuple(shape) == top.shape
-        np.testing.assert_allclose(top.detach().cpu().numpy(), value, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(top.detach().cpu().numpy(), answer, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -396,7 +397,7 @@ def assert_gradient(case: Case) -> None:
     assert wanted
 
     def differentiable_tops(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        if hasattr(layer, "reset"):
+        if isinstance(layer, Recurrent):
             layer.reset()
         return tuple(top for top in run(layer, *bottoms) if top.requires_grad)
 

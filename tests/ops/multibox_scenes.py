@@ -69,7 +69,8 @@ def run(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu", top_di
 def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> reference.Answer:
     """Runs op and reference on the same inputs, and checks that loss and gradients are equal."""
     loss, loc_diff, conf_diff = run(inputs, options, device)
-    expected = reference.multibox_loss(*(t.numpy() for t in inputs), options)
+    loc, conf, prior, label = (t.numpy() for t in inputs)
+    expected = reference.multibox_loss(loc, conf, prior, label, options)
     np.testing.assert_allclose(loss.item(), expected.loss, rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(loc_diff.numpy(), expected.loc_diff, rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(conf_diff.numpy(), expected.conf_diff, rtol=1e-4, atol=2e-6)

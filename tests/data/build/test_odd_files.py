@@ -137,10 +137,10 @@ def test_images_whose_annotation_does_not_tell(
     assert f"They were {'turned; -noturn' if turns else 'not turned: unknown.jpg'}" in said
     assert sizes(folder.root)[0] == ((80, 60) if turns else (60, 80))
     # the list of sizes agrees with the records
-    assert get_image_size.main([f"{folder.root}/", folder.list(), str(folder.root / "sizes.txt")]) == 0
+    assert get_image_size.main([f"{folder.root}/", folder.write_list(), str(folder.root / "sizes.txt")]) == 0
     listed = [tuple(map(int, line.split()[1:])) for line in (folder.root / "sizes.txt").read_text().splitlines()]
     assert listed == sizes(folder.root)
-    assert get_image_size.main(["-noturn", f"{folder.root}/", folder.list(), str(folder.root / "sizes.txt")]) == 0
+    assert get_image_size.main(["-noturn", f"{folder.root}/", folder.write_list(), str(folder.root / "sizes.txt")]) == 0
     assert {line.split(maxsplit=1)[1] for line in (folder.root / "sizes.txt").read_text().splitlines()} == {"60 80"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -192,14 +193,14 @@ def labelme_json(root: Path) -> None:
     """A rectangle drawn from its lower right corner, a polygon, a circle."""
     pictures(root)
     for name, boxes in BOXES.items():
-        shapes = []
+        shapes: list[dict[str, Any]] = []
         for label, xmin, ymin, xmax, ymax in boxes:
             kind, points = "rectangle", [[xmax, ymax], [xmin, ymin]]
             if label == "dog":
                 kind, points = "polygon", [[xmin, ymin], [xmax, ymax], [(xmin + xmax) / 2, ymax]]
             shapes.append({"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}})
         shapes.append({"label": "nose", "points": [[3, 3]], "shape_type": "point", "flags": {}})
-        document = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"..\\images\\{name}.jpg",
+        document: dict[str, Any] = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"..\\images\\{name}.jpg",
                     "imageData": None, "imageHeight": 60, "imageWidth": 80}  # fmt: skip
         text(root / f"{name}.json", document)
 
