@@ -107,7 +107,7 @@ def pytorch(net: Net, network: str, channels_last: bool = False) -> Candidate:
     peer = MDSSD300(CLASSES).eval()
     copy_weights(net, peer)
     form = torch.channels_last if channels_last else torch.contiguous_format
-    peer.to(memory_format=form)  # type: ignore[call-overload]
+    peer.to(memory_format=form)  # type: ignore[call-overload]  # absent from its overloads
     prior = priors(net)
 
     @torch.inference_mode()

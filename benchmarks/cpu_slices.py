@@ -82,7 +82,7 @@ def sahi_runner(detector: ImageDetector, image: np.ndarray) -> Callable[[], list
     from sahi.predict import get_sliced_prediction
     from sahi.prediction import ObjectPrediction
 
-    class Model(DetectionModel):  # type: ignore[misc]
+    class Model(DetectionModel):  # type: ignore[misc]  # without its package, Any
         def set_model(self, model: Any, **_: Any) -> None:
             self.model, self.category_mapping = model, {str(i + 1): name for i, name in enumerate(CLASSES)}
 

@@ -187,12 +187,10 @@ def test_layers_without_weights_are_named_and_filled(
     torch.manual_seed(0)
     detector = ImageDetector(tmp_path / "deploy.prototxt", model[1])
     assert re.search(r"1 layer is not in .*net\.caffemodel and keep.*: another\n", capfd.readouterr().err)
-    layers = {layer.name: layer for layer in detector.net.layers}
-    assert layers["another"].blobs[0].std() > 0
     whole = ImageDetector(*model)
-    torch.testing.assert_close(
-        layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers, strict=True))["conv1_2"].blobs[0]
-    )
+    layers, others = ({step.layer.name: step.layer for step in d.net.steps} for d in (detector, whole))
+    assert layers["another"].blobs[0].std() > 0
+    torch.testing.assert_close(layers["conv1_2"].blobs[0], others["conv1_2"].blobs[0])
 
 
 def test_fillers_are_not_drawn_where_weights_follow(model: tuple[Path, Path]) -> None:

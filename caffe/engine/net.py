@@ -84,7 +84,7 @@ class Net(nn.Module):
         self.to(device)
         if device.type == "cuda":
             acceleration.apply_tf32()
-            self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
+            self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]  # absent from its overloads
         self.parameter_table.tie()
         #: the steps of a pass without gradients: `steps`, or fewer with the same result, which may leave out blobs
         self.inference_steps = fuse_on(device, self.steps)

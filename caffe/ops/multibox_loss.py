@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -239,20 +240,16 @@ def _(
     return torch.empty_like(loc), torch.empty_like(conf)
 
 
-def _setup_context(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]
-) -> None:
-    *tensors, ctx.options = inputs  # type: ignore[attr-defined]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.options = inputs
     _, match, counts = output
     ctx.mark_non_differentiable(match, counts)
     ctx.save_for_backward(*tensors, match, counts)
 
 
-def _backward(
-    ctx: torch.autograd.function.FunctionCtx, top_diff: Tensor, *_: Tensor
-) -> tuple[Tensor, Tensor, None, None, None]:
-    loc, conf, *others = ctx.saved_tensors  # type: ignore[attr-defined]
-    loc_diff, conf_diff = multibox_loss_backward(top_diff.contiguous(), loc, conf, *others, ctx.options)  # type: ignore[attr-defined]
+def _backward(ctx: Any, top_diff: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    loc, conf, *others = ctx.saved_tensors
+    loc_diff, conf_diff = multibox_loss_backward(top_diff.contiguous(), loc, conf, *others, ctx.options)
     return loc_diff, conf_diff, None, None, None
 
 

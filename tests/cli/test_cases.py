@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +44,8 @@ def convert(label_map: str = "labelmap.prototxt") -> int:
     )  # fmt: skip
 
 
-def box(record: object) -> tuple[float, ...]:
-    found = record.annotation_group[0].annotation[0].bbox  # type: ignore[attr-defined]
+def box(record: Any) -> tuple[float, ...]:
+    found = record.annotation_group[0].annotation[0].bbox
     return found.xmin, found.ymin, found.xmax, found.ymax
 
 

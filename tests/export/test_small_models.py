@@ -29,7 +29,7 @@ def shapes_image(seed: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """A picture with circles, and their boxes in pixels."""
     rng = np.random.default_rng(seed)
     image = np.full((200, 300, 3), 90, np.uint8)
-    boxes = []
+    boxes: list[tuple[int, ...]] = []
     for _ in range(5):
         x, y, radius = (int(v) for v in (rng.integers(40, 260), rng.integers(40, 160), rng.integers(8, 30)))
         cv2.circle(image, (x, y), radius, tuple(int(c) for c in rng.integers(0, 255, 3)), -1)
@@ -70,7 +70,7 @@ def heads(path: Path, image: np.ndarray) -> np.ndarray:
     data = cv2.resize(image, (300, 300)).astype(np.float32) - (104, 117, 123)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (rows,) = session.run(None, {"data": data.transpose(2, 0, 1)[np.newaxis].astype(np.float32)})
-    return rows[0, 0]
+    return np.asarray(rows[0, 0])
 
 
 def test_int8_half_and_the_score(model: str, lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

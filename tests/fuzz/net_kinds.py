@@ -146,7 +146,7 @@ def _other(field: FieldDescriptor, rng: random.Random) -> Any:
     """Another value for a field that holds no message."""
     if field.type == FieldDescriptor.TYPE_BOOL:
         return rng.random() < 0.5
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    if field.enum_type is not None:
         return rng.choice(field.enum_type.values).number
     if field.type == FieldDescriptor.TYPE_STRING:
         return rng.choice(_STRINGS)
@@ -169,7 +169,8 @@ def change(message: Message, rng: random.Random) -> None:
     elif kind == "twice" and many and len(value):
         value.extend([rng.choice(list(value))] * rng.choice((1, 1, 5, 40)))
     elif kind == "new":
-        other = rng.choice(owner.DESCRIPTOR.fields)
+        descriptor: Any = owner.DESCRIPTOR  # which protobuf declares as one of two classes
+        other: FieldDescriptor = rng.choice(descriptor.fields)
         if other.message_type is not None:
             target = getattr(owner, other.name)
             target.SetInParent() if isinstance(target, Message) else target.add()

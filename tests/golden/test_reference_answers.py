@@ -45,7 +45,7 @@ class Case:
         self.folder = folder
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name]
+        return np.asarray(self.arrays[name], np.float32)
 
     def net(self, phase: int) -> caffe.Net:
         path = self.folder / "net.prototxt"

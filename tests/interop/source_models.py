@@ -122,8 +122,9 @@ class MMDetection(nn.Module):
         self.bbox_head = nn.ModuleDict(heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        extras = [module["conv"] for pair in self.neck["extra_layers"] for module in pair]
         vgg, norm, head = self.backbone["features"], self.neck["l2_norm"], self.bbox_head
+        pairs: Any = self.neck["extra_layers"]
+        extras = [module["conv"] for pair in pairs for module in pair]
         return predict(self.size, vgg, norm, extras, head["reg_convs"], head["cls_convs"], x)
 
 

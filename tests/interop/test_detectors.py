@@ -148,7 +148,7 @@ def test_torchvision(tmp_path: Path) -> None:
     torchvision()
     from torchvision.models.detection import ssd300_vgg16
 
-    source = randomize(ssd300_vgg16(weights=None, weights_backbone=None, num_classes=7), 3)
+    source: Any = randomize(ssd300_vgg16(weights=None, weights_backbone=None, num_classes=7), 3)
     # the source's default boxes are COCO's, the net's VOC's: the location heads make up for it
     model = prototxt(tmp_path / "deploy.prototxt", SSD300, 7, width=1)
     net = imported(tmp_path, "torchvision_ssd300", source.state_dict(), model, "-scales", "coco")
@@ -248,8 +248,8 @@ def test_nets_that_are_not_ssds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "x.prototxt").write_text(
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }'
     )
-    words = ["-from", "ssd_pytorch", "-weights", tmp_path / "x.pth", "-out", tmp_path / "out.caffemodel"]
-    words = [str(word) for word in words]
+    weights, out = str(tmp_path / "x.pth"), str(tmp_path / "out.caffemodel")
+    words = ["-from", "ssd_pytorch", "-weights", weights, "-out", out]
     assert import_weights.main(words) == 1
     assert "needs the net that gets the weights: -model models/SSD300" in capsys.readouterr().err
     assert import_weights.main([*words, "-model", str(tmp_path / "x.prototxt")]) == 1

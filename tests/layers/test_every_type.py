@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,19 +22,19 @@ MARKERS = Bottom((3, 2), lambda rng, s: (rng.uniform(size=s) > 0.3).astype(float
 LARGER = [(3, 4, 10, 9)]
 
 
-def conv(text: str, *bottoms: Bottom, kind: str = "Convolution", **more: object) -> Case:
+def conv(text: str, *bottoms: Bottom, kind: str = "Convolution", **more: Any) -> Case:
     reference = {"Convolution": windows.convolution, "Deconvolution": windows.deconvolution, "Im2col": windows.im2col}
-    return Case(kind, f"convolution_param {{ {text} }}", bottoms or [IMAGE], reference[kind], **more)  # type: ignore[arg-type]
+    return Case(kind, f"convolution_param {{ {text} }}", bottoms or [IMAGE], reference[kind], **more)
 
 
-def pool(text: str, bottom: Bottom = IMAGE, **more: object) -> Case:
+def pool(text: str, bottom: Bottom = IMAGE, **more: Any) -> Case:
     more.setdefault("resized", LARGER)
-    return Case("Pooling", f"pooling_param {{ {text} }}", [bottom], windows.pooling, **more)  # type: ignore[arg-type]
+    return Case("Pooling", f"pooling_param {{ {text} }}", [bottom], windows.pooling, **more)
 
 
-def one(kind: str, text: str = "", bottom: Bottom = SMALL, **more: object) -> Case:
+def one(kind: str, text: str = "", bottom: Bottom = SMALL, **more: Any) -> Case:
     reference = getattr(values, kind.lower())
-    return Case(kind, f"{kind.lower()}_param {{ {text} }}" if text else "", [bottom], reference, **more)  # type: ignore[arg-type]
+    return Case(kind, f"{kind.lower()}_param {{ {text} }}" if text else "", [bottom], reference, **more)
 
 
 def softmax_loss(text: str, *, axis: str = "", tops: int = 1, label: Bottom | None = None) -> Case:

@@ -120,7 +120,7 @@ def layers(net: caffe.NetSpec) -> dict[str, Any]:
         (dict(fully_conv=True, reduced=True, dilated=True, dilate_pool4=True), (1024, 3, 12, 12), "drop7"),
     ],
 )
-def test_vgg(options: dict[str, bool], fc6: Any, last: str) -> None:
+def test_vgg(options: dict[str, Any], fc6: Any, last: str) -> None:
     net = VGGNetBody(image_net(), "data", **options)
     found = layers(net)
     assert list(found)[-1] == last

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from torch import Tensor
 
 from caffe.cli import train
 from caffe.engine.weights import copy_trained_from, save
@@ -90,7 +91,7 @@ def test_the_best_weights_and_patience(solver_param: Make, monkeypatch: pytest.M
     solver = Solver(param, best=best)
     losses = iter([5.0, 4.0, 1.0, 2.0, float("nan"), 1.0])
     monkeypatch.setattr(solver._testing, "run", lambda *_: {"loss": next(losses)})
-    held = {}
+    held: dict[int, list[Tensor]] = {}
     solver.add_callback(lambda: held.setdefault(solver.iter, [p.clone() for p in solver.net.learnable_params]), int)
     solver.step(50)
     assert solver.iter == 5

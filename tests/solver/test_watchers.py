@@ -104,9 +104,11 @@ class Failing(Watcher):
             raise OSError(28, "No space left on device")
 
 
-def test_a_watcher_that_fails_is_left_out(solver_param: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_watcher_that_fails_is_left_out(
+    solver_param: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     failing, other = Failing(), Failing()
-    other.displayed = lambda row: other.seen.append(row.iteration)  # type: ignore[method-assign]
+    monkeypatch.setattr(other, "displayed", lambda row: other.seen.append(row.iteration))
     solver = Solver(solver_param("max_iter: 5"), watchers=[failing, other])
     solver.solve()
     assert solver.iter == 5
@@ -165,7 +167,7 @@ def test_pictures_of_a_test(tmp_path: Path) -> None:
     for _ in range(3):
         wanted = watchers.wanted_blobs(net, 0)
         blobs = {"data": images, "found": rows[None, None]}
-        watchers.tell(lambda watcher, blobs=blobs: watcher.test_batch(net, 0, blobs))  # type: ignore[misc]
+        watchers.test_batch(net, 0, blobs)
     assert wanted == [], "three images are complete after two batches"
     pictures.tested(Tested(500, 0, {}))
     sheet: Any = read_picture(tmp_path / "test_pictures/iter_500.jpg")

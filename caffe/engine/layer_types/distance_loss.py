@@ -59,7 +59,7 @@ def smooth_l1(a: Tensor, b: Tensor, weight: Tensor | None = None, sharpness: flo
 
     All have one shape. Gradients for a and b, which leave `weight` out (see _SmoothL1).
     """
-    losses: Tensor = _SmoothL1.apply(a, b, weight, sharpness)  # type: ignore[no-untyped-call]
+    losses: Tensor = _SmoothL1.apply(a, b, weight, sharpness)
     return losses
 
 
@@ -158,5 +158,5 @@ class ContrastiveLoss(LossLayer):
         param = self.param.contrastive_loss_param
         a, b = (full_precision(x).reshape(len(x), -1) for x in bottom[:2])
         alike = bottom[2].detach().reshape(-1).long() != 0
-        doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)  # type: ignore[no-untyped-call]
+        doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)
         return doubled / a.shape[0] / 2

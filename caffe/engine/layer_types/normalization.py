@@ -156,5 +156,5 @@ class MVN(Layer):
         rows = x.reshape(top).flatten(0, 0 if param.across_channels else 1).flatten(1)
         y = rows - rows.mean(dim=1, keepdim=True)
         if param.normalize_variance:
-            y = _DivideByDeviation.apply(y, param.eps)  # type: ignore[no-untyped-call]
+            y = _DivideByDeviation.apply(y, param.eps)
         return y.reshape(top)

@@ -91,9 +91,9 @@ def yolo_segments(root: Path) -> None:
     text(root / "notes.json", {"categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "cat"}], "info": {}})
 
 
-def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[str, list[dict[str, object]]]:
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
+def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[str, list[dict[str, Any]]]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index, (name, boxes) in enumerate(BOXES.items(), 1):
         if name not in file_names:
             continue
@@ -103,7 +103,7 @@ def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[s
                 "id": len(annotations) + 1, "image_id": index, "category_id": first_category + CLASSES.index(label),
                 "bbox": [xmin, ymin, xmax - xmin, ymax - ymin], "area": 1, "iscrowd": 0, "segmentation": [],
             })  # fmt: skip
-    categories: list[dict[str, object]] = [
+    categories: list[dict[str, Any]] = [
         {"id": first_category + index, "name": label, "supercategory": ""} for index, label in enumerate(CLASSES)
     ]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -149,8 +149,8 @@ def coco_labelme2coco(root: Path) -> None:
     pictures(root / "photos")
     document = coco_document({name: f"/home/me/photos/{name}.jpg" for name in BOXES}, 0)
     for each in document["annotations"]:
-        x, y, width, height = each["bbox"]  # type: ignore[misc]
-        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]  # type: ignore[has-type]
+        x, y, width, height = each["bbox"]
+        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
     text(root / "dataset.json", document)
 
 
@@ -163,9 +163,9 @@ def coco_loose(root: Path) -> None:
         del image["height"], image["width"]
     for each in document["annotations"]:
         each["image_id"] = f"image {each['image_id']}"
-        each["category_id"] = float(each["category_id"])  # type: ignore[arg-type]
-        x, y, width, height = each.pop("bbox")  # type: ignore[misc]
-        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]  # type: ignore[has-type]
+        each["category_id"] = float(each["category_id"])
+        x, y, width, height = each.pop("bbox")
+        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
     text(root / "export.json", document)
 
 
