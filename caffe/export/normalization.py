@@ -67,12 +67,7 @@ def _mvn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: li
 def _scale(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     p = layer.param.scale_param
     axis = p.axis % len(shapes[0])
-    factor = (
-        _spread(g, bottoms[1], shapes[1], shapes[0], axis)
-        if len(bottoms) > 1
-        else along_channels(g, layer, 0, shapes[0], axis)
-    )
-    top = g.add("Mul", bottoms[0], factor)
+    top = g.add("Mul", bottoms[0], _operand(g, layer, bottoms, shapes, axis))
     if p.bias_term:
         top = g.add("Add", top, along_channels(g, layer, len(layer.blobs) - 1, shapes[0], axis))
     return [top]
@@ -81,18 +76,16 @@ def _scale(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: 
 @converts("Bias")
 def _bias(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     axis = layer.param.bias_param.axis % max(len(shapes[0]), 1)
-    term = (
-        _spread(g, bottoms[1], shapes[1], shapes[0], axis)
-        if len(bottoms) > 1
-        else along_channels(g, layer, 0, shapes[0], axis)
-    )
-    return [g.add("Add", bottoms[0], term)]
+    return [g.add("Add", bottoms[0], _operand(g, layer, bottoms, shapes, axis))]
 
 
-def _spread(g: Graph, operand: str, shape: Shape, over: Shape, axis: int) -> str:
-    """A second bottom with axes of 1 added, so that it broadcasts over a blob of shape `over` from `axis` on."""
+def _operand(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], axis: int) -> str:
+    """The second bottom, or else the first blob, with axes of 1 added: it broadcasts over the first from `axis` on."""
+    if len(bottoms) == 1:
+        return along_channels(g, layer, 0, shapes[0], axis)
+    over, shape = shapes
     missing = (1,) * (len(over) - axis - len(shape)) if shape else ()
-    return reshape(g, operand, shape, (*shape, *missing))
+    return reshape(g, bottoms[1], shape, (*shape, *missing))
 
 
 @converts("LRN")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from caffe.engine.weights import copy_trained_from, save
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, to_text
-from prototxt_gen.layers import Width
-from prototxt_gen.mdssd300 import MDSSD300
-from prototxt_gen.network import deploy_net
-from prototxt_gen.settings import Settings
+from tests.narrow import narrow_deploy
 
 pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -290,15 +286,8 @@ def test_equal_scores_go_to_the_lower_index() -> None:
 @pytest.fixture
 def narrow(tmp_path: Path) -> tuple[str, str]:
     """A narrow MDSSD300 with random weights, which detect many objects: its prototxt and caffemodel."""
-    settings = Settings(
-        net_name="narrow", augmentation="full", solver_type="SGD",
-        dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="", num_classes=5,
-        train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(), batch_per_gpu=1,
-        iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="", test_interval=1, random_seed=None,
-        result_dir="", result_prefix="", result_format="VOC", output="",
-    )  # fmt: skip
     model, weights = str(tmp_path / "deploy.prototxt"), str(tmp_path / "narrow.caffemodel")
-    Path(model).write_text(to_text(deploy_net(MDSSD300, settings)))
+    Path(model).write_text(to_text(narrow_deploy()))
     save(Net(read_net(model), 1), weights)
     return model, weights
 

@@ -19,9 +19,7 @@ from caffe.engine.weights import copy_trained_from
 from caffe.interop.detector import import_detector
 from caffe.interop.sources import LAYOUTS
 from caffe.proto.text import read_net, to_text
-from prototxt_gen.layers import Width
 from prototxt_gen.network import Network, deploy_net
-from prototxt_gen.settings import Settings
 from prototxt_gen.ssd300 import SSD300
 from prototxt_gen.ssd512 import SSD512
 from tests.interop.source_models import (
@@ -33,6 +31,7 @@ from tests.interop.source_models import (
     ssd_pytorch_boxes,
 )
 from tests.interop.torchvision_models import torchvision
+from tests.narrow import narrow_settings
 
 WIDTH = 8
 RATIOS = {300: ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), 512: ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))}
@@ -42,13 +41,7 @@ MMDETECTION_MEAN = "103.53,116.28,123.675"
 
 def prototxt(path: Path, network: Network, classes: int, width: int = WIDTH, dataset: str = "voc") -> Path:
     """A deploy net of an SSD, without Softmax and DetectionOutput's limits playing a part."""
-    settings = Settings(
-        net_name="ssd", augmentation="full", solver_type="SGD",
-        dataset=dataset, scales="released", width=Width(Fraction(1, width)), label_map="", num_classes=classes,
-        train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(), batch_per_gpu=1,
-        iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="", test_interval=1, random_seed=None,
-        result_dir="", result_prefix="", result_format="VOC", output="",
-    )  # fmt: skip
+    settings = narrow_settings(1, width=Fraction(1, width), classes=classes, dataset=dataset)
     path.write_text(to_text(deploy_net(network, settings)))
     return path
 

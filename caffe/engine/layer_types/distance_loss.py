@@ -13,11 +13,8 @@ from caffe.engine.layer_types.shapes import count, full_precision, legacy_dim, t
 from caffe.engine.layer_types.softmax import LossLayer
 
 
-@register
-class EuclideanLoss(LossLayer):
-    """Half the sum of squared differences, over the batch size; both bottoms get gradients."""
-
-    type_name = "EuclideanLoss"
+class DistanceLoss(LossLayer):
+    """A loss of the differences of two blobs with the same number of values per item; both get gradients."""
 
     def takes_gradient(self, index: int) -> bool:
         return True
@@ -27,6 +24,13 @@ class EuclideanLoss(LossLayer):
         if count(bottom[0], 1) != count(bottom[1], 1):
             self.fail(f"its bottoms must have the same size; they are {text(bottom[0])} and {text(bottom[1])}")
         return [()]
+
+
+@register
+class EuclideanLoss(DistanceLoss):
+    """Half the sum of squared differences, over the batch size."""
+
+    type_name = "EuclideanLoss"
 
     def forward(self, *bottom: Tensor) -> Tensor:
         a, b = (full_precision(x).reshape(-1) for x in bottom)

@@ -20,7 +20,6 @@ from caffe.data.feed.yolo_label import YOLO_ROWS, yolo_label
 from caffe.data.lmdb_source import LmdbSource
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.prefetching import PrefetchingLayer
-from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from caffe.runtime import runtime
 
@@ -43,17 +42,14 @@ class LmdbLayer(PrefetchingLayer):
             self.fail("backend LEVELDB is not supported: build the database as LMDB, and set backend: LMDB")
         if param.batch_size < 1:
             self.fail("data_param needs a batch_size over 0")
-        where = f"layer '{self.name}' ({self.type_name})"
-        try:
+        with self.named_in_errors():
             source = LmdbSource(param.source)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
         log.info("db_lmdb.cpp:35", f"Opened lmdb {param.source}")
         transform = caffe_pb2.TransformationParameter()
         transform.CopyFrom(self.param.transform_param)
         if param.force_encoded_color:
             transform.force_color = True
-        transformer = Transformer(transform, self.phase, where, samplers, jitter)
+        transformer = Transformer(transform, self.phase, self.where, samplers, jitter)
         seed = layer_seed()
         skip = random_skip(param.rand_skip, seed)
         if skip:
@@ -131,7 +127,7 @@ class AnnotatedData(LmdbLayer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.annotated_data_param
-        where = f"layer '{self.name}' ({self.type_name})"
+        where = self.where
         if param.yolo_data_type not in (0, 1):
             self.fail(f"yolo_data_type is {param.yolo_data_type}; it must be 0 (rows of SSD) or 1 (rows of YOLO)")
         self._open(
