@@ -98,7 +98,7 @@ layer { name: "out" type: "DetectionOutput" bottom: "loc_flat" bottom: "flat" bo
 @cache
 def nets() -> list[bytes]:
     """Each configuration of tests/layers with Input layers before it, and a small SSD with its loss and detections."""
-    from tests.layers.test_every_type import CASES
+    from tests.layers.cases import CASES
 
     samples = [
         (_inputs([(2, 3, 16, 16), (1, 1, 3, 8)]) + _DETECTOR + _LOSS).encode(),
