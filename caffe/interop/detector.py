@@ -100,13 +100,6 @@ def _head(net: Net, loc: Step, conf: Step, prior: Step, size: int) -> Head:
     return Head(loc.layer, conf.layer, prior.layer, boxes, tuple(made[0, 1, :4]))
 
 
-@dataclass
-class Outcome:
-    """What an import or export did that the user should know."""
-
-    notes: list[str] = field(default_factory=list)
-
-
 def import_detector(
     source: str, path: str | Path, net: Net, mean: Sequence[float], scales: str | None, known: Mapping[str, Layout]
 ) -> list[str]:
