@@ -27,10 +27,10 @@ NMS, TOP_K, KEEP = SETTINGS["nms_threshold"], SETTINGS["top_k"], SETTINGS["keep_
 def decoded(loc: Tensor, prior: Tensor) -> Tensor:
     """Every box of a batch, N×P×4."""
     box, variance = prior.reshape(2, -1, 4)
-    size, centre = box[:, 2:] - box[:, :2], (box[:, :2] + box[:, 2:]) / 2
+    size, center = box[:, 2:] - box[:, :2], (box[:, :2] + box[:, 2:]) / 2
     code = loc.reshape(len(loc), -1, 4) * variance
-    centre, half = centre + code[..., :2] * size, code[..., 2:].exp() * size / 2
-    return torch.cat([centre - half, centre + half], -1)
+    center, half = center + code[..., :2] * size, code[..., 2:].exp() * size / 2
+    return torch.cat([center - half, center + half], -1)
 
 
 def in_torch(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int:

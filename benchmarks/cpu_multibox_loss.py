@@ -80,8 +80,8 @@ def peer(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor) -> Tensor:
         found = matched.nonzero().squeeze(1)
         truth, box = truths[match[found]], boxes[found]
         size = box[:, 2:] - box[:, :2]
-        centre = (truth[:, 3:5] + truth[:, 5:7] - box[:, :2] - box[:, 2:]) / 2 / size
-        code = torch.cat([centre, ((truth[:, 5:7] - truth[:, 3:5]) / size).log()], 1) / variances[found]
+        center = (truth[:, 3:5] + truth[:, 5:7] - box[:, :2] - box[:, 2:]) / 2 / size
+        code = torch.cat([center, ((truth[:, 5:7] - truth[:, 3:5]) / size).log()], 1) / variances[found]
         loss = loss + F.smooth_l1_loss(loc[n, found], code, reduction="sum")
         with torch.no_grad():
             hardness = conf[n].logsumexp(1) - conf[n, :, 0]

@@ -63,8 +63,8 @@ def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Two colors mixed by texture, stripes or tiles, with specks, lines and grain."""
     # Grayish colors, like those of ground, walls and sky.
-    grey, tint = rng.uniform(50, 205, (2, 1)), rng.uniform(-35, 35, (2, 3))
-    first, second = (grey + tint).astype(np.float32)
+    gray, tint = rng.uniform(50, 205, (2, 1)), rng.uniform(-35, 35, (2, 3))
+    first, second = (gray + tint).astype(np.float32)
     mix = 0.5 + 0.45 * noise(rng, height, width)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     style = rng.integers(4)

@@ -58,8 +58,8 @@ def _msra(blob: Tensor, filler: Any) -> None:
 def _bilinear(blob: Tensor, filler: Any) -> None:
     size = blob.shape[-1]
     half = math.ceil(size / 2)
-    centre = (2 * half - 1 - half % 2) / (2 * half)
-    ramp = 1 - (torch.arange(size, dtype=torch.float32) / half - centre).abs()
+    center = (2 * half - 1 - half % 2) / (2 * half)
+    ramp = 1 - (torch.arange(size, dtype=torch.float32) / half - center).abs()
     blob.copy_(torch.outer(ramp, ramp).expand_as(blob))
 
 

@@ -35,15 +35,15 @@ def _batch_norm(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], t
     eps = float(layer.param.batch_norm_param.eps)
     if not layer.use_global_stats:
         axes = [axis for axis in range(len(shapes[0])) if axis != 1 or len(shapes[0]) == 1]
-        centred = g.add("Sub", bottoms[0], _mean(g, bottoms[0], axes))
-        variance = _mean(g, g.add("Mul", centred, centred), axes)
-        return [g.add("Div", centred, g.add("Sqrt", g.add("Add", variance, g.constant(eps))))]
+        centered = g.add("Sub", bottoms[0], _mean(g, bottoms[0], axes))
+        variance = _mean(g, g.add("Mul", centered, centered), axes)
+        return [g.add("Div", centered, g.add("Sqrt", g.add("Add", variance, g.constant(eps))))]
     weight = float(blob(layer, 2).item())
     factor = 1 / weight if weight else 0.0
     deviation = np.sqrt(blob(layer, 1) * factor + eps)
     side = (-1,) + (1,) * (len(shapes[0]) - 2)
-    centred = g.add("Sub", bottoms[0], g.constant((blob(layer, 0) * factor).reshape(side), "mean"))
-    return [g.add("Div", centred, g.constant(deviation.reshape(side), "deviation"))]
+    centered = g.add("Sub", bottoms[0], g.constant((blob(layer, 0) * factor).reshape(side), "mean"))
+    return [g.add("Div", centered, g.constant(deviation.reshape(side), "deviation"))]
 
 
 def _mean(g: Graph, value: str, axes: Sequence[int]) -> str:
@@ -56,11 +56,11 @@ def _mvn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: li
     p = layer.param.mvn_param
     x = reshape(g, bottoms[0], shapes[0], tops[0])
     axes = [1, 2, 3] if p.across_channels else [2, 3]
-    centred = g.add("Sub", x, _mean(g, x, axes))
+    centered = g.add("Sub", x, _mean(g, x, axes))
     if not p.normalize_variance:
-        return [centred]
-    deviation = g.add("Sqrt", _mean(g, g.add("Mul", centred, centred), axes))
-    return [g.add("Div", centred, g.add("Add", deviation, g.constant(float(p.eps))))]
+        return [centered]
+    deviation = g.add("Sqrt", _mean(g, g.add("Mul", centered, centered), axes))
+    return [g.add("Div", centered, g.add("Add", deviation, g.constant(float(p.eps))))]
 
 
 @converts("Scale")

@@ -32,7 +32,7 @@ _WORTH_SAYING = 0.01
 
 @dataclass(frozen=True)
 class Head:
-    """The layers that predict from one map, and its default boxes: rows × columns × boxes × 4, as centres and sizes."""
+    """The layers that predict from one map, and its default boxes: rows × columns × boxes × 4, as centers and sizes."""
 
     loc: Layer
     conf: Layer
@@ -242,7 +242,7 @@ def _check_boxes(detector: DetectorLayout, head: Head, theirs: Boxes, where: str
     apart = np.abs(theirs[..., :2] - head.boxes[..., :2]).max()
     if apart > head.boxes[..., 2:].min():
         raise CaffeError(
-            f"{where}: the centres of layer '{head.prior.name}' are up to {apart:.0f} pixels from those of "
+            f"{where}: the centers of layer '{head.prior.name}' are up to {apart:.0f} pixels from those of "
             f"{detector.layout.title}; its step and offset must be the same"
         )
 
@@ -259,7 +259,7 @@ def _code_notes(codes: Sequence[BoxCode], target: Detector) -> list[str]:
         if code.left > _WORTH_SAYING:
             notes.append(
                 f"{head.prior.name}: some default boxes are up to {code.left:.1f} pixels apart, and so are the boxes "
-                "predicted from them (the other framework moves centres into the image)"
+                "predicted from them (the other framework moves centers into the image)"
             )
     return notes
 

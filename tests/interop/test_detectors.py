@@ -94,7 +94,7 @@ def test_ssd_pytorch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     theirs = ssd_pytorch_boxes((30, 60, 111, 162, 213, 264, 315), STEPS[300], (38, 19, 10, 5, 3, 1), RATIOS[300])
     boxes, probabilities, priors = predictions(net, pixels(300), (104, 117, 123))
     same(probabilities, scores.softmax(-1))
-    # the last row and column of the 10 × 10 map: there ssd.pytorch moves the centres, from 304 pixels to 300
+    # the last row and column of the 10 × 10 map: there ssd.pytorch moves the centers, from 304 pixels to 300
     moved = (theirs[:, :2] != priors[:, :2].round(6)).any(1) & (priors[:, :2] > 1).any(1)
     assert moved.sum() == 19 * 6
     assert "conv6_2_mbox_priorbox: some default boxes are up to 4.0 pixels apart" in said

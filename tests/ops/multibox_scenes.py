@@ -20,9 +20,9 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def grid_priors(side: int, sizes: tuple[float, ...] = (0.2, 0.35)) -> np.ndarray:
     """Square boxes of each size around the cells of a grid, P×4; those at the edge cross it."""
-    centres = (np.arange(side) + 0.5) / side
+    centers = (np.arange(side) + 0.5) / side
     return np.array(
-        [[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for y in centres for x in centres for s in sizes], np.float32
+        [[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for y in centers for x in centers for s in sizes], np.float32
     )
 
 

@@ -23,8 +23,8 @@ def scene(
     conf = rng.random((num, priors * classes), np.float32)
     if levels:
         conf = np.round(conf * levels) / np.float32(levels)
-    centre, size = rng.random((priors, 2)), rng.uniform(0.1, 0.5, (priors, 2))
-    prior = np.stack([np.concatenate([centre - size / 2, centre + size / 2], 1), np.full((priors, 4), 0.1)])
+    center, size = rng.random((priors, 2)), rng.uniform(0.1, 0.5, (priors, 2))
+    prior = np.stack([np.concatenate([center - size / 2, center + size / 2], 1), np.full((priors, 4), 0.1)])
     loc = rng.standard_normal((num, priors * (1 if share else classes) * 4))
     return (
         torch.from_numpy(loc.astype(np.float32)),

@@ -124,7 +124,7 @@ def test_layer_names_with_slashes_survive_hdf5(tmp_path: Path) -> None:
     ]
 
 
-def test_hdf5_is_recognised_under_any_name(tmp_path: Path) -> None:
+def test_hdf5_is_recognized_under_any_name(tmp_path: Path) -> None:
     net, blobs = small_net()
     write_weights(tmp_path / "w.h5", net, blobs)
     os.rename(tmp_path / "w.h5", tmp_path / "w.caffemodel")

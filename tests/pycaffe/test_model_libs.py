@@ -178,7 +178,7 @@ def test_inception() -> None:
     assert found["mixed_10/tower_2/pool"].pooling_param.pool == P.Pooling.MAX
 
 
-def test_batch_normalised_convolution() -> None:
+def test_batch_normalized_convolution() -> None:
     net = image_net()
     ConvBNLayer(net, "data", "c", True, True, 8, [1, 3], [0, 1], 2, eps=0.01, use_global_stats=True)
     conv, norm, scale, relu = list(net.to_proto().layer)[1:]

@@ -21,9 +21,9 @@ def decode(code_type: int, variance_encoded_in_target: bool, prior: Floats, vari
     size = prior[2:] - prior[:2]
     if code_type == CORNER_SIZE:
         return prior + code * np.tile(size, 2)
-    centre = code[:2] * size + (prior[:2] + prior[2:]) / 2
+    center = code[:2] * size + (prior[:2] + prior[2:]) / 2
     half = np.exp(code[2:]) * size / 2
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def overlap(a: Floats, b: Floats) -> np.float32:

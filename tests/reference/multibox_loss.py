@@ -52,8 +52,8 @@ def encode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, box:
     prior, variance, box = (v.astype(np.float64) for v in (prior, variance, box))
     size = prior[2:] - prior[:2]
     if o.code_type == CODE.CENTER_SIZE:
-        centre = ((box[:2] + box[2:]) / 2 - (prior[:2] + prior[2:]) / 2) / size
-        code = np.concatenate([centre, np.log((box[2:] - box[:2]) / size)])
+        center = ((box[:2] + box[2:]) / 2 - (prior[:2] + prior[2:]) / 2) / size
+        code = np.concatenate([center, np.log((box[2:] - box[:2]) / size)])
     else:
         code = box - prior
         if o.code_type == CODE.CORNER_SIZE:
@@ -68,9 +68,9 @@ def decode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, code
     if o.code_type in (CODE.CORNER, CODE.CORNER_SIZE):
         moved: np.ndarray = prior + (code if o.code_type == CODE.CORNER else code * np.tile(size, 2))
         return moved
-    centre = code[:2] * size + (prior[:2] + prior[2:]) / 2
+    center = code[:2] * size + (prior[:2] + prior[2:]) / 2
     half = np.exp(code[2:]) * size / 2
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def match(o: MultiBoxLossOptions, boxes: np.ndarray, truths: list[np.ndarray]) -> tuple[list[int], list[float]]:

@@ -141,9 +141,9 @@ class AnnotatedData(LmdbLayer):
         if sizes is not None and sizes.fits_small and size != 1:
             self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, not {size}")
         first = self.first_readable(lambda place: records.source.annotated_datum(records.order.at(place)[1]))
-        records.labelled = self.num_tops == 2
+        records.labeled = self.num_tops == 2
         records.typed = param.HasField("anno_type")
-        records.boxed = records.labelled and (first.HasField("type") or records.typed)
+        records.boxed = records.labeled and (first.HasField("type") or records.typed)
         self._watch = BoxWatch(where) if records.boxed and self.phase == TRAIN else None
         if self._watch is not None and runtime.rank == 0:
             warn_of_labels(records.source, where)

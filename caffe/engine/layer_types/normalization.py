@@ -122,9 +122,9 @@ class _DivideByDeviation(torch.autograd.Function):
     """Rows of zero mean over (standard deviation + eps), with a gradient that leaves eps out, as in the original."""
 
     @staticmethod
-    def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
-        divisor = centred.square().mean(dim=1, keepdim=True).sqrt() + eps
-        y = centred / divisor
+    def forward(ctx: Any, centered: Tensor, eps: float) -> Tensor:
+        divisor = centered.square().mean(dim=1, keepdim=True).sqrt() + eps
+        y = centered / divisor
         ctx.save_for_backward(y, divisor)
         return y
 

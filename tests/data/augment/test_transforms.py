@@ -278,7 +278,7 @@ def test_distortions_come_as_often_as_asked() -> None:
     assert np.mean(first) == pytest.approx(0.5, abs=0.04)
 
 
-def test_gray_images_pass_colour_distortions() -> None:
+def test_gray_images_pass_color_distortions() -> None:
     gray = photograph(0)[:, :, :1]
     param = distortion(hue_prob=1, hue_delta=18, saturation_prob=1, saturation_upper=2, random_order_prob=1)
     np.testing.assert_array_equal(distort(gray, draw_distortion(param, np.random.default_rng(0))), gray)

@@ -230,10 +230,10 @@ def test_small_is_measured_at_the_input_of_the_net(images: Set, capfd: pytest.Ca
     assert len(images.listed()) == 1
 
 
-def test_grey_images_and_sizes(images: Set) -> None:
+def test_gray_images_and_sizes(images: Set) -> None:
     images.add_png("a", CAT, image=ground(1)[:, :, 0])
-    grey, boxes = boxes_of(images.build("-paste_small=2", "-gray"), 0)
-    assert grey.shape == (150, 200, 1)
+    gray, boxes = boxes_of(images.build("-paste_small=2", "-gray"), 0)
+    assert gray.shape == (150, 200, 1)
     assert len(boxes) == 3
     resized, boxes = boxes_of(images.build("-paste_small=2", "-resize_width=400", "-resize_height=150", "-redo"), 0)
     assert resized.shape == (150, 400, 3)
