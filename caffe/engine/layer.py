@@ -43,7 +43,8 @@ class Layer(nn.Module):
     """One layer of a net.
 
     `param` is the LayerParameter, `blobs` the learned parameters in Caffe's order (weights, then bias, …). A subclass
-    sets the class attributes, creates its blobs in `setup`, returns its tops' shapes in `reshape`, and computes in `forward`.
+    sets the class attributes, creates its blobs in `setup`, returns its tops' shapes in `reshape`, and computes in
+    `forward`.
 
     What the rest of the engine has to know about a type is an attribute or a method here, with a default that is safe
     for a layer that says nothing.
@@ -253,12 +254,12 @@ _registry: dict[str, type[Layer]] = {}
 _L = TypeVar("_L", bound=type[Layer])
 
 
-def register(layer_class: _L) -> _L:
+def register(kind: _L) -> _L:
     """Class decorator: registers a layer type under its `type_name`."""
-    name = layer_class.type_name
+    name = kind.type_name
     assert name not in _registry, f"layer type {name} is registered twice"
-    _registry[name] = layer_class
-    return layer_class
+    _registry[name] = kind
+    return kind
 
 
 def layer_types() -> list[str]:

@@ -101,14 +101,17 @@ class Net(nn.Module):
 
     @property
     def params_lr(self) -> list[float]:
+        """The lr_mult of each of `learnable_params`."""
         return self.parameter_table.lr_mult
 
     @property
     def params_weight_decay(self) -> list[float]:
+        """The decay_mult of each of `learnable_params`."""
         return self.parameter_table.decay_mult
 
     @property
     def device(self) -> torch.device:
+        """Where the net runs: the device of its parameters; without any, the one that was chosen for nets."""
         parameters = self.learnable_params
         return parameters[0].device if parameters else runtime.device
 

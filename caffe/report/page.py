@@ -65,7 +65,7 @@ class Model:
         means = []
         for place in (0, 1):
             groups = [each.size[place] for analysis in self.analyses for each in analysis.diagnoses.values()]
-            values = [group.average_precision for group in groups if group.objects]
+            values = [found.average_precision for found in groups if found.objects]
             if not values:
                 return None
             means.append(sum(values) / len(values))
