@@ -19,6 +19,7 @@ class ScalarOnItsWay:
             self._event.record()
 
     def read(self) -> float:
+        """The value; waits until it has arrived."""
         if self._event is not None:
             self._event.synchronize()
         return float(self._host)

@@ -84,6 +84,15 @@ def test_keep(solver_param: Make) -> None:
     assert {path.name for path in Path().glob("line_*")} == kept | {"line_iter_1.caffemodel"}
 
 
+def test_one_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net_iter_2.solverstate").mkdir()  # which is not a file to remove
+    for name in ("net_iter_2.caffemodel", "net_iter_4.solverstate", "net_iter_4.caffemodel"):
+        (tmp_path / name).touch()
+    snapshot_files.remove(str(tmp_path / "net"), [2, 4])
+    assert {path.name for path in tmp_path.iterdir()} == {"net_iter_2.solverstate", "net_iter_2.caffemodel"}
+    assert "net_iter_2.solverstate: an old snapshot that cannot be removed" in capfd.readouterr().err
+
+
 def test_the_best_weights_and_patience(solver_param: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's loss is scripted: it is lowest after two iterations."""
     param = solver_param("max_iter: 50 snapshot: 100" + TESTS)
