@@ -14,7 +14,7 @@ from caffe.errors import CaffeError
 NONE = [0, -1, -1, -1, -1, -1, -1]
 
 
-def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: str = "") -> np.ndarray:
+def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: str = "") -> list[list[float]]:
     """Rows of detections (image, label, score, box) against truth (image, label, box, difficult), 3 classes."""
     text = f"""
       layer {{ name: "data" type: "Input" top: "det" top: "gt" input_param {{
@@ -26,7 +26,7 @@ def evaluate(folder: Path, detections: list[Any], truth: list[Any], settings: st
     net = caffe.Net(str(path), caffe.TEST)
     net.blobs["det"].data[0, 0] = detections
     net.blobs["gt"].data[0, 0] = [[g[0], g[1], 0, *g[2:7]] for g in truth]
-    return np.array(net.forward()["e"][0, 0])
+    return [[float(v) for v in row] for row in net.forward()["e"][0, 0]]
 
 
 WHOLE, HALF, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 1], [0.9, 0.9, 1, 1]
@@ -42,7 +42,7 @@ def test_best_first_second_of_one_object_is_false(tmp_path: Path) -> None:
         [-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1],
         [0, 1, 0.9, 1, 0], [0, 1, 0.5, 0, 1], [0, 1, 0.1, 0, 1], [0, 2, 0.3, 0, 1],
     ]  # fmt: skip
-    np.testing.assert_allclose(rows, np.array(expected))
+    np.testing.assert_allclose(np.array(rows), np.array(expected))
 
 
 def test_difficult_objects(tmp_path: Path) -> None:
