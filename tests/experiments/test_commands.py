@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from caffe.errors import CaffeError
 from experiments.small_objects import run
-from experiments.small_objects.commands import Commands, OutOfTime
+from experiments.small_objects.commands import Commands, OutOfTime, Terminated, ending_on_signals
 
 
 def test_commands_tell_why_they_failed(tmp_path: Path) -> None:
@@ -33,6 +35,13 @@ def test_commands_are_stopped_by_sigterm(tmp_path: Path) -> None:
     assert (tmp_path / "x.log").read_text() == "snapshot\n"
     with pytest.raises(OutOfTime):
         commands.need(0)
+
+
+def test_signals_are_handled_as_before_afterwards() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Terminated), ending_on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])

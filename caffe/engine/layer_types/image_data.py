@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class ImageListLayer(PrefetchingLayer):
 
     tops = (2, 2)
     #: the name of its settings, a message that has ImageDataParameter's fields
-    settings: str
+    settings: ClassVar[str]
 
     @property
     def options(self) -> Any:
@@ -81,7 +81,7 @@ class ImageListLayer(PrefetchingLayer):
         return getattr(self.param, self.settings)
 
     def check_options(self, *pairs: tuple[str, str]) -> None:
-        """Raises NetError for a batch of no image, and for one without the other of `pairs` of fields."""
+        """Raises NetError for a batch_size below 1, and for one field of a pair without the other."""
         for one, other in pairs:
             if bool(getattr(self.options, one)) != bool(getattr(self.options, other)):
                 self.fail(f"{self.settings} needs {one} and {other} together")
