@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ MMDETECTION_MEAN = "103.53,116.28,123.675"
 def prototxt(path: Path, network: Network, classes: int, width: int = WIDTH, dataset: str = "voc") -> Path:
     """A deploy net of an SSD, without Softmax and DetectionOutput's limits playing a part."""
     settings = narrow_settings(1, width=Fraction(1, width), classes=classes, dataset=dataset)
+    settings = replace(settings, net_name="ssd")
     path.write_text(to_text(deploy_net(network, settings)))
     return path
 
