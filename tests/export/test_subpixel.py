@@ -11,6 +11,8 @@ from tests.export.runs import net_of, run
 
 # without onnx, the lines above skip this module
 # isort: split
+from typing import Any
+
 import onnx
 
 from caffe.export.onnx_model import onnx_model
@@ -33,8 +35,8 @@ def deconvolution(parameters: str, bottoms: str = "x", tops: str = "y") -> str:
     return f'layer {{ name: "up" type: "Deconvolution" {wires} convolution_param {{ {parameters} {NORMAL} }} }}'
 
 
-def operators(model: object) -> list[str]:
-    return [node.op_type for node in model.graph.node]  # type: ignore[attr-defined]
+def operators(model: Any) -> list[str]:
+    return [node.op_type for node in model.graph.node]
 
 
 @pytest.mark.parametrize(
