@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +24,9 @@ from report import write_result
 
 import caffe.data.augment.transform as transform
 import caffe.data.feed.records as records
+from caffe.data.augment.sampler import BatchSamplers
 from caffe.data.feed.memory import keep_freed_memory
-from caffe.data.lmdb_source import LmdbWriter
+from caffe.data.lmdb_source import LmdbSource, LmdbWriter
 from caffe.engine.layer_types.lmdb_data import AnnotatedData
 from caffe.proto import caffe_pb2
 from caffe.runtime import runtime
@@ -54,10 +55,10 @@ SAMPLERS = "".join(
 )
 #: stage: (where its function is, the function)
 STAGES = {
-    "read and parse": (records.LmdbSource, "annotated_datum"),
+    "read and parse": (LmdbSource, "annotated_datum"),
     "decode": (records, "decode_datum"),
     "distort": (transform, "distort"),
-    "choose the crop": (transform.BatchSamplers, "crop"),
+    "choose the crop": (BatchSamplers, "crop"),
     "crop and resize": (transform, "resize"),
     "boxes": (transform, "select"),
     "mirror, mean, planes, last boxes": (transform.Transformer, "_finish"),
@@ -116,7 +117,7 @@ def throughput(run: Callable[[], object], rounds: int) -> float:
 
 
 @contextmanager
-def timed(seconds: Counter[str]) -> Iterator[None]:
+def timed(seconds: dict[str, float]) -> Iterator[None]:
     """Adds up the CPU seconds of each stage."""
     originals = {}
     for stage, (owner, name) in STAGES.items():
@@ -155,7 +156,7 @@ def main() -> None:
         layer = make_layer(database, 0)
         layer()
         by_core = rates(layer, time.process_time, arguments.rounds)
-        seconds: Counter[str] = Counter()
+        seconds: defaultdict[str, float] = defaultdict(float)
         start = time.process_time()
         with timed(seconds):
             for _ in range(arguments.rounds):
@@ -173,7 +174,8 @@ def main() -> None:
             "images": images,
             "images_a_second_for_each_core": by_core,
             "milliseconds_an_image": {
-                stage: round(value / arguments.rounds / BATCH * 1e3, 3) for stage, value in seconds.most_common()
+                stage: round(value / arguments.rounds / BATCH * 1e3, 3)
+                for stage, value in sorted(seconds.items(), key=lambda item: -item[1])
             }
             | {"all": round(total / arguments.rounds / BATCH * 1e3, 3)},
             "images_a_second_by_workers": by_workers,

@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,10 +27,10 @@ NMS, TOP_K, KEEP = SETTINGS["nms_threshold"], SETTINGS["top_k"], SETTINGS["keep_
 def decoded(loc: Tensor, prior: Tensor) -> Tensor:
     """Every box of a batch, N×P×4."""
     box, variance = prior.reshape(2, -1, 4)
-    size, centre = box[:, 2:] - box[:, :2], (box[:, :2] + box[:, 2:]) / 2
+    size, center = box[:, 2:] - box[:, :2], (box[:, :2] + box[:, 2:]) / 2
     code = loc.reshape(len(loc), -1, 4) * variance
-    centre, half = centre + code[..., :2] * size, code[..., 2:].exp() * size / 2
-    return torch.cat([centre - half, centre + half], -1)
+    center, half = center + code[..., :2] * size, code[..., 2:].exp() * size / 2
+    return torch.cat([center - half, center + half], -1)
 
 
 def in_torch(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int:
@@ -61,7 +62,7 @@ def in_opencv(loc: Tensor, conf: Tensor, prior: Tensor, threshold: float) -> int
     """cv2.dnn.NMSBoxes per class, as a detector around OpenCV would use it. Returns the number of boxes kept."""
     total = 0
     for boxes, scores in zip(decoded(loc, prior).numpy(), conf.reshape(len(conf), -1, CLASSES).numpy(), strict=True):
-        rectangles = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        rectangles: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         found = []
         for c in range(1, CLASSES):
             candidates = np.flatnonzero(scores[:, c] > threshold)
@@ -84,7 +85,7 @@ def main() -> None:
     def ours() -> int:
         return len(detection_output(loc, conf, prior, confidence_threshold=threshold, **SETTINGS))
 
-    candidates = {
+    candidates: dict[str, Callable[[], int]] = {
         "this project": ours,
         "plain PyTorch": lambda: in_torch(loc, conf, prior, threshold),
         "NumPy and OpenCV's NMSBoxes": lambda: in_opencv(loc, conf, prior, threshold),

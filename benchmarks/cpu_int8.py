@@ -32,8 +32,9 @@ IMAGES = 4
 
 def make_net(width: str, folder: Path) -> Net:
     """The deploy net of this width."""
-    command = [sys.executable, ROOT / "prototxt_gen" / "mdssd300.py", "--width", width, "--num_test_images", "1"]
-    subprocess.run([*command, "--output", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    command: list[str | Path] = [sys.executable, ROOT / "prototxt_gen" / "mdssd300.py", "--width", width]
+    command += ["--num_test_images", "1", "--output", folder]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     with log.quiet():
         net = Net(read_net(folder / "deploy.prototxt"), 1)
     for step in net.steps:

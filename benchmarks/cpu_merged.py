@@ -39,7 +39,8 @@ def in_turn(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[floa
 
 
 def pass_of(net: Net, data: dict[str, Tensor]) -> Tensor:
-    return net(data)[1]["detection_out"]
+    rows: Tensor = net(data)[1]["detection_out"]
+    return rows
 
 
 def part_of(net: Net, names: set[str], data: dict[str, Tensor]) -> Callable[[], object]:

@@ -8,6 +8,8 @@ compute the same loss and gradients (compared before anything is timed).
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,8 +80,8 @@ def peer(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor) -> Tensor:
         found = matched.nonzero().squeeze(1)
         truth, box = truths[match[found]], boxes[found]
         size = box[:, 2:] - box[:, :2]
-        centre = (truth[:, 3:5] + truth[:, 5:7] - box[:, :2] - box[:, 2:]) / 2 / size
-        code = torch.cat([centre, ((truth[:, 5:7] - truth[:, 3:5]) / size).log()], 1) / variances[found]
+        center = (truth[:, 3:5] + truth[:, 5:7] - box[:, :2] - box[:, 2:]) / 2 / size
+        code = torch.cat([center, ((truth[:, 5:7] - truth[:, 3:5]) / size).log()], 1) / variances[found]
         loss = loss + F.smooth_l1_loss(loc[n, found], code, reduction="sum")
         with torch.no_grad():
             hardness = conf[n].logsumexp(1) - conf[n, :, 0]
@@ -103,20 +105,21 @@ def main() -> None:
     priors = prior.shape[2] // 4
     loc = torch.randn(IMAGES, priors * 4, requires_grad=True)
     conf = torch.randn(IMAGES, priors * CLASSES, requires_grad=True)
+
+    def gradients(loss: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss(), (loc, conf))
+
     figures: dict[str, object] = {"priors": priors, "images": IMAGES, "classes": CLASSES}
     for name, count in (("48 objects in the batch", 48), ("48 objects an image", 48 * IMAGES)):
         label = objects(count)
-        candidates = {
-            "native": lambda label=label: multibox_loss(loc, conf, prior, label, OPTIONS),
-            "PyTorch operations": lambda label=label: peer(loc, conf, prior, label),
+        candidates: dict[str, Callable[[], Tensor]] = {
+            "native": partial(multibox_loss, loc, conf, prior, label, OPTIONS),
+            "PyTorch operations": partial(peer, loc, conf, prior, label),
         }
         ours, theirs = ((loss, *torch.autograd.grad(loss, (loc, conf))) for loss in (f() for f in candidates.values()))
         for a, b in zip(ours, theirs, strict=True):
             assert (a - b).norm() <= 1e-4 * b.norm(), f"{name}: the two differ"
-        times = time_in_turn(
-            {key: lambda f=f: torch.autograd.grad(f(), (loc, conf)) for key, f in candidates.items()},
-            rounds=args.rounds,
-        )
+        times = time_in_turn({key: partial(gradients, loss) for key, loss in candidates.items()}, rounds=args.rounds)
         figures[name] = times
     write_result("cpu_multibox_loss", figures)
 

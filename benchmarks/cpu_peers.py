@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def pytorch(net: Net, network: str, channels_last: bool = False) -> Candidate:
     peer = MDSSD300(CLASSES).eval()
     copy_weights(net, peer)
     form = torch.channels_last if channels_last else torch.contiguous_format
-    peer.to(memory_format=form)  # type: ignore[call-overload]
+    peer.to(memory_format=form)  # type: ignore[call-overload]  # absent from its overloads
     prior = priors(net)
 
     @torch.inference_mode()
@@ -119,7 +120,8 @@ def pytorch(net: Net, network: str, channels_last: bool = False) -> Candidate:
 
 def priors(net: Net) -> Tensor:
     with torch.inference_mode():
-        return net({"data": torch.zeros(1, 3, 300, 300)}, keep=["mbox_priorbox"])[1]["mbox_priorbox"]
+        boxes: Tensor = net({"data": torch.zeros(1, 3, 300, 300)}, keep=["mbox_priorbox"])[1]["mbox_priorbox"]
+    return boxes
 
 
 def decode(loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor:
@@ -250,7 +252,7 @@ def compare(
     for name, count in differ.items():
         assert count <= len(expected) // 50, f"{name}: {count} of {len(expected)} detections differ"
     rounded = {name: differing(run(images), expected, 0.02, 0.02) for name, run in candidates.items() if "bf16" in name}
-    times = time_in_turn({name: lambda run=run: run(images) for name, run in candidates.items()}, rounds)
+    times = time_in_turn({name: partial(run, images) for name, run in candidates.items()}, rounds)
     first = times["engine"]["median_ms"]
     peers = [t["median_ms"] for name, t in times.items() if name in ("OpenCV", "ONNX Runtime", "OpenVINO")]
     prepacked = times.get("engine, prepacked")

@@ -22,21 +22,23 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "demo"), str(ROOT)]
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from scenes import PAINTERS, scene  # noqa: E402
-
-from caffe.image_detector import Detection, ImageDetector  # noqa: E402
+from caffe.image_detector import Detection, ImageDetector
+from demo.objects import PAINTERS
+from demo.scenes import scene
 
 SLICE, OVERLAP, THRESHOLD, BATCH, TILE = 300, 0.2, 0.3, 8, 300
 CLASSES = list(PAINTERS)
+#: an object's label, and its box in pixels of the image: xmin, ymin, xmax, ymax
+Object = tuple[int, tuple[int, int, int, int]]
 
 
-def mosaic(tiles: int) -> tuple[np.ndarray, list[tuple[int, tuple[int, ...]]]]:
+def mosaic(tiles: int) -> tuple[np.ndarray, list[Object]]:
     """tiles × tiles scenes as one image, and its objects: label, box in pixels. Difficult objects are left out."""
     image = np.zeros((tiles * TILE, tiles * TILE, 3), np.uint8)
-    objects, index = [], 0
+    objects: list[Object] = []
+    index = 0
     for row in range(tiles):
         for column in range(tiles):
             picture, things = scene(77, "test", index)
@@ -59,7 +61,7 @@ def label_of(name: str) -> int:
     return CLASSES.index(name) + 1
 
 
-def recall(found: list[Detection], objects: list[tuple[int, tuple[int, ...]]], small: bool) -> tuple[int, int]:
+def recall(found: list[Detection], objects: list[Object], small: bool) -> tuple[int, int]:
     """How many objects are found with an overlap of 0.5, and how many there are; `small`: both sides under 20 pixels."""
     hits = total = 0
     boxes = np.array([(d.label, d.xmin, d.ymin, d.xmax, d.ymax) for d in found]).reshape(-1, 5)
@@ -80,7 +82,7 @@ def sahi_runner(detector: ImageDetector, image: np.ndarray) -> Callable[[], list
     from sahi.predict import get_sliced_prediction
     from sahi.prediction import ObjectPrediction
 
-    class Model(DetectionModel):  # type: ignore[misc]
+    class Model(DetectionModel):  # type: ignore[misc]  # without its package, Any
         def set_model(self, model: Any, **_: Any) -> None:
             self.model, self.category_mapping = model, {str(i + 1): name for i, name in enumerate(CLASSES)}
 

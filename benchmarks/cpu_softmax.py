@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def main() -> None:
     for classes in (2, 4, 7, 12, 15, 16, 21, 81):
         x = torch.randn(1, BOXES, classes) * 3
         times: dict[str, Any] = dict(
-            time_in_turn({"caffe": lambda x=x: softmax(x, 2), "torch": lambda x=x: torch.softmax(x, 2)}, args.rounds)
+            time_in_turn({"caffe": partial(softmax, x, 2), "torch": partial(torch.softmax, x, 2)}, args.rounds)
         )
         times["caffe / torch"] = round(times["caffe"]["median_ms"] / times["torch"]["median_ms"], 3)
         figures[f"{classes} classes"] = times

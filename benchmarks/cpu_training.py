@@ -40,7 +40,14 @@ KINDS = {
 def train_net() -> NetParameter:
     """The training net that the generator writes, with an Input layer in place of its data."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / "prototxt_gen" / "mdssd300.py", "--width", "1/8", "--gpus", "none"]
+        command: list[str | Path] = [
+            sys.executable,
+            ROOT / "prototxt_gen" / "mdssd300.py",
+            "--width",
+            "1/8",
+            "--gpus",
+            "none",
+        ]
         command += ["--batch", str(BATCH), "--num_test_images", "1", "--output", folder]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         net = read_net(Path(folder) / "train.prototxt")

@@ -59,7 +59,8 @@ def main() -> None:
                     passes = min(20, args.rounds)
                     found = {way: profile(partial(boxes, net, data), passes) for way, net in nets.items()}
                     tables[how] = {(way or ", merged")[2:]: summary(each) for way, each in found.items()}
-                    print(f"\n{how}: merged and separate convolutions\n{table(*found.values())}\n", flush=True)
+                    merged, separate = found.values()
+                    print(f"\n{how}: merged and separate convolutions\n{table(merged, separate)}\n", flush=True)
     acceleration.use()
     write_result("gpu_batch1", figures)
     if args.kernels:
@@ -69,7 +70,8 @@ def main() -> None:
 @torch.no_grad()
 def boxes(net: Net, data: dict[str, Tensor]) -> Tensor:
     """Detections in host memory, K x 7."""
-    return net(data)[1]["detection_out"].cpu().reshape(-1, 7)
+    rows: Tensor = net(data)[1]["detection_out"]
+    return rows.cpu().reshape(-1, 7)
 
 
 def differing(rows: Tensor, expected: Tensor) -> int:

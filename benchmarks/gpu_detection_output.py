@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 import torch
 from detection_scene import CANDIDATES, CLASSES, PRIORS, SETTINGS, scene
@@ -31,8 +32,8 @@ def main() -> None:
         def run(inputs: tuple[torch.Tensor, ...] = (loc, conf, prior), threshold: float = threshold) -> None:
             detection_output_static(*inputs, confidence_threshold=threshold, **SETTINGS)
 
-        def eager(run: object = run) -> None:
-            run()  # type: ignore[operator]
+        def eager(run: Callable[[], None] = run) -> None:
+            run()
             torch.cuda.synchronize()
 
         eager()

@@ -54,7 +54,7 @@ def against_pytorch(batch: int, compiled: bool) -> tuple[float, float]:
     acceleration.use("bf16", compile=compiled)
     net, peer = engine_up_to_heads(), MDSSD300().eval().to(runtime.device)
     copy_weights(net, peer)
-    peer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    peer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from its overloads
     run_peer = torch.compile(peer, dynamic=False) if compiled else peer
     data = images(batch, 300)
 

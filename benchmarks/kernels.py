@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType  # what torch.autograd exports, with its types
 from torch.profiler import ProfilerActivity
 
 from caffe.runtime import runtime

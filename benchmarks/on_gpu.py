@@ -51,7 +51,7 @@ def milliseconds(run: Callable[[], object], rounds: int = 50, warm_up: int = 10)
     """The median time of a run by the device's clock, with the host kept at most one run ahead."""
     for _ in range(warm_up):
         run()
-    times = []
+    times: list[float] = []
     for _ in range(rounds):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()

@@ -86,8 +86,8 @@ class Detector(Net):
         size = int(self.crop_dims[0])  # a square input
         scale = size / (size - 2.0 * self.context_pad)
         half = (np.array(window[2:]) - window[:2] + 1) / 2.0
-        centre = window[:2] + half
-        box = np.round(np.concatenate([centre - scale * half, centre + scale * half]))
+        center = window[:2] + half
+        box = np.round(np.concatenate([center - scale * half, center + scale * half]))
         to_input = size / (box[2:] - box[:2] + 1)
         # Rows and columns of the input outside the image, before it and within it.
         before = [round(float(pad)) for pad in np.maximum(0, -box[:2]) * to_input]

@@ -234,7 +234,7 @@ class ImageDetector:
         if device.type == "cuda":
             host = torch.empty(pending.rows.shape, dtype=rows.dtype, pin_memory=True)
             pending.rows = host.copy_(pending.rows, non_blocking=True)
-            pending.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            pending.done = torch.cuda.Event()
             pending.done.record()
         return pending
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from objects import PAINTERS
 from tqdm import tqdm
+
+# first, because demo.py beside this program would be taken for the package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from demo.objects import PAINTERS
 
 #: the lists of ImageSets/Main, with VOC's names
 SPLITS = ("trainval", "test")
@@ -58,8 +63,8 @@ def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Two colors mixed by texture, stripes or tiles, with specks, lines and grain."""
     # Grayish colors, like those of ground, walls and sky.
-    grey, tint = rng.uniform(50, 205, (2, 1)), rng.uniform(-35, 35, (2, 3))
-    first, second = (grey + tint).astype(np.float32)
+    gray, tint = rng.uniform(50, 205, (2, 1)), rng.uniform(-35, 35, (2, 3))
+    first, second = (gray + tint).astype(np.float32)
     mix = 0.5 + 0.45 * noise(rng, height, width)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     style = rng.integers(4)
@@ -71,15 +76,16 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         mix += 0.2 * (((x // side + y // side) % 2) - 0.5)
     elif style == 3:
         mix += (y / height - 0.5) * rng.choice([-1, 1])
-    image = first + (second - first) * np.clip(mix, 0, 1)[..., None]
+    image: np.ndarray = first + (second - first) * np.clip(mix, 0, 1)[..., None]
     for _ in range(rng.integers(0, 12)):  # clutter: specks and lines
-        colour = rng.uniform(30, 225, 3).tolist()
+        color = rng.uniform(30, 225, 3).tolist()
         a, b = (rng.integers(0, (width, height)) for _ in range(2))
         if rng.random() < 0.5:
-            cv2.line(image, a.tolist(), (a + (b - a) // 3).tolist(), colour, int(rng.integers(1, 4)), cv2.LINE_AA)
+            cv2.line(image, a.tolist(), (a + (b - a) // 3).tolist(), color, int(rng.integers(1, 4)), cv2.LINE_AA)
         else:
-            cv2.ellipse(image, a.tolist(), rng.integers(1, 9, 2).tolist(), 0, 0, 360, colour, -1, cv2.LINE_AA)
-    return image + rng.normal(0, rng.uniform(1, 6), image.shape).astype(np.float32)
+            cv2.ellipse(image, a.tolist(), rng.integers(1, 9, 2).tolist(), 0, 0, 360, color, -1, cv2.LINE_AA)
+    image += rng.normal(0, rng.uniform(1, 6), image.shape).astype(np.float32)
+    return image
 
 
 def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name: str, side: int) -> None:
@@ -90,7 +96,8 @@ def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name
     picture, mask = PAINTERS[name](rng, large)
     picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     mask = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
-    picture *= rng.uniform(0.8, 1.15) * (1 + 0.12 * noise(rng, side, side)[..., None])
+    light: float = rng.uniform(0.8, 1.15)
+    picture = picture * (light * (1 + 0.12 * noise(rng, side, side)[..., None]))
     # Up to a quarter of the square may be outside the image.
     left = int(rng.integers(-side // 4, max(width - 3 * side // 4, 0) + 1))
     top = int(rng.integers(-side // 4, max(height - 3 * side // 4, 0) + 1))
@@ -104,9 +111,9 @@ def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name
 
     blur = 2 * (side // 12) + 1
     shift = max(1, side // 20)
-    shadow = np.zeros((height, width), np.float32)
+    shadow: np.ndarray = np.zeros((height, width), np.float32)
     shadow[y0:y1, x0:x1] = mask
-    fall = np.float32([[1, 0, shift], [0, 1, shift]])
+    fall = np.array([[1, 0, shift], [0, 1, shift]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(shadow, fall, (width, height)), (blur, blur), 0)
     image *= 1 - 0.45 * shadow[..., None]
     image[y0:y1, x0:x1] += (picture - image[y0:y1, x0:x1]) * mask[..., None]
@@ -115,9 +122,9 @@ def paint(rng: np.random.Generator, image: np.ndarray, things: list[Thing], name
     covered[y0:y1, x0:x1] = solid
     for other in things:
         other.visible &= ~covered
-    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+    rows, columns = np.flatnonzero(solid.any(1)).tolist(), np.flatnonzero(solid.any(0)).tolist()
     box = (x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1)
-    things.append(Thing(name, tuple(map(int, box)), covered, full, bool(solid.sum() < 0.95 * full)))
+    things.append(Thing(name, box, covered, full, bool(solid.sum() < 0.95 * full)))
 
 
 def scene(seed: int, split: str, index: int) -> tuple[np.ndarray, list[Thing]]:

@@ -27,14 +27,19 @@ def small_objects(annotation: Path) -> int:
     return count
 
 
+def read(path: Path) -> np.ndarray:
+    """Returns a picture (H×W×3, BGR, uint8)."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise SystemExit(f"side_by_side: cannot read {path}")
+    return picture
+
+
 def row(title: str, pictures: list[Path], widths: list[int]) -> np.ndarray:
     """Returns the pictures side by side below a title."""
     cells = []
     for path, width in zip(pictures, widths, strict=True):
-        picture = cv2.imread(str(path))
-        if picture is None:
-            raise SystemExit(f"side_by_side: cannot read {path}")
-        cells.append(cv2.resize(picture, (width, HEIGHT), interpolation=cv2.INTER_AREA))
+        cells.append(cv2.resize(read(path), (width, HEIGHT), interpolation=cv2.INTER_AREA))
     joined = np.hstack(cells)
     band = np.full((TITLE, joined.shape[1], 3), 255, np.uint8)
     cv2.putText(band, title, (8, TITLE - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (40, 40, 40), 1, cv2.LINE_AA)
@@ -66,7 +71,7 @@ def main() -> None:
     chosen = sorted(by_small[: options.count])
     widths = []
     for name in chosen:
-        height, width = cv2.imread(str(first / name)).shape[:2]
+        height, width = read(first / name).shape[:2]
         widths.append(round(width * HEIGHT / height))
     sheet = np.vstack([row(title, [folder / name for name in chosen], widths) for title, folder in models])
     if not cv2.imwrite(str(options.output), sheet, [cv2.IMWRITE_JPEG_QUALITY, 90]):

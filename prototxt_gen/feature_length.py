@@ -82,6 +82,6 @@ def _noise(size: int) -> Iterator[NDArray[np.uint8]]:
         return np.asarray((plane - plane.mean()) / plane.std())
 
     for _ in range(IMAGES):
-        grey = texture()
-        colour = np.stack([0.9 * grey + 0.45 * texture() for _ in range(3)], axis=2)
-        yield np.clip(np.array(MEAN) + 55 * colour, 0, 255).astype(np.uint8)
+        gray = texture()
+        color = np.stack([0.9 * gray + 0.45 * texture() for _ in range(3)], axis=2)
+        yield np.clip(np.array(MEAN) + 55 * color, 0, 255).astype(np.uint8)

@@ -13,12 +13,14 @@ from prototxt_gen.settings import Settings
 CLASSES = 5
 
 
-def narrow_settings(batch: int) -> Settings:
-    """Settings of a sixteenth of the channels, five classes, and no data."""
+def narrow_settings(
+    batch: int, *, width: Fraction = Fraction(1, 16), classes: int = CLASSES, dataset: str = "voc"
+) -> Settings:
+    """Settings of a net without data; of a sixteenth of the channels and five classes, unless others are given."""
     return Settings(
         net_name="narrow", augmentation="full", solver_type="SGD",
-        dataset="voc", scales="released", width=Width(Fraction(1, 16)), label_map="",
-        num_classes=CLASSES, train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(),
+        dataset=dataset, scales="released", width=Width(width), label_map="",
+        num_classes=classes, train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(),
         batch_per_gpu=batch, iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="",
         test_interval=1, random_seed=None, result_dir="", result_prefix="", result_format="VOC", output="",
     )  # fmt: skip

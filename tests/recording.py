@@ -23,7 +23,7 @@ _LOOKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "ate
 
 class _Capture(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch declares no types
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]] = []
         self.before: list[tuple[Tensor, Tensor]] = []
         self._seen: set[int] = set()

@@ -18,6 +18,7 @@ from caffe.errors import CaffeError, DataError
 from caffe.image_detector import Detection, ImageDetector
 from caffe.proto.text import to_text
 from tests.narrow import narrow_deploy
+from tests.pictures import read_picture
 from tests.recording import CpuRecorder
 
 
@@ -61,7 +62,7 @@ def same(a: list[Detection], b: list[Detection]) -> None:
 
 def test_as_the_layers_say_it(model: tuple[Path, Path], files: list[Path]) -> None:
     """Against the net, run by hand on a blob made by hand."""
-    image = cv2.imread(str(files[1]))
+    image = read_picture(files[1])
     blob = cv2.resize(image, (300, 300)).astype(np.float32).transpose(2, 0, 1)[None] - np.array(
         [104, 117, 123], np.float32
     ).reshape(1, 3, 1, 1)
@@ -83,7 +84,7 @@ def test_as_the_layers_say_it(model: tuple[Path, Path], files: list[Path]) -> No
 @pytest.mark.parametrize("graph", [False, True])
 def test_batches_give_what_single_images_give(model: tuple[Path, Path], files: list[Path], graph: bool) -> None:
     detector = ImageDetector(*model)
-    single = [detector.detect([cv2.imread(str(path))])[0] for path in files]
+    single = [detector.detect([read_picture(path)])[0] for path in files]
     recorder = CpuRecorder()
     if graph:
         detector._graphed = GraphedForward(detector.net, recorder)
@@ -172,7 +173,7 @@ def test_scale_and_device(model: tuple[Path, Path], files: list[Path]) -> None:
     other = ImageDetector(*model, mean=[0], device="cpu").detect([image // 2])
     same(flat(one), flat(other))
     with pytest.raises(CaffeError, match="detect takes a list"):
-        ImageDetector(*model).detect(str(files[0]))  # type: ignore[arg-type]
+        ImageDetector(*model).detect(str(files[0]))
 
 
 def test_layers_without_weights_are_named_and_filled(
@@ -186,12 +187,10 @@ def test_layers_without_weights_are_named_and_filled(
     torch.manual_seed(0)
     detector = ImageDetector(tmp_path / "deploy.prototxt", model[1])
     assert re.search(r"1 layer is not in .*net\.caffemodel and keep.*: another\n", capfd.readouterr().err)
-    layers = {layer.name: layer for layer in detector.net.layers}
-    assert layers["another"].blobs[0].std() > 0
     whole = ImageDetector(*model)
-    torch.testing.assert_close(
-        layers["conv1_2"].blobs[0], dict(zip(whole.net.layer_names, whole.net.layers, strict=True))["conv1_2"].blobs[0]
-    )
+    layers, others = ({step.layer.name: step.layer for step in d.net.steps} for d in (detector, whole))
+    assert layers["another"].blobs[0].std() > 0
+    torch.testing.assert_close(layers["conv1_2"].blobs[0], others["conv1_2"].blobs[0])
 
 
 def test_fillers_are_not_drawn_where_weights_follow(model: tuple[Path, Path]) -> None:

@@ -67,7 +67,7 @@ def _command(argv: Sequence[str]) -> int:
 
     from caffe.files import write_text
     from caffe.net_check.files import find
-    from caffe.net_check.processes import each
+    from caffe.net_check.processes import answers
     from caffe.net_check.summary import summary
     from caffe.net_check.verdict import KILLED, Verdict, check
 
@@ -77,7 +77,7 @@ def _command(argv: Sequence[str]) -> int:
         raise CaffeError(f"no nets: no prototxt with layers in {', '.join(flags.nets)}")
     verdicts: list[Verdict] = []
     workers = flags.jobs or len(os.sched_getaffinity(0))
-    work = each(partial(check, run=flags.run), found.nets, workers, flags.seconds, int(flags.memory * 1e9))
+    work = answers(partial(check, run=flags.run), found.nets, workers, flags.seconds, int(flags.memory * 1e9))
     for path, answer, problem in work:
         verdict = answer or Verdict(str(path), KILLED, message=f"{path}: {problem}")
         verdicts.append(verdict)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from caffe.cli.flags import WEIGHTS, FlagParser, run
-from caffe.cli.import_weights import three_means
-from caffe.cli.net_flags import (
-    accept_unused,
-    add_allow_python,
-    add_net_state,
-    build_trained_net,
-    only_look,
-    set_up_log,
-)
+from caffe.cli.net_flags import build_trained_net, only_look, set_up_log
+from caffe.cli.weight_flags import add_conversion_flags, print_written, three_means
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -48,15 +40,11 @@ def _command(argv: Sequence[str]) -> None:
     )  # fmt: skip
     parser.flag("weights", aliases=WEIGHTS, required=True, help="the .caffemodel or .h5")
     parser.flag("out", required=True, help="the .safetensors file to write")
-    parser.flag("model", default="", help="for detectors: the deploy prototxt of the SSD that the weights are of")
-    parser.flag("mean_value", default="104,117,123", help="the mean of the net's images, blue, green, red")
-    parser.flag(
-        "scales", default="", choices=("voc", "coco"),
-        help="the default boxes of the other framework's model (default: by the number of classes)",
-    )  # fmt: skip
-    add_net_state(parser)
-    add_allow_python(parser)
-    accept_unused(parser)
+    add_conversion_flags(
+        parser,
+        model="the deploy prototxt of the SSD that the weights are of",
+        scales="the default boxes of the other framework's model (default: by the number of classes)",
+    )
     flags = parser.parse_args(argv)
     set_up_log(flags)
     mean = three_means(flags.mean_value)
@@ -79,9 +67,7 @@ def _command(argv: Sequence[str]) -> None:
         tensors, notes = export_detector(flags.to, net, mean, flags.scales or None)
         with replacing(flags.out) as temporary:
             save_file(tensors, temporary, {"format": "pt"})
-    for note in notes:
-        print(f"note: {note}")
-    print(f"wrote {flags.out}, {os.path.getsize(flags.out) / 1e6:.1f} MB")
+    print_written(flags.out, notes)
 
 
 if __name__ == "__main__":

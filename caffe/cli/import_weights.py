@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from caffe.cli.flags import WEIGHTS, FlagParser, run
-from caffe.cli.net_flags import accept_unused, add_allow_python, add_net_state, build_net, only_look, set_up_log
+from caffe.cli.net_flags import build_net, only_look, set_up_log
+from caffe.cli.weight_flags import add_conversion_flags, print_written, three_means
 from caffe.errors import CaffeError
 
 EPILOG = """
@@ -41,27 +41,12 @@ def _parser() -> FlagParser:
     parser.flag("from", dest="source", required=True, help="what the file is", choices=tuple(TITLES), metavar="NAME")
     parser.flag("weights", aliases=WEIGHTS, required=True, help="the file: .pth, .safetensors or Keras's .h5")
     parser.flag("out", required=True, help="the .caffemodel (or .caffemodel.h5) to write")
-    parser.flag("model", default="", help="for detectors: the deploy prototxt of the SSD that gets the weights")
-    parser.flag("mean_value", default="104,117,123", help="the mean of the net's images, blue, green, red")
-    parser.flag(
-        "scales", default="", choices=("voc", "coco"),
-        help="the default boxes that the detector was trained with (default: by its number of classes)",
-    )  # fmt: skip
-    add_net_state(parser)
-    add_allow_python(parser)
-    accept_unused(parser)
+    add_conversion_flags(
+        parser,
+        model="the deploy prototxt of the SSD that gets the weights",
+        scales="the default boxes that the detector was trained with (default: by its number of classes)",
+    )
     return parser
-
-
-def three_means(text: str) -> list[float]:
-    """The three numbers of -mean_value. Raises CaffeError for anything else."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 3 or not all(0 <= value <= 255 for value in values):
-        raise CaffeError(f"-mean_value '{text}': give three numbers from 0 to 255: blue,green,red, such as 104,117,123")
-    return values
 
 
 def _command(argv: Sequence[str]) -> None:
@@ -80,9 +65,7 @@ def _command(argv: Sequence[str]) -> None:
         notes = _import_detector(flags, mean, DETECTORS[flags.source])
     else:
         notes = _import_backbone(flags, mean)
-    for note in notes:
-        print(f"note: {note}")
-    print(f"wrote {flags.out}, {os.path.getsize(flags.out) / 1e6:.1f} MB")
+    print_written(flags.out, notes)
 
 
 def _import_detector(flags: Any, mean: Sequence[float], sizes: Any) -> list[str]:

@@ -135,3 +135,19 @@ class LabelMap:
         for item in self.items:
             message.item.add(name=item.name, label=item.label, display_name=item.display_name)
         return message
+
+
+class AnyName(LabelMap):
+    """Takes every name and every label. `seen` are the names in the order in which they came, which are their labels."""
+
+    def __init__(self) -> None:
+        super().__init__((), "names in the annotations")
+        self.seen: list[str] = []
+
+    def label_of(self, name: str) -> int:
+        if name not in self.seen:
+            self.seen.append(name)
+        return self.seen.index(name)
+
+    def __contains__(self, label: int) -> bool:
+        return True

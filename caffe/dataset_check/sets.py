@@ -21,7 +21,7 @@ from caffe.data.formats.image_size import sides_of
 from caffe.data.formats.reading import read_annotations_of
 from caffe.data.image_list import read_pairs
 from caffe.data.images import decode_datum, read_bytes
-from caffe.data.label_map import LabelMap
+from caffe.data.label_map import AnyName
 from caffe.data.lmdb_source import LmdbSource
 from caffe.errors import DataError
 
@@ -56,22 +56,6 @@ class Item(Protocol):
         """What its annotation says; its faults if it cannot be read."""
 
 
-class _AnyName(LabelMap):
-    """Takes every name and label; the names are numbered as they come."""
-
-    def __init__(self) -> None:
-        super().__init__(())
-        self.seen: list[str] = []
-
-    def label_of(self, name: str) -> int | None:
-        if name not in self.seen:
-            self.seen.append(name)
-        return self.seen.index(name)
-
-    def __contains__(self, label: int) -> bool:
-        return True
-
-
 @dataclass(frozen=True)
 class FileItem:
     """An image file and its annotation; `annotation` is empty if there is none."""
@@ -87,7 +71,7 @@ class FileItem:
     def boxes(self) -> Drawn:
         if not self.annotation:
             return Drawn(faults=("has no annotation",))
-        names = _AnyName()
+        names = AnyName()
         try:
             found = read_annotations(self.annotation, self.kind, names)
         except DataError as error:

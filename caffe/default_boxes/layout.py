@@ -113,7 +113,7 @@ class Source:
         """The distance between neighboring cells in pixels; the larger of the two directions."""
         return max(self.step_h, self.step_w)
 
-    def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def centers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns the x coordinates of the columns' centers, [columns], and the y of the rows', [rows], in pixels."""
         columns, rows = np.arange(self.columns, dtype=np.float64), np.arange(self.rows, dtype=np.float64)
         return (columns + self.offset) * self.step_w, (rows + self.offset) * self.step_h
@@ -141,10 +141,10 @@ class Layout:
     def boxes(self) -> Iterator[tuple[Source, NDArray[np.float64]]]:
         """Yields each source with its boxes in pixels, [count, 4] (xmin, ymin, xmax, ymax), in PriorBox's order."""
         for source in self.sources:
-            x, y = source.centres()
+            x, y = source.centers()
             sizes = source.shapes.sizes()
-            centre = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]
-            corners = np.concatenate([centre - sizes / 2, centre + sizes / 2], axis=-1).reshape(-1, 4)
+            center = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]
+            corners = np.concatenate([center - sizes / 2, center + sizes / 2], axis=-1).reshape(-1, 4)
             if source.clip:
                 corners = np.clip(corners, 0, [self.width, self.height] * 2)
             yield source, corners

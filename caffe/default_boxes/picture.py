@@ -40,8 +40,8 @@ def draw(
     for column, (name, layout) in enumerate(layouts.items()):
         axes = figure.add_subplot(grid[0, column])
         reached = reaches[name].matched[chosen] >= THRESHOLD
-        for mask, colour, what in ((reached, "#7f9fbf", "reached"), (~reached, "#d62728", "not reached")):
-            axes.plot(*sides[mask].T, ".", color=colour, markersize=2, alpha=0.5, label=f"objects {what}")
+        for mask, color, what in ((reached, "#7f9fbf", "reached"), (~reached, "#d62728", "not reached")):
+            axes.plot(*sides[mask].T, ".", color=color, markersize=2, alpha=0.5, label=f"objects {what}")
         for number, source in enumerate(layout.sources):
             sizes = source.shapes.sizes()
             label = f"{source.name} ({source.shapes.count} at each of {source.cells:,} cells)"

@@ -259,9 +259,9 @@ def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
         improved = True
         while improved:
             improved = False
-            near = list(_neighbours(sizes, low, high))
+            near = list(_neighbors(sizes, low, high))
             # pairs of changes only while their number is small
-            pairs = (further for step in near for further in _neighbours(step, low, high)) if len(near) <= 8 else ()
+            pairs = (further for step in near for further in _neighbors(step, low, high)) if len(near) <= 8 else ()
             for trial in (*near, *pairs):
                 score = float(fit.score(np.maximum(rest, fit.source(source, trial))))
                 if score > top + SMALL_GAIN:
@@ -271,7 +271,7 @@ def _refined(fit: Fit, state: list[Sizes]) -> list[Sizes]:
     return state
 
 
-def _neighbours(sizes: Sizes, low: int, high: int) -> Iterator[Sizes]:
+def _neighbors(sizes: Sizes, low: int, high: int) -> Iterator[Sizes]:
     for index, small in enumerate(sizes.small):
         for change in (-1, 1):
             below = sizes.large[index] if sizes.large else high + 1

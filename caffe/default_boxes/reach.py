@@ -49,10 +49,10 @@ def axis_overlap(distance: Floats, object_side: Floats, box_side: float) -> Floa
 
 def nearest_distance(source: Source, corners: Floats) -> tuple[Floats, Floats]:
     """Returns the distances of the objects' centers from the nearest column and row, [n] each, in pixels."""
-    centres = (corners[:, :2] + corners[:, 2:]) / 2
+    centers = (corners[:, :2] + corners[:, 2:]) / 2
     steps, counts = np.array([source.step_w, source.step_h]), np.array([source.columns, source.rows])
-    cells = np.clip(np.round(centres / steps - source.offset), 0, counts - 1)
-    distance = np.abs((cells + source.offset) * steps - centres)
+    cells = np.clip(np.round(centers / steps - source.offset), 0, counts - 1)
+    distance = np.abs((cells + source.offset) * steps - centers)
     return distance[:, 0], distance[:, 1]
 
 
@@ -87,8 +87,8 @@ def _clipped_overlap(
         candidates = []
         for place, rounded in product(places, (np.floor, np.ceil)):
             cell = np.clip(rounded(place / step - source.offset), 0, count - 1)
-            centre = (cell + source.offset) * step
-            first, last = np.clip(centre - half, 0, end), np.clip(centre + half, 0, end)
+            center = (cell + source.offset) * step
+            first, last = np.clip(center - half, 0, end), np.clip(center + half, 0, end)
             shared = np.maximum(np.minimum(last, high) - np.maximum(first, low), 0.0)
             candidates.append((shared, last - first))
         axes.append(candidates)
@@ -127,14 +127,14 @@ def _contested(layout: Layout, objects: Objects, wants: NDArray[np.bool_]) -> li
 
     wants: which shapes are best for each object, [n, shapes].
     """
-    sides, centres = objects.sides, (objects.corners[:, :2] + objects.corners[:, 2:]) / 2
+    sides, centers = objects.sides, (objects.corners[:, :2] + objects.corners[:, 2:]) / 2
     # the largest distance from an object's center at which a box of each shape can overlap it most
     spread = np.concatenate([_spread(source, objects.corners, sides) for source in layout.sources], axis=1)
     groups = []
     for group in np.split(np.arange(len(objects)), np.flatnonzero(np.diff(objects.images)) + 1):
         if len(group) < 2:
             continue
-        apart = np.abs(centres[group, None] - centres[None, group])
+        apart = np.abs(centers[group, None] - centers[None, group])
         shared = wants[group, None] & wants[None, group]
         for axis in range(2):
             far = spread[group, :, axis]
@@ -198,7 +198,7 @@ def positives(layout: Layout, objects: Objects) -> NDArray[np.int64]:
     sides = objects.sides
     areas = sides.prod(axis=1)
     for number, source in enumerate(layout.sources):
-        x, y = source.centres()
+        x, y = source.centers()
         for width, height in source.shapes.sizes():
             across, box_width = _along(x, width, objects.corners[:, [0, 2]], layout.width if source.clip else None)
             down, box_height = _along(y, height, objects.corners[:, [1, 3]], layout.height if source.clip else None)
@@ -210,12 +210,12 @@ def positives(layout: Layout, objects: Objects) -> NDArray[np.int64]:
     return result
 
 
-def _along(centres: Floats, side: float, intervals: Floats, end: float | None) -> tuple[Floats, Floats]:
+def _along(centers: Floats, side: float, intervals: Floats, end: float | None) -> tuple[Floats, Floats]:
     """Returns the length that each object's interval shares with the box at each center, and the boxes' lengths.
 
     Their shapes are [n, cells] and [cells]. end: the side of the image if boxes are clipped to it.
     """
-    first, last = centres - side / 2, centres + side / 2
+    first, last = centers - side / 2, centers + side / 2
     if end is not None:
         first, last = np.clip(first, 0, end), np.clip(last, 0, end)
     shared = np.minimum(last, intervals[:, 1, None]) - np.maximum(first, intervals[:, 0, None])

@@ -50,7 +50,7 @@ def voc_table(scores: Sequence[ClassScore]) -> str:
 
 
 def size_table(diagnoses: Sequence[ClassDiagnosis]) -> str:
-    """Normalised AP in percent with its standard error, by class and size."""
+    """Normalized AP in percent with its standard error, by class and size."""
     means = []
     for place in range(len(SIZES)):
         values = [d.size[place].average_precision for d in diagnoses]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import read_lines
-from caffe.data.label_map import LabelMap
+from caffe.data.label_map import AnyName
 from caffe.detection.average_precision import eleven_point, max_integral
 from caffe.detection.pairs import Doubles, overlapping
 from caffe.errors import DataError, shown
@@ -86,19 +86,6 @@ class ClassScore:
 # ---- reading
 
 
-class _AnyName(LabelMap):
-    """A label map that accepts every name."""
-
-    def __init__(self) -> None:
-        super().__init__([], "names in the annotations")
-        self.seen: list[str] = []
-
-    def label_of(self, name: str) -> int | None:
-        if name not in self.seen:
-            self.seen.append(name)
-        return self.seen.index(name)
-
-
 def read_ground_truth(annotations: str | Path, image_list: str | Path) -> GroundTruth:
     """Reads the XML annotation of every image of an ImageSets list (one name per line; a second column such as ±1 is
     ignored).
@@ -107,7 +94,7 @@ def read_ground_truth(annotations: str | Path, image_list: str | Path) -> Ground
     """
     folder = Path(annotations)
     images = tuple(line.split()[0] for _, line in read_lines(image_list))
-    names = _AnyName()
+    names = AnyName()
     objects: dict[str, dict[str, Objects]] = {}
     faults: list[str] = []
     for image in images:

@@ -58,7 +58,8 @@ def compiled(method: Callable[..., Any], backend: str = "inductor") -> Callable[
     # Before each run PyTorch checks what a compilation assumes. That includes thousands of facts about the layers,
     # which stay as they were set up; checking them takes longer than launching a forward. Without them nothing
     # distinguishes two nets, and PyTorch keeps compilations with the code, which nets share: so each gets a copy of it.
-    owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
+    assert isinstance(method, MethodType)
+    owner, function = method.__self__, method.__func__
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
 
     def worth_checking(guards: Sequence[Any]) -> list[bool]:

@@ -189,6 +189,7 @@ class Blob:
             self._diff.put(None)
 
     def set_diff(self, tensor: Tensor) -> None:
+        """Makes `tensor`, of the blob's shape, the diff."""
         self._diff.update(tensor.detach())
 
     def data_is_shown(self) -> bool:
@@ -196,6 +197,7 @@ class Blob:
         return self._data.is_shown()
 
     def has_diff(self) -> bool:
+        """Whether a diff has been set or asked for."""
         return self._diff.tensor is not None
 
     def to(self, device: torch.device) -> None:

@@ -44,7 +44,7 @@ class Remembered(Layer):
 
     def __init__(self, layer: Layer, from_shapes: bool) -> None:
         super().__init__(layer.param, layer.phase)
-        self.type_name = layer.type_name  # type: ignore[misc]
+        self.type_name = layer.type_name  # type: ignore[misc]  # that of the layer it stands for
         self.layer = layer
         self._from_shapes = from_shapes
         #: with the bottoms, so that no other tensors take over their ids

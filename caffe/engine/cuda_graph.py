@@ -51,7 +51,7 @@ class CudaRecorder(Recorder):
 
     def warm_up(self, work: Callable[[], T]) -> T:
         # Capture uses its own stream; what autograd and the allocator tie to a stream must be tied to that one.
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             result = work()

@@ -58,8 +58,8 @@ def _msra(blob: Tensor, filler: Any) -> None:
 def _bilinear(blob: Tensor, filler: Any) -> None:
     size = blob.shape[-1]
     half = math.ceil(size / 2)
-    centre = (2 * half - 1 - half % 2) / (2 * half)
-    ramp = 1 - (torch.arange(size, dtype=torch.float32) / half - centre).abs()
+    center = (2 * half - 1 - half % 2) / (2 * half)
+    ramp = 1 - (torch.arange(size, dtype=torch.float32) / half - center).abs()
     blob.copy_(torch.outer(ramp, ramp).expand_as(blob))
 
 
@@ -80,21 +80,22 @@ class Deferred:
     def __init__(self) -> None:
         self._waiting: list[tuple[nn.Parameter, Any, Fill]] = []
 
-    def add(self, blob: nn.Parameter, filler: Any, fill: Fill) -> None:
-        self._waiting.append((blob, filler, fill))
+    def add(self, blob: nn.Parameter, filler: Any, run: Fill) -> None:
+        """`run` fills the blob when that is asked for."""
+        self._waiting.append((blob, filler, run))
 
     def fill(self, wanted: Iterable[nn.Parameter]) -> None:
         """Fills the parameters `wanted`, which no file has set."""
         ids = set(map(id, wanted))
-        for blob, filler, fill in self._waiting:
+        for blob, filler, run in self._waiting:
             if id(blob) in ids:
-                fill(blob.data, filler)
+                run(blob.data, filler)
         self._waiting.clear()
 
     def try_out(self) -> None:
         """Fills the first row of each parameter, which shows what is wrong with a filler in a fraction of the time."""
-        for blob, filler, fill in self._waiting:
-            fill(blob.data[:1] if blob.dim() else blob.data, filler)
+        for blob, filler, run in self._waiting:
+            run(blob.data[:1] if blob.dim() else blob.data, filler)
 
 
 _deferred: Deferred | None = None
@@ -114,11 +115,11 @@ def deferred() -> Iterator[Deferred]:
         _deferred = before
 
 
-def defer(blob: nn.Parameter, filler: Any, fill: Fill) -> bool:
-    """Whether `fill` is called later, by a surrounding `deferred`."""
+def defer(blob: nn.Parameter, filler: Any, run: Fill) -> bool:
+    """Whether `run` fills the blob later, because this is inside `deferred`."""
     if _deferred is None:
         return False
-    _deferred.add(blob, filler, fill)
+    _deferred.add(blob, filler, run)
     return True
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from caffe.engine.layer import ConvolutionWindow, Layer
 from caffe.engine.wiring import Step
+from caffe.ops.operator import operator, register_fake
 
 
 @dataclass
@@ -112,10 +113,10 @@ def convolution_relu(
 
 _without_kernel: set[tuple[object, ...]] = set()
 #: the same, in the form for compilation
-_operator = torch.library.custom_op("caffe::convolution_relu", convolution_relu, mutates_args=())
+_operator = operator("convolution_relu")(convolution_relu)
 
 
-@_operator.register_fake
+@register_fake("convolution_relu")
 def _(
     x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int],
     group: int,

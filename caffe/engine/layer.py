@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from caffe.engine.fillers import defer, fill
 from caffe.engine.memory import Memory
-from caffe.errors import NetError, shown
+from caffe.errors import CaffeError, NetError, shown
 from caffe.proto.forks import FORK_OF_TYPE
 
 Shape = tuple[int, ...]
@@ -42,7 +43,8 @@ class Layer(nn.Module):
     """One layer of a net.
 
     `param` is the LayerParameter, `blobs` the learned parameters in Caffe's order (weights, then bias, …). A subclass
-    sets the class attributes, creates its blobs in `setup`, returns its tops' shapes in `reshape`, and computes in `forward`.
+    sets the class attributes, creates its blobs in `setup`, returns its tops' shapes in `reshape`, and computes in
+    `forward`.
 
     What the rest of the engine has to know about a type is an attribute or a method here, with a default that is safe
     for a layer that says nothing.
@@ -193,9 +195,22 @@ class Layer(nn.Module):
         other.blobs = nn.ParameterList(nn.Parameter(blob, requires_grad=False) for blob in blobs)
         return other
 
+    @property
+    def where(self) -> str:
+        """The layer as errors name it."""
+        return f"layer '{shown(self.name)}' ({self.type_name})"
+
     def fail(self, message: str) -> NoReturn:
         """Raises a NetError that names this layer."""
-        raise NetError(f"layer '{shown(self.name)}' ({self.type_name}): {message}")
+        raise NetError(f"{self.where}: {message}")
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """A CaffeError that is raised within names this layer."""
+        try:
+            yield
+        except CaffeError as error:
+            raise type(error)(f"{self.where}: {error}") from None
 
     def canonical_axis(self, axis: int, num_axes: int, what: str = "axis") -> int:
         """`axis` counted from the front; negative ones count from the end, as in NumPy."""
@@ -239,12 +254,12 @@ _registry: dict[str, type[Layer]] = {}
 _L = TypeVar("_L", bound=type[Layer])
 
 
-def register(layer_class: _L) -> _L:
+def register(kind: _L) -> _L:
     """Class decorator: registers a layer type under its `type_name`."""
-    name = layer_class.type_name
+    name = kind.type_name
     assert name not in _registry, f"layer type {name} is registered twice"
-    _registry[name] = layer_class
-    return layer_class
+    _registry[name] = kind
+    return kind
 
 
 def layer_types() -> list[str]:

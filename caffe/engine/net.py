@@ -84,7 +84,7 @@ class Net(nn.Module):
         self.to(device)
         if device.type == "cuda":
             acceleration.apply_tf32()
-            self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]
+            self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]  # absent from its overloads
         self.parameter_table.tie()
         #: the steps of a pass without gradients: `steps`, or fewer with the same result, which may leave out blobs
         self.inference_steps = fuse_on(device, self.steps)
@@ -101,14 +101,17 @@ class Net(nn.Module):
 
     @property
     def params_lr(self) -> list[float]:
+        """The lr_mult of each of `learnable_params`."""
         return self.parameter_table.lr_mult
 
     @property
     def params_weight_decay(self) -> list[float]:
+        """The decay_mult of each of `learnable_params`."""
         return self.parameter_table.decay_mult
 
     @property
     def device(self) -> torch.device:
+        """Where the net runs: the device of its parameters; without any, the one that was chosen for nets."""
         parameters = self.learnable_params
         return parameters[0].device if parameters else runtime.device
 

@@ -60,10 +60,12 @@ def _meets(state: Any, rule: Any, layer_name: str) -> bool:
 
 
 def split_layer_name(layer: str, blob: str, top: int) -> str:
+    """The name of the Split layer behind a layer's top number `top`, as the original's SplitLayerName."""
     return f"{blob}_{layer}_{top}_split"
 
 
 def split_blob_name(layer: str, blob: str, top: int, split: int) -> str:
+    """The name of that layer's top number `split`, as the original's SplitBlobName."""
     return f"{blob}_{layer}_{top}_split_{split}"
 
 

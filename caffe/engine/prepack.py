@@ -41,7 +41,7 @@ def prepack(net: Net, *, merging: bool = True) -> list[Step]:
     if net.device.type == "cuda":
         return remember(_for_gpu(net, merging))
     steps = remember(steps)
-    if net.device.type != "cpu" or runtime.compile or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if net.device.type != "cpu" or runtime.compile or not torch.backends.mkldnn.is_available():
         return steps
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -25,15 +25,15 @@ def tile_for(x: Sequence[int], weight: Sequence[int], window: ConvolutionWindow)
     weight: its shape, outputs × channels × height × width. It is the choice for one image: others in the batch
     then change no result, and weights are not transformed again for a last, smaller batch.
     """
-    lanes = winograd.lanes()
-    if not lanes or tuple(weight[2:]) != (3, 3) or window.group != 1 or tuple(window.stride) != (1, 1):
+    vector = winograd.lanes()
+    if not vector or tuple(weight[2:]) != (3, 3) or window.group != 1 or tuple(window.stride) != (1, 1):
         return None
     if window.pad[0] != window.pad[1] or window.dilation[0] != window.dilation[1]:
         return None
     outputs, channels = weight[:2]
     pad, dilation = window.pad[0], window.dilation[0]
     height, width = (size + 2 * (pad - dilation) for size in x[2:])
-    filled = [_parts(number, lanes) * lanes for number in (channels, outputs)]  # whole vectors
+    filled = [_parts(number, vector) * vector for number in (channels, outputs)]  # whole vectors
     best, least = None, 9 * channels * filled[1] * (height * width + WEIGHT) + CALL
     for tile in winograd.TILES:
         numbers = winograd.weight_floats(outputs, channels, tile)

@@ -127,11 +127,11 @@ def _decode(g: Graph, layer: Layer, offsets: str, priors: Array, chosen: str = "
 
     last = 3 if chosen else 2
     if p.code_type == _Code.CENTER_SIZE:
-        scale, centre, growth_scale, half_size = of_priors(
+        scale, center, growth_scale, half_size = of_priors(
             variance[:, :2] * size, (prior[:, :2] + prior[:, 2:]) / 2, variance[:, 2:], size / 2
         )
         shift, growth = g.add_many("Split", offsets, g.constant([2, 2]), outputs=2, axis=last)
-        middle = g.add("Add", g.add("Mul", shift, scale), centre)
+        middle = g.add("Add", g.add("Mul", shift, scale), center)
         half = g.add("Mul", g.add("Exp", g.add("Mul", growth, growth_scale)), half_size)
         return g.add("Concat", g.add("Sub", middle, half), g.add("Add", middle, half), axis=last)
     if p.code_type == _Code.CORNER:

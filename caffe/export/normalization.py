@@ -35,15 +35,15 @@ def _batch_norm(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], t
     eps = float(layer.param.batch_norm_param.eps)
     if not layer.use_global_stats:
         axes = [axis for axis in range(len(shapes[0])) if axis != 1 or len(shapes[0]) == 1]
-        centred = g.add("Sub", bottoms[0], _mean(g, bottoms[0], axes))
-        variance = _mean(g, g.add("Mul", centred, centred), axes)
-        return [g.add("Div", centred, g.add("Sqrt", g.add("Add", variance, g.constant(eps))))]
+        centered = g.add("Sub", bottoms[0], _mean(g, bottoms[0], axes))
+        variance = _mean(g, g.add("Mul", centered, centered), axes)
+        return [g.add("Div", centered, g.add("Sqrt", g.add("Add", variance, g.constant(eps))))]
     weight = float(blob(layer, 2).item())
     factor = 1 / weight if weight else 0.0
     deviation = np.sqrt(blob(layer, 1) * factor + eps)
     side = (-1,) + (1,) * (len(shapes[0]) - 2)
-    centred = g.add("Sub", bottoms[0], g.constant((blob(layer, 0) * factor).reshape(side), "mean"))
-    return [g.add("Div", centred, g.constant(deviation.reshape(side), "deviation"))]
+    centered = g.add("Sub", bottoms[0], g.constant((blob(layer, 0) * factor).reshape(side), "mean"))
+    return [g.add("Div", centered, g.constant(deviation.reshape(side), "deviation"))]
 
 
 def _mean(g: Graph, value: str, axes: Sequence[int]) -> str:
@@ -56,23 +56,18 @@ def _mvn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: li
     p = layer.param.mvn_param
     x = reshape(g, bottoms[0], shapes[0], tops[0])
     axes = [1, 2, 3] if p.across_channels else [2, 3]
-    centred = g.add("Sub", x, _mean(g, x, axes))
+    centered = g.add("Sub", x, _mean(g, x, axes))
     if not p.normalize_variance:
-        return [centred]
-    deviation = g.add("Sqrt", _mean(g, g.add("Mul", centred, centred), axes))
-    return [g.add("Div", centred, g.add("Add", deviation, g.constant(float(p.eps))))]
+        return [centered]
+    deviation = g.add("Sqrt", _mean(g, g.add("Mul", centered, centered), axes))
+    return [g.add("Div", centered, g.add("Add", deviation, g.constant(float(p.eps))))]
 
 
 @converts("Scale")
 def _scale(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     p = layer.param.scale_param
     axis = p.axis % len(shapes[0])
-    factor = (
-        _spread(g, bottoms[1], shapes[1], shapes[0], axis)
-        if len(bottoms) > 1
-        else along_channels(g, layer, 0, shapes[0], axis)
-    )
-    top = g.add("Mul", bottoms[0], factor)
+    top = g.add("Mul", bottoms[0], _operand(g, layer, bottoms, shapes, axis))
     if p.bias_term:
         top = g.add("Add", top, along_channels(g, layer, len(layer.blobs) - 1, shapes[0], axis))
     return [top]
@@ -81,18 +76,16 @@ def _scale(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: 
 @converts("Bias")
 def _bias(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     axis = layer.param.bias_param.axis % max(len(shapes[0]), 1)
-    term = (
-        _spread(g, bottoms[1], shapes[1], shapes[0], axis)
-        if len(bottoms) > 1
-        else along_channels(g, layer, 0, shapes[0], axis)
-    )
-    return [g.add("Add", bottoms[0], term)]
+    return [g.add("Add", bottoms[0], _operand(g, layer, bottoms, shapes, axis))]
 
 
-def _spread(g: Graph, operand: str, shape: Shape, over: Shape, axis: int) -> str:
-    """A second bottom with axes of 1 added, so that it broadcasts over a blob of shape `over` from `axis` on."""
+def _operand(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], axis: int) -> str:
+    """The second bottom, or else the first blob, with axes of 1 added: it broadcasts over the first from `axis` on."""
+    if len(bottoms) == 1:
+        return along_channels(g, layer, 0, shapes[0], axis)
+    over, shape = shapes
     missing = (1,) * (len(over) - axis - len(shape)) if shape else ()
-    return reshape(g, operand, shape, (*shape, *missing))
+    return reshape(g, bottoms[1], shape, (*shape, *missing))
 
 
 @converts("LRN")

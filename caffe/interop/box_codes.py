@@ -1,8 +1,8 @@
 """Location heads for other default boxes: the same predicted boxes from other priors.
 
-A location head predicts a box relative to a default box: centre = prior's centre + l · variance · prior's size, and
+A location head predicts a box relative to a default box: center = prior's center + l · variance · prior's size, and
 size = prior's size · exp(l · variance). For a prior of another size, or with other variances, another factor and
-another bias of the head give the same predicted box, at every position. Centres that differ by the same part of the
+another bias of the head give the same predicted box, at every position. Centers that differ by the same part of the
 prior's size everywhere are absorbed as well; what remains is reported.
 """
 
@@ -25,7 +25,7 @@ class BoxCode:
     """l' = factor · l + offset for each of a map's boxes, boxes × 4 in the order x, y, width, height.
 
     `different`: how many boxes (of each 1) differ in size or variance. `left`: the largest distance in pixels between
-    the two priors' centres, or sizes, that this cannot absorb.
+    the two priors' centers, or sizes, that this cannot absorb.
     """
 
     factor: Floats
@@ -47,7 +47,7 @@ class BoxCode:
 def between(old: Floats, old_variance: Sequence[float], new: Floats, new_variance: Sequence[float]) -> BoxCode:
     """The code that makes predictions relative to `old` priors into predictions relative to `new` ones.
 
-    old, new: rows × columns × boxes × 4, centre x, centre y, width, height in pixels. Variances: four each.
+    old, new: rows × columns × boxes × 4, center x, center y, width, height in pixels. Variances: four each.
     """
     by_box = np.swapaxes(np.array([old, new]).reshape(2, -1, *old.shape[2:]), 0, 1)  # positions × 2 × boxes × 4
     variance, new_variances = np.array(old_variance), np.array(new_variance)
@@ -60,7 +60,7 @@ def between(old: Floats, old_variance: Sequence[float], new: Floats, new_varianc
     scale[np.abs(scale - 1) < _ROUNDING] = 1
     factor = np.concatenate([ratio * scale[:2], np.broadcast_to(scale[2:], ratio.shape)], axis=1)
     offset = np.concatenate([shift / new_variances[:2], np.log(ratio) / new_variances[2:]], axis=1)
-    centres = by_box[:, 1, :, :2] + shift * sizes[1] - by_box[:, 0, :, :2]
+    centers = by_box[:, 1, :, :2] + shift * sizes[1] - by_box[:, 0, :, :2]
     extents = by_box[..., 2:] - sizes
     different = int(((factor != 1) | (offset != 0)).any(axis=1).sum())
-    return BoxCode(factor, offset, different, float(max(np.abs(centres).max(), np.abs(extents).max())))
+    return BoxCode(factor, offset, different, float(max(np.abs(centers).max(), np.abs(extents).max())))

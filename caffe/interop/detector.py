@@ -32,7 +32,7 @@ _WORTH_SAYING = 0.01
 
 @dataclass(frozen=True)
 class Head:
-    """The layers that predict from one map, and its default boxes: rows × columns × boxes × 4, as centres and sizes."""
+    """The layers that predict from one map, and its default boxes: rows × columns × boxes × 4, as centers and sizes."""
 
     loc: Layer
     conf: Layer
@@ -98,13 +98,6 @@ def _head(net: Net, loc: Step, conf: Step, prior: Step, size: int) -> Head:
     if prior.layer.param.prior_box_param.clip:
         raise NetError(f"layer '{prior.layer.name}' (PriorBox): clip: true has no counterpart in other frameworks")
     return Head(loc.layer, conf.layer, prior.layer, boxes, tuple(made[0, 1, :4]))
-
-
-@dataclass
-class Outcome:
-    """What an import or export did that the user should know."""
-
-    notes: list[str] = field(default_factory=list)
 
 
 def import_detector(
@@ -249,7 +242,7 @@ def _check_boxes(detector: DetectorLayout, head: Head, theirs: Boxes, where: str
     apart = np.abs(theirs[..., :2] - head.boxes[..., :2]).max()
     if apart > head.boxes[..., 2:].min():
         raise CaffeError(
-            f"{where}: the centres of layer '{head.prior.name}' are up to {apart:.0f} pixels from those of "
+            f"{where}: the centers of layer '{head.prior.name}' are up to {apart:.0f} pixels from those of "
             f"{detector.layout.title}; its step and offset must be the same"
         )
 
@@ -266,7 +259,7 @@ def _code_notes(codes: Sequence[BoxCode], target: Detector) -> list[str]:
         if code.left > _WORTH_SAYING:
             notes.append(
                 f"{head.prior.name}: some default boxes are up to {code.left:.1f} pixels apart, and so are the boxes "
-                "predicted from them (the other framework moves centres into the image)"
+                "predicted from them (the other framework moves centers into the image)"
             )
     return notes
 

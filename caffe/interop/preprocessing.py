@@ -32,7 +32,8 @@ class Preprocessing:
     @classmethod
     def of_unit_range(cls, order: str, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
         """(pixel / 255 − mean) / std, as torchvision's models have it."""
-        return cls(order, tuple(255 * m for m in mean), tuple(1 / (255 * s) for s in std))  # type: ignore[arg-type]
+        (m0, m1, m2), (s0, s1, s2) = mean, std
+        return cls(order, (255 * m0, 255 * m1, 255 * m2), (1 / (255 * s0), 1 / (255 * s1), 1 / (255 * s2)))
 
 
 def caffe_input(mean: Sequence[float] = SSD_MEAN) -> Preprocessing:

@@ -45,7 +45,7 @@ class DetectorLayout:
     """How a framework keeps an SSD of one size.
 
     `layout.layers`: the backbone's by Caffe's names, then loc0, conf0, loc1, … per prediction map. `clip` changes
-    default boxes (centre x, centre y, width, height in pixels, in place) for an image of a size. `scores(classes)`:
+    default boxes (center x, center y, width, height in pixels, in place) for an image of a size. `scores(classes)`:
     which of the file's scores belongs to each class of Caffe's, or None if the file's number of classes is another.
     """
 
@@ -59,7 +59,7 @@ class DetectorLayout:
         return len(STEPS[self.size])
 
     def boxes(self, index: int, rows: int, columns: int, scales: str) -> Boxes:
-        """The default boxes of one map, rows × columns × boxes × 4, as centre x, centre y, width, height in pixels."""
+        """The default boxes of one map, rows × columns × boxes × 4, as center x, center y, width, height in pixels."""
         sizes = SCALES[self.size, scales]
         smallest, between = sizes[index], sqrt(sizes[index] * sizes[index + 1])
         shapes = [(smallest, smallest), (between, between)]
@@ -93,7 +93,7 @@ def _clip_sizes(boxes: Boxes, size: int) -> None:
 
 
 def _clip_all(boxes: Boxes, size: int) -> None:
-    """ssd.pytorch: that, and no centre is outside the image."""
+    """ssd.pytorch: that, and no center is outside the image."""
     np.clip(boxes, 0, size, out=boxes)
 
 

@@ -32,24 +32,26 @@ class _Running:
 
     def answer(self) -> tuple[bool, Any]:
         """Whether it gave an answer, and that, or why there is none. Ends the process."""
-        try:
-            if self.connection.poll():
-                answer: tuple[bool, Any] = self.connection.recv()
-                return answer
-        except (EOFError, OSError):
-            pass
-        else:
-            self.process.kill()
+        if not self.connection.poll():
+            self.end()
             return False, "took too long"
-        finally:
-            self.process.join(1)
-            self.process.kill()
-            self.process.join()
-            self.connection.close()
-        return False, f"its process ended with status {self.process.exitcode}: it took too long or too much memory"
+        answer: tuple[bool, Any] | None = None
+        with contextlib.suppress(EOFError, OSError):
+            answer = self.connection.recv()
+        self.process.join(1)
+        self.end()
+        if answer is None:
+            return False, f"its process ended with status {self.process.exitcode}: it took too long or too much memory"
+        return answer
+
+    def end(self) -> None:
+        """Ends the process, if it has not ended yet."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
 
 
-def each(
+def answers(
     function: Callable[[T], R], jobs: Sequence[T], workers: int, seconds: float, memory: int
 ) -> Generator[tuple[T, R | None, str], None, None]:
     """(job, answer, "") for each job in order, or (job, None, why there is no answer).
@@ -65,21 +67,19 @@ def each(
             while started < len(jobs) and len(running) < workers:
                 running[started] = _Running(function, jobs[started], seconds, memory)
                 started += 1
-            now = time.monotonic()
-            timeout = max(0.0, min(each.deadline for each in running.values()) - now) if running else 0
-            ready = set(wait([each.connection for each in running.values()], timeout))
-            for number, process in list(running.items()):
-                if process.connection in ready or time.monotonic() >= process.deadline:
-                    done[number] = process.answer()
+            deadline = min((child.deadline for child in running.values()), default=0.0)
+            ready = wait([child.connection for child in running.values()], max(0.0, deadline - time.monotonic()))
+            for number, child in list(running.items()):
+                if child.connection in ready or time.monotonic() >= child.deadline:
+                    done[number] = child.answer()
                     del running[number]
             while shown in done:
                 answered, answer = done.pop(shown)
                 yield (jobs[shown], answer, "") if answered else (jobs[shown], None, answer)
                 shown += 1
     finally:
-        for process in running.values():
-            process.process.kill()
-            process.process.join()
+        for child in running.values():
+            child.end()
 
 
 def _work(

@@ -7,7 +7,9 @@ CUDA graphs understand: nothing in it waits for a GPU.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +42,14 @@ def shape_problem(
     loc: Sequence[int], conf: Sequence[int], prior: Sequence[int], label: Sequence[int], options: MultiBoxLossOptions
 ) -> str | None:
     """What is wrong with bottoms of these shapes, and what to change; None if they fit."""
-    if len(prior) < 3 or prior[1] != 2 or _count(prior) % 8 or prior[0] != 1:
+    if len(prior) < 3 or prior[1] != 2 or math.prod(prior) % 8 or prior[0] != 1:
         return f"the priors are {_text(prior)}; they must be 1×2×(4·priors), as PriorBox makes them"
-    if _count(label) % 8 or label[-1] != 8:
+    if math.prod(label) % 8 or label[-1] != 8:
         return f"the labels are {_text(label)}; they must be 1×1×M×8: rows of image, class, instance, box, difficult"
     if not loc or not conf or loc[0] != conf[0]:
         return f"locations are {_text(loc)} and confidences {_text(conf)}; their first axes (the batch) must agree"
-    priors = _count(prior) // 8
-    per_image = _count(loc[1:])
+    priors = math.prod(prior) // 8
+    per_image = math.prod(loc[1:])
     wanted = priors * options.loc_classes * 4
     if per_image != wanted:
         by_class = "" if options.share_location else f" × {options.num_classes} classes (share_location: false)"
@@ -55,7 +57,7 @@ def shape_problem(
             f"Number of priors must match number of location predictions: {priors} priors{by_class} × 4 coordinates "
             f"make {wanted} numbers per image, but there are {per_image}{_remedy(per_image, priors, 4)}"
         )
-    per_image = _count(conf[1:])
+    per_image = math.prod(conf[1:])
     wanted = priors * options.num_classes
     if per_image == wanted:
         return None
@@ -79,13 +81,6 @@ def _remedy(numbers: int, priors: int, per_prior: int) -> str:
         f", enough for {numbers // per_prior} boxes. The num_output of each prediction layer must be "
         f"{per_prior} × the boxes of its PriorBox layer (aspect ratios, flip, max_size)"
     )
-
-
-def _count(shape: Sequence[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def _text(shape: Sequence[int]) -> str:
@@ -239,20 +234,16 @@ def _(
     return torch.empty_like(loc), torch.empty_like(conf)
 
 
-def _setup_context(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]
-) -> None:
-    *tensors, ctx.options = inputs  # type: ignore[attr-defined]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.options = inputs
     _, match, counts = output
     ctx.mark_non_differentiable(match, counts)
     ctx.save_for_backward(*tensors, match, counts)
 
 
-def _backward(
-    ctx: torch.autograd.function.FunctionCtx, top_diff: Tensor, *_: Tensor
-) -> tuple[Tensor, Tensor, None, None, None]:
-    loc, conf, *others = ctx.saved_tensors  # type: ignore[attr-defined]
-    loc_diff, conf_diff = multibox_loss_backward(top_diff.contiguous(), loc, conf, *others, ctx.options)  # type: ignore[attr-defined]
+def _backward(ctx: Any, top_diff: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    loc, conf, *others = ctx.saved_tensors
+    loc_diff, conf_diff = multibox_loss_backward(top_diff.contiguous(), loc, conf, *others, ctx.options)
     return loc_diff, conf_diff, None, None, None
 
 

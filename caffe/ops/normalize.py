@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -124,12 +126,12 @@ def _(grad: Tensor, x: Tensor, scale: Tensor, norm: Tensor, across_spatial: bool
     return torch.empty_like(_dense(x)), torch.empty_like(scale.contiguous())
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, scale, ctx.across_spatial, ctx.eps = inputs
     ctx.save_for_backward(x, scale, output[1])
 
 
-def _backward(ctx, grad: Tensor, _norm_grad: Tensor | None):  # type: ignore[no-untyped-def]
+def _backward(ctx: Any, grad: Tensor, _norm_grad: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
     x, scale, norm = ctx.saved_tensors
     dx, dscale = normalize_backward(grad, x, scale, norm, ctx.across_spatial, ctx.eps)
     return dx, dscale, None, None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 R = TypeVar("R")
-_library = torch.library.Library("caffe", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library = torch.library.Library("caffe", "FRAGMENT")
 
 
 def operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
@@ -25,8 +25,8 @@ def operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """
 
     def register(function: Callable[..., R]) -> Callable[..., R]:
-        _library.define(name + torch.library.infer_schema(function, mutates_args=()))  # type: ignore[no-untyped-call]
-        _library.impl(name, _not_compiled(function), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+        _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+        _library.impl(name, _not_compiled(function), "CompositeExplicitAutograd")
         return cast(Callable[..., R], getattr(torch.ops.caffe, name).default)
 
     return register
@@ -54,7 +54,7 @@ def _not_compiled(function: Callable[..., R]) -> Callable[..., R]:
         if disabled is None:
             if "torch._dynamo" not in sys.modules:
                 return function(*args, **kwargs)
-            disabled = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            disabled = torch.compiler.disable(function)
         return disabled(*args, **kwargs)
 
     return run

@@ -19,8 +19,8 @@ _LANES = {"AVX2": 8, "AVX512": 16}
 @cache
 def lanes() -> int:
     """Returns the floats in a vector of this processor, or 0 if there is no code for it."""
-    lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
-    return lanes if _C.winograd_compiled(lanes) else 0
+    floats = _LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
+    return floats if _C.winograd_compiled(floats) else 0
 
 
 def weight_floats(outputs: int, channels: int, tile: int) -> int:

@@ -75,6 +75,7 @@ def write(
         diff = file.create_group("diff") if diffs is not None else None
         for index, name in enumerate(names):
             owned = data.require_group(name)
-            hdf5.write_arrays(owned, blobs[index], skip=lambda j, i=index: (i, j) in shared)  # type: ignore[misc]
+            shared_here = {j for i, j in shared if i == index}
+            hdf5.write_arrays(owned, blobs[index], skip=shared_here.__contains__)
             if diff is not None and diffs is not None:
                 hdf5.write_arrays(diff.require_group(name), diffs[index], skip=lambda _: False)

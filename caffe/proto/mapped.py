@@ -19,14 +19,14 @@ def map_file(path: Path, asked_for: str) -> memoryview:
                 raise ProtoError(f"{path}: an empty file where {asked_for} should be; copy or save it again")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError as error:
-        raise ProtoError(f"{path}: no such file; {asked_for} should be there{_neighbours(path)}") from error
+        raise ProtoError(f"{path}: no such file; {asked_for} should be there{_neighbors(path)}") from error
     except IsADirectoryError as error:
         raise ProtoError(f"{path}: {folder_looks_like(path)}, where {asked_for} should be") from error
     except OSError as error:
         raise ProtoError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _neighbours(path: Path) -> str:
+def _neighbors(path: Path) -> str:
     """Files of the same kind in the same directory, for a message."""
     kinds = (".caffemodel", ".solverstate", ".h5")
     if not path.parent.is_dir():

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Model:
         means = []
         for place in (0, 1):
             groups = [each.size[place] for analysis in self.analyses for each in analysis.diagnoses.values()]
-            values = [group.average_precision for group in groups if group.objects]
+            values = [found.average_precision for found in groups if found.objects]
             if not values:
                 return None
             means.append(sum(values) / len(values))
@@ -289,13 +289,13 @@ def _sheets(inputs: Inputs, scored: Mapping[str, Analysis]) -> dict[str, str]:
         missed = cases.missed_objects(truth, analysis.found, score=_DRAWN, limit=_CASES)
         best, worst = cases.best_and_worst(analysis.images, _IMAGES)
         if false:
-            make[f"false {name}"] = lambda false=false: sheets.false_sheet(images, false)  # type: ignore[misc]
+            make[f"false {name}"] = partial(sheets.false_sheet, images, false)
         if missed:
-            make[f"missed {name}"] = lambda missed=missed: sheets.missed_sheet(images, missed)  # type: ignore[misc]
+            make[f"missed {name}"] = partial(sheets.missed_sheet, images, missed)
         for what, chosen in (("worst", worst), ("best", best)):
             if chosen:
-                make[f"{what} {name}"] = lambda chosen=chosen, analysis=analysis: sheets.image_sheet(  # type: ignore[misc]
-                    images, chosen, truth, analysis.found, score=_DRAWN
+                make[f"{what} {name}"] = partial(
+                    sheets.image_sheet, images, chosen, truth, analysis.found, score=_DRAWN
                 )
     room = _PICTURES // max(len(make), 1)
     return {name: _fitted(draw(), room) for name, draw in make.items()}

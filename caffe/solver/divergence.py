@@ -11,9 +11,9 @@ from caffe.solver.number_format import ostream_number
 class LossNotFiniteError(CaffeError):
     """Training has diverged or met bad data; the weights may be ruined already.
 
-    `loss` is that of the last `batches` batches, which had these `records`.
-    `iteration` is the one that was not completed, `newest` iteration and weights of the last snapshot of this run,
-    `aside` the solver state before that iteration, which was written after the error; empty if it was not.
+    `loss` is that of the last `batches` batches, which had these `records`. `iteration` is the one that was not
+    completed, `newest` iteration and weights of the last snapshot of this run, `aside` the solver state before that
+    iteration, which was written after the error; empty if it was not.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LossNotFiniteError(CaffeError):
         *,
         updated: bool,
     ) -> None:
-        """`records` are those of the last `batches` batches. `updated`: the weights have been moved already."""
+        """`rate`: the learning rate. `updated`: the weights have been changed by this loss's gradients already."""
         self.loss, self.records, self.batches = loss, records, batches
         self.iteration, self.newest, self.aside = iteration, newest, ""
         kept = f"the last snapshot is {newest[1]}" if newest else "no snapshot has been written yet"

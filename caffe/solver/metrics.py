@@ -21,8 +21,8 @@ FILE_NAME = "metrics.csv"
 COLUMNS = ("iteration", "seconds", "phase", "loss", "learning_rate", "images_per_second")
 #: precedes the name of a class in a column's name
 CLASS = "AP "
-#: follows the name of an output of the second test net and later ones
 _ITERATION = re.compile(r"[0-9]{1,18}")
+#: follows the name of an output of the second test net and later ones
 _TEST_NET = re.compile(r" \(test net (\d+)\)$")
 
 

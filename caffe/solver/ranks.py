@@ -125,7 +125,8 @@ class Ranks(Exchange):
         self._parent = os.getppid()
         self._buckets: list[_Bucket] = []
         self._bucket_of: dict[Tensor, _Bucket] = {}
-        self._launched = 0
+        #: how many of the buckets have been sent in this iteration
+        self._sent = 0
         self._complete = True
         self._iteration = 0
         self._updates = 0
@@ -146,7 +147,7 @@ class Ranks(Exchange):
                 group, size = [], 0
             group.append(p)
             size += p.numel() * p.element_size()
-            p.register_post_accumulate_grad_hook(self._gradient_ready)  # type: ignore[no-untyped-call]
+            p.register_post_accumulate_grad_hook(self._gradient_ready)
         if group:
             self._add_bucket(group)
 
@@ -162,7 +163,7 @@ class Ranks(Exchange):
             raise SystemExit(1)  # the launcher is gone, so nobody would end this process
         self._iteration = iteration
         self._note("computing")
-        self._launched = 0
+        self._sent = 0
         for bucket in self._buckets:
             bucket.missing, bucket.work = len(bucket.params), None
 
@@ -173,10 +174,10 @@ class Ranks(Exchange):
         if not self._complete:
             return
         self._bucket_of[param].missing -= 1
-        while self._launched < len(self._buckets) and self._buckets[self._launched].missing == 0:
-            self._launch(self._buckets[self._launched])
+        while self._sent < len(self._buckets) and self._buckets[self._sent].missing == 0:
+            self._send(self._buckets[self._sent])
 
-    def _launch(self, bucket: _Bucket) -> None:
+    def _send(self, bucket: _Bucket) -> None:
         with torch.no_grad():
             for p in bucket.params:
                 if p.grad is None:  # the loss does not reach it on this rank
@@ -184,11 +185,11 @@ class Ranks(Exchange):
             torch._foreach_copy_(bucket.views, [p.grad for p in bucket.params if p.grad is not None])
             with self._contact():
                 bucket.work = dist.all_reduce(bucket.flat, async_op=True)
-        self._launched += 1
+        self._sent += 1
 
     def finish(self) -> None:
-        for bucket in self._buckets[self._launched :]:
-            self._launch(bucket)
+        for bucket in self._buckets[self._sent :]:
+            self._send(bucket)
         self._note("waiting for the other ranks")
         self._wait_for_losses()
         for bucket in self._buckets:

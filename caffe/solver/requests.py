@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 from caffe.errors import CaffeError
 
@@ -16,6 +18,8 @@ TERMINATED = 128 + signal.SIGTERM
 #: shown on a terminal, below the "^C" and the progress bar
 _STOPPING = b"\nStopping after this iteration, with a snapshot; press Ctrl-C again to end at once.\n"
 _TERMINATING = b"\nSIGTERM: stopping after this iteration, with a snapshot.\n"
+#: a handler as `signal.signal` gives it back
+_Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Action(enum.Enum):
@@ -74,7 +78,7 @@ class SignalRequests:
                 self._effects[number] = default if effect is None else effect
         self._pending: list[Action] = []
         self._stopping = False
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, _Handler] = {}
 
     def __enter__(self) -> SignalRequests:
         for number in self._effects:
@@ -83,7 +87,7 @@ class SignalRequests:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def __call__(self) -> Action:
         return self._pending.pop(0) if self._pending else Action.NONE

@@ -15,10 +15,11 @@ class ScalarOnItsWay:
         if value.is_cuda:
             self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
             self._host.copy_(value, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event = torch.cuda.Event()
             self._event.record()
 
     def read(self) -> float:
+        """The value; waits until it has arrived."""
         if self._event is not None:
             self._event.synchronize()
         return float(self._host)

@@ -141,18 +141,18 @@ def remove_older(prefix: str, iteration: int, keep: int) -> None:
 
 
 def remove(prefix: str, iterations: Iterable[int]) -> None:
-    """Removes snapshots. A file that cannot be removed stays, with a warning.
+    """Removes snapshots. One with a file that cannot be removed stays, from that file on, with a warning.
 
     The state goes first: without it nobody takes the rest for a snapshot.
     """
-    for each in iterations:
+    for iteration in iterations:
         for extension in (".solverstate", ".solverstate.h5", ".caffemodel", ".caffemodel.h5", ".sha256"):
-            path = Path(f"{prefix}_iter_{each}{extension}")
+            path = Path(f"{prefix}_iter_{iteration}{extension}")
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 log.warning(log.here(), f"{path}: an old snapshot that cannot be removed: {error.strerror}")
-                return
+                break
 
 
 def check_start_stays(param: Any, weights: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from caffe import log
 from caffe.engine.net import Net
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
-from caffe.proto.text import read_solver, to_text
+from caffe.proto.text import to_text
 from caffe.runtime import runtime, set_random_seed
 from caffe.solver import snapshots
 from caffe.solver.best import BestWeights
@@ -102,11 +102,6 @@ class Solver:
         if skip_iterations:
             self._place_data()
         self._info("solver.cpp:75", "Solver scaffolding done.")
-
-    @classmethod
-    def from_file(cls, path: str, **options: Any) -> Solver:
-        """The solver of a prototxt file; `options` are the constructor's."""
-        return cls(read_solver(path), **options)
 
     @property
     def type(self) -> str:

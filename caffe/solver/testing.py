@@ -89,7 +89,7 @@ class Testing:
             batch_loss, outputs = self._forward(net, self._watchers.wanted_blobs(net, index))
             loss += batch_loss
             scores.add(outputs)
-            self._watchers.tell(lambda watcher, blobs=outputs: watcher.test_batch(net, index, blobs))  # type: ignore[misc]
+            self._watchers.test_batch(net, index, outputs)
             alive()
         if self._param.test_compute_loss:
             log.info("solver.cpp:499", f"Test loss: {ostream_number(loss / batches)}")

@@ -96,3 +96,7 @@ class Watchers:
         names: dict[str, None] = {}
         self.tell(lambda watcher: names.update(dict.fromkeys(watcher.wanted_blobs(net, index))))
         return list(names)
+
+    def test_batch(self, net: Net, index: int, blobs: Mapping[str, Tensor]) -> None:
+        """Tells all that a batch of a test has been computed; arguments as of `Watcher.test_batch`."""
+        self.tell(lambda watcher: watcher.test_batch(net, index, blobs))

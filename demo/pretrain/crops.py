@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
-from objects import PAINTERS
-from scenes import Thing, background, paint
+from demo.objects import PAINTERS
+from demo.scenes import Thing, background, paint
 
 SIDE = 64
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -26,14 +27,20 @@ class Terminated(Exception):
     """The program received SIGTERM."""
 
 
-def end_on_signals() -> None:
-    """Makes SIGTERM raise Terminated and SIGINT KeyboardInterrupt, so that a training is stopped with a snapshot."""
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated and SIGINT KeyboardInterrupt, so that a training is stopped with a snapshot."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handlers = {signal.SIGTERM: handle, signal.SIGINT: signal.default_int_handler}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 class Commands:

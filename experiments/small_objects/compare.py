@@ -33,7 +33,7 @@ from caffe.errors import CaffeError
 from caffe.files import write_text
 from experiments.small_objects import run as training_program
 from experiments.small_objects import table
-from experiments.small_objects.commands import ROOT, Terminated
+from experiments.small_objects.commands import ROOT, Terminated, ending_on_signals
 from experiments.small_objects.plan import BOXES, GROUPS, Arm, Plan
 from experiments.small_objects.run import duration, positive
 
@@ -93,9 +93,10 @@ def _main(argv: Sequence[str]) -> int:
     if status:
         return status
     try:
-        print("2 of 4: speed", flush=True)
-        _measure_speed(out, arms, min(flags.seeds), data / "JPEGImages", _QUICK_SPEED if flags.quick else _SPEED)
-        _present(out, data, name, arms, sorted(set(flags.seeds)))
+        with ending_on_signals():
+            print("2 of 4: speed", flush=True)
+            _measure_speed(out, arms, min(flags.seeds), data / "JPEGImages", _QUICK_SPEED if flags.quick else _SPEED)
+            _present(out, data, name, arms, sorted(set(flags.seeds)))
     except Terminated:
         print("Stopped. The same command resumes from here.")
         return 143

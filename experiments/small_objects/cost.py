@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -101,11 +102,11 @@ def _main(argv: Sequence[str]) -> None:
     nets = [Net(read_net(model / "deploy.prototxt"), TEST) for model in flags.models]
     images = [torch.randn(net.blobs["data"].shape, device=net.device) for net in nets]
     with torch.inference_mode():
-        works = [lambda n=net, i=image: n({"data": i}) for net, image in zip(nets, images, strict=True)]
+        works = [partial(net, {"data": image}) for net, image in zip(nets, images, strict=True)]
         seconds = least_seconds(works, _TURNS, _IMAGES)
     solvers = [Solver(_training_alone(model)) for model in flags.models]
     try:
-        iteration = least_seconds([lambda s=s: s.step(1) for s in solvers], _TURNS, _ITERATIONS)  # type: ignore[misc]
+        iteration = least_seconds([partial(s.step, 1) for s in solvers], _TURNS, _ITERATIONS)
     finally:
         for solver in solvers:
             for net in (solver.net, *solver.test_nets):

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
 from caffe.cli.flags import run
 from caffe.errors import CaffeError
-from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, end_on_signals
+from experiments.small_objects.commands import ROOT, Commands, OutOfTime, Terminated, ending_on_signals
 from experiments.small_objects.plan import ARMS, BOXES, DEFAULT_ARMS, GROUPS, Plan, runs, select
 from experiments.small_objects.preparation import Folder, measure_costs, prepare
 from experiments.small_objects.training import Training
@@ -112,16 +112,16 @@ def _main(argv: Sequence[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CaffeError(f"{out}: another run, or a training left over from one, is using this directory") from None
-        end_on_signals()
         folder = Folder(out, plan)
         trainings = [Training(folder, each) for each in runs(out, arms, sorted(set(flags.seeds)))]
         commands = Commands(flags.budget, lock.fileno())
         try:
-            prepare(commands, folder, arms)
-            measure_costs(commands, folder, arms)
-            for training in trainings:
-                print(f"{training.name}: {training.iterations()} iterations", flush=True)
-                training.work(commands)
+            with ending_on_signals():
+                prepare(commands, folder, arms)
+                measure_costs(commands, folder, arms)
+                for training in trainings:
+                    print(f"{training.name}: {training.iterations()} iterations", flush=True)
+                    training.work(commands)
         except OutOfTime:
             return _tell_what_is_left(trainings)
         except Terminated:

@@ -164,8 +164,8 @@ def test_shares(net: Net, images: int, threshold: float) -> tuple[Table, int]:
 def decode(loc: Tensor, priors: Tensor) -> Tensor:
     """Decodes CENTER_SIZE predictions into boxes, [N, P, 4]."""
     prior, variance = priors.reshape(2, -1, 4)
-    side, centre = prior[:, 2:] - prior[:, :2], (prior[:, 2:] + prior[:, :2]) / 2
-    middle = loc[..., :2] * variance[:, :2] * side + centre
+    side, center = prior[:, 2:] - prior[:, :2], (prior[:, 2:] + prior[:, :2]) / 2
+    middle = loc[..., :2] * variance[:, :2] * side + center
     half = (loc[..., 2:] * variance[:, 2:]).exp() * side / 2
     return torch.cat([middle - half, middle + half], -1)
 

@@ -136,8 +136,12 @@ def cells(source: Path, target: Path) -> None:
     folder = source / "Original Dataset"
 
     def place(path: Path) -> tuple[str, int]:
-        series, number = re.fullmatch(r"([a-z]+)[ _]*\(?(\d+)\)?", path.stem, re.IGNORECASE).groups()  # type: ignore[union-attr]
-        return series, int(number)
+        name = re.fullmatch(r"([a-z]+)[ _]*\(?(\d+)\)?", path.stem, re.IGNORECASE)
+        if name is None:
+            raise DataError(
+                f"{path}: the images of Cell-Dataset are named after a series and a number: Cancer (12).png"
+            )
+        return name[1], int(name[2])
 
     seen: set[bytes] = set()
     pictures = []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from caffe.cli import convert_annoset, create_list, train
 from caffe.data.images import decode_datum
 from caffe.data.lmdb_source import LmdbSource
+from tests.pictures import read_picture
 
 Case = Callable[[str], Path]
 
@@ -43,8 +44,8 @@ def convert(label_map: str = "labelmap.prototxt") -> int:
     )  # fmt: skip
 
 
-def box(record: object) -> tuple[float, ...]:
-    found = record.annotation_group[0].annotation[0].bbox  # type: ignore[attr-defined]
+def box(record: Any) -> tuple[float, ...]:
+    found = record.annotation_group[0].annotation[0].bbox
     return found.xmin, found.ymin, found.xmax, found.ymax
 
 
@@ -55,7 +56,7 @@ def test_turned_photograph(case: Case, capfd: pytest.CaptureFixture[str]) -> Non
     record = LmdbSource("db").annotated_datum(0)
     assert (record.datum.height, record.datum.width) == (80, 60)
     assert box(record) == pytest.approx((31 / 60, 41 / 80, 1, 1))
-    difference = decode_datum(record.datum, "record").astype(int) - cv2.imread("a.jpg")  # which OpenCV turns
+    difference = decode_datum(record.datum, "record").astype(int) - read_picture("a.jpg")  # which OpenCV turns
     assert np.abs(difference).mean() < 3
 
 

@@ -169,7 +169,7 @@ def test_versions(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     import caffe as pycaffe
 
     try:
-        status = caffe.main(words)
+        status: str | int | None = caffe.main(words)
     except SystemExit as ended:
         status = ended.code
     assert status == 0

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,15 +28,22 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_interrupted_while_it_imports(command: str, tmp_path: Path) -> None:
-    (tmp_path / "argparse.py").write_text(SLOW)
+@contextmanager
+def importing(folder: Path, *words: str, seconds: str = "60") -> Iterator[subprocess.Popen[str]]:
+    """Python with `words`, when it has begun to import a module that takes its time."""
+    (folder / "argparse.py").write_text(SLOW.replace("60", seconds))
     with running(
-        [sys.executable, "-m", f"caffe.cli.{command}", *(["version"] if command == "caffe" else [])],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+        [sys.executable, *words], env={"PYTHONPATH": f"{folder}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading\n"
+        yield process
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_interrupted_while_it_imports(command: str, tmp_path: Path) -> None:
+    words = ["version"] if command == "caffe" else []
+    with importing(tmp_path, "-m", f"caffe.cli.{command}", *words) as process:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert (process.returncode, out, err) == (130, "", f"{command}: interrupted\n")
@@ -42,13 +51,7 @@ def test_interrupted_while_it_imports(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["caffe.cli.caffe", "train"], ["caffe.cli.train"]])
 def test_sigterm_before_training(command: list[str], tmp_path: Path) -> None:
-    (tmp_path / "argparse.py").write_text(SLOW)
-    with running(
-        [sys.executable, "-m", *command],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loading\n"
+    with importing(tmp_path, "-m", *command) as process:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate()
     name = command[0].rpartition(".")[2]
@@ -80,14 +83,11 @@ def test_another_program_keeps_its_own_interrupts() -> None:
 
 
 def test_an_ignored_interrupt_stays_ignored(tmp_path: Path) -> None:
-    (tmp_path / "argparse.py").write_text(SLOW.replace("60", "0.5"))
-    with running(
-        [sys.executable, "-c", "import signal, os, sys; signal.signal(2, signal.SIG_IGN); os.execv(sys.executable, "
-         "[sys.executable, '-m', 'caffe.cli.parse_log'])"],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loading\n"
+    code = """import signal, os, sys
+signal.signal(2, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "caffe.cli.parse_log"])
+"""
+    with importing(tmp_path, "-c", code, seconds="0.5") as process:
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
         process.communicate()

@@ -13,6 +13,7 @@ from caffe.cli import plot_errors, score_voc
 from caffe.cli.voc_flags import file_stem, model_names
 from caffe.detection import voc
 from tests.detection.made import made
+from tests.pictures import read_picture
 
 
 def write_results(folder: Path, found: dict[str, voc.Detections], minus: float = 0.0) -> None:
@@ -90,10 +91,10 @@ def test_sheets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = {f"{kind}_{model}.jpg" for kind in ("false", "missed", "best", "worst") for model in ("SSD", "MDSSD")}
     assert {p.name for p in out.iterdir()} == {*expected, "side_by_side.jpg"}
     for path in out.iterdir():
-        assert cv2.imread(str(path)).shape[1] == 1600
+        assert read_picture(path).shape[1] == 1600
     (folder / "show.txt").write_text("3\n4\n")
     assert plot_errors.main([*arguments, "--show", str(folder / "show.txt"), "--names", "a,b"]) == 0
-    assert cv2.imread(str(out / "side_by_side.jpg")).shape[0] < 1100
+    assert read_picture(out / "side_by_side.jpg").shape[0] < 1100
     (folder / "show.txt").write_text("x\n")
     assert plot_errors.main([*arguments, "--show", str(folder / "show.txt")]) == 1
     assert "image 'x' is not in the image list" in capsys.readouterr().err

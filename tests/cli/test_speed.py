@@ -129,7 +129,8 @@ def test_an_interrupt_costs_no_figures(
 def test_a_measured_net_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the next one is built: nine large nets do not fit in memory together."""
     (tmp_path / "deploy.prototxt").write_text(DETECTOR)
-    build, built = detector_speed._build, []
+    build = detector_speed._build
+    built: list[weakref.ref[Net]] = []
 
     def seen(*arguments: Any) -> Any:
         gc.disable()

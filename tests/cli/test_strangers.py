@@ -66,7 +66,9 @@ LOOKS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_looking_at_a_net_does_not_run_its_modules(name: str, stranger: Path, capsys: pytest.CaptureFixture) -> None:
+def test_looking_at_a_net_does_not_run_its_modules(
+    name: str, stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command, words = LOOKS[name]
     assert command(words) == 1
     error = capsys.readouterr().err
@@ -85,7 +87,7 @@ def test_drawing_builds_no_layers(stranger: Path) -> None:
     assert not (stranger / "ran").exists()
 
 
-def test_training_and_testing_say_which_modules_they_run(tiny_run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_training_and_testing_say_which_modules_they_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = f"Layer x runs TinyData of the Python module tiny_data ({tiny_run / 'tiny_data.py'})"
     sys.modules.pop("tiny_data", None)
     assert train_command.main(["-solver", "solver.prototxt"]) == 0

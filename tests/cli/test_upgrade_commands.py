@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_a_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", [upgrade_net_proto_text, upgrade_net_proto_binary, upgrade_solver_proto_text])
 def test_bad_input_is_one_message_and_nothing_is_written(
-    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").write_bytes(b"\xff\xd8\xff\xe0 JFIF\0\0\0")
     assert command.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 1

@@ -53,7 +53,7 @@ class Folder:
         (self.root / f"{name}.{suffix}").write_text(annotation)
         self.lines.append(f"{name}.jpg {name}.{suffix}")
 
-    def list(self, ending: str = "\n") -> str:
+    def write_list(self, ending: str = "\n") -> str:
         path = self.root / "list.txt"
         path.write_bytes("".join(line + ending for line in self.lines).encode())
         return str(path)
@@ -61,7 +61,7 @@ class Folder:
     def arguments(self, *flags: str, database: str = "db") -> list[str]:
         return [
             "-anno_type=detection", f"-label_map_file={self.root / 'labelmap.prototxt'}", "-encoded",
-            "-encode_type=jpg", *flags, f"{self.root}/", self.list(), str(self.root / database),
+            "-encode_type=jpg", *flags, f"{self.root}/", self.write_list(), str(self.root / database),
         ]  # fmt: skip
 
 

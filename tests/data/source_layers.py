@@ -55,7 +55,7 @@ def annotated(
 def layer(text: str, phase: int = TRAIN) -> Any:
     """A layer from its prototxt, set up."""
     param = parse_text(text, caffe_pb2.LayerParameter(), "text")
-    made = layer_class(param.type, param.name)(param, phase)
+    made: Any = layer_class(param.type, param.name)(param, phase)
     made.setup([])
     made.shapes = made.reshape([])
     return made

@@ -270,7 +270,7 @@ print("running", flush=True)
 def test_no_process_is_left_behind(database: Path, then: str, sent: int | None, status: int) -> None:
     """Ctrl-C to the whole group, a kill of the main process alone, an exit without closing."""
     environment = {"CAFFE_DATA_WORKERS": "2", "GLOG_minloglevel": "3"}
-    command = [sys.executable, "-c", CHILD.format(then=then), database]
+    command: list[str | Path] = [sys.executable, "-c", CHILD.format(then=then), database]
     with running(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "running\n"

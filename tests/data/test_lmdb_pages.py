@@ -79,7 +79,7 @@ def _first_entry(path: Path) -> int:
     """The place of the first entry of page 2, the leaf of a small database."""
     data = (path / "data.mdb").read_bytes()
     leaf = next(n for n in range(2, len(data) // PAGE) if struct.unpack_from("<QHH", data, n * PAGE) == (n, 0, 2))
-    return leaf * PAGE + struct.unpack_from("<H", data, leaf * PAGE + 16)[0]
+    return leaf * PAGE + int(struct.unpack_from("<H", data, leaf * PAGE + 16)[0])
 
 
 def test_a_value_that_points_beyond_the_file_is_an_error(tmp_path: Path) -> None:

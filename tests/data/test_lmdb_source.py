@@ -88,7 +88,7 @@ def test_foreign_values_name_the_record(tmp_path: Path, value: bytes) -> None:
             read(0)
 
 
-def test_records_of_the_other_kind_are_recognised(tmp_path: Path) -> None:
+def test_records_of_the_other_kind_are_recognized(tmp_path: Path) -> None:
     source = LmdbSource(_write(tmp_path / "db", _annotated(), _datum()))
     with pytest.raises(DataError, match="AnnotatedData layer"):
         source.datum(0)
@@ -127,4 +127,4 @@ def test_the_original_reads_what_py_lmdb_wrote(tmp_path: Path) -> None:
     path = _write(tmp_path / "db", b"x")
     with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
         assert transaction.stat()["entries"] == 1
-        assert not any(env.open_db(txn=transaction).flags(transaction).values())
+        assert not any(env.open_db(txn=transaction).flags().values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -37,7 +38,7 @@ def write(path: Path, *data: caffe_pb2.Datum) -> Path:
     return path
 
 
-def data_layer(source: Path, transform: str = "", batch: int = 2, phase: int = TEST, more: str = ""):
+def data_layer(source: Path, transform: str = "", batch: int = 2, phase: int = TEST, more: str = "") -> Any:
     return layer(
         f'name: "d" type: "Data" top: "data" top: "label" transform_param {{ {transform} }} '
         f'data_param {{ source: "{source}" batch_size: {batch} backend: LMDB {more} }}',
@@ -156,7 +157,7 @@ def image_list(folder: Path, count: int = 5) -> Path:
     return folder
 
 
-def image_layer(folder: Path, more: str = "", phase: int = TRAIN, batch: int = 2):
+def image_layer(folder: Path, more: str = "", phase: int = TRAIN, batch: int = 2) -> Any:
     return layer(
         f'name: "i" type: "ImageData" top: "data" top: "label" image_data_param {{ source: "{folder}/list.txt" '
         f'root_folder: "{folder}/" batch_size: {batch} {more} }}',
@@ -201,7 +202,7 @@ def test_image_list_faults(tmp_path: Path) -> None:
 # ---- MemoryData
 
 
-def memory_layer(text: str = "batch_size: 2 channels: 1 height: 2 width: 3"):
+def memory_layer(text: str = "batch_size: 2 channels: 1 height: 2 width: 3") -> Any:
     return layer(f'name: "m" type: "MemoryData" top: "data" top: "label" memory_data_param {{ {text} }}')
 
 
@@ -233,7 +234,7 @@ def test_memory_faults() -> None:
 # ---- HDF5Data
 
 
-def hdf5_layer(folder: Path, batch: int = 3, shuffle: bool = False, tops: str = 'top: "data" top: "label"'):
+def hdf5_layer(folder: Path, batch: int = 3, shuffle: bool = False, tops: str = 'top: "data" top: "label"') -> Any:
     return layer(
         f'name: "h" type: "HDF5Data" {tops} hdf5_data_param {{ source: "{folder}/files.txt" batch_size: {batch} '
         f"shuffle: {str(shuffle).lower()} }}"
@@ -287,7 +288,7 @@ def test_hdf5_faults(hdf5_files: Path) -> None:
 # ---- DummyData
 
 
-def dummy_layer(text: str, tops: int = 2):
+def dummy_layer(text: str, tops: int = 2) -> Any:
     return layer(f'name: "x" type: "DummyData" {"top: " + chr(34) + "t" + chr(34) + " "} '.replace(
         'top: "t"', " ".join(f'top: "t{i}"' for i in range(tops))) + f"dummy_data_param {{ {text} }}")  # fmt: skip
 

@@ -23,7 +23,7 @@ NO_WEIGHTS = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="mean",
 def video(tmp_path: Path) -> Path:
     """Seven frames of 32 × 24, each in its own gray: 20, 50, 80, …"""
     path = tmp_path / "grays.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
     for number in range(FRAMES):
         writer.write(np.full((24, 32, 3), 20 + 30 * number, np.uint8))
     writer.release()

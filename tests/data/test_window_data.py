@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ def _process_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "seed", 7)
 
 
-def window_layer(folder: Path, transform: str = "crop_size: 20", more: str = ""):
+def window_layer(folder: Path, transform: str = "crop_size: 20", more: str = "") -> Any:
     return layer(
         f'name: "w" type: "WindowData" top: "data" top: "label" transform_param {{ {transform} }} '
         f'window_data_param {{ source: "{folder}/windows.txt" root_folder: "{folder}/" batch_size: 8 {more} }}'

@@ -158,7 +158,7 @@ def test_labels_are_rows_of_class_center_and_size(database: Path) -> None:
 
 def test_difficult_objects_may_be_left_out(database: Path) -> None:
     source = annotated(database, SIZES, 3, annotated_param=WHOLE + " train_diffcult: false")
-    np.testing.assert_allclose(source.forward()[1][0, 0, :2], [[0, 0.5, 0.75, 0.5, 0.5], [0] * 5], atol=1e-6)
+    np.testing.assert_allclose(source.forward()[1][0, 0, :2], [[0, 0.5, 0.75, 0.5, 0.5], [0.0] * 5], atol=1e-6)
     source.close()
 
 

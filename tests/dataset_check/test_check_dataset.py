@@ -179,7 +179,7 @@ def test_list_folder_and_database_agree(folder: Folder, tmp_path: Path, capsys: 
     assert convert_annoset.main(folder.arguments()) == 0
     database = str(folder.root / "db")
     label_map = f"-label_map_file={folder.root / 'labelmap.prototxt'}"
-    outputs = []
+    outputs: list[dict[str, Any]] = []
     for words in ([str(folder.root)], [database], ["-root", str(folder.root), str(folder.root / "list.txt")]):
         out = tmp_path / f"out{len(outputs)}"
         assert check_dataset.main([*words, label_map, f"-out={out}"]) == 0
@@ -197,7 +197,7 @@ def test_raw_records_and_txt(folder: Folder, capsys: pytest.CaptureFixture[str])
     folder.add("a", "1 8 6 40 30\n7 1 2 30 40\n", suffix="txt")
     folder.add("b", "2 8 6 40 30\n", suffix="txt")
     label_map = f"-label_map_file={folder.root / 'labelmap.prototxt'}"
-    assert check_dataset.main(["-root", str(folder.root), "-label_type=txt", label_map, folder.list()]) == 0
+    assert check_dataset.main(["-root", str(folder.root), "-label_type=txt", label_map, folder.write_list()]) == 0
     assert "a.jpg, object 2: 7" in capsys.readouterr().out
     (folder.root / "a.txt").write_text("1 8 6 40 30\n")
     assert convert_annoset.main(folder.arguments("-label_type=txt", "-noencoded", "-encode_type=")) == 0
@@ -280,7 +280,7 @@ def test_bad_words(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     try:
-        status = check_dataset.main(words)
+        status: str | int | None = check_dataset.main(words)
     except SystemExit as ended:
         status = ended.code
     assert status == 1

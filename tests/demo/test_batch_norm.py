@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import torch
 
 from caffe.engine.layer import TEST
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from caffe.proto.text import parse_text
+from demo.pretrain import batch_norm
 
-PROGRAM = Path(__file__).resolve().parents[2] / "demo" / "pretrain" / "batch_norm.py"
 PLAIN = """
 name: "plain"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 9 dim: 9 } } }
@@ -28,23 +25,20 @@ layer { name: "head" type: "Convolution" bottom: "b" top: "head"
 
 
 def test_folded_weights_compute_the_same() -> None:
-    spec = importlib.util.spec_from_file_location("batch_norm", PROGRAM)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
     plain = parse_text(PLAIN, caffe_pb2.NetParameter(), "test")
-    normalised = program.insert(plain)
-    assert [layer.name for layer in normalised.layer if layer.type == "BatchNorm"] == ["a_bn", "b_bn"]
+    normalized = batch_norm.insert(plain)
+    assert [layer.name for layer in normalized.layer if layer.type == "BatchNorm"] == ["a_bn", "b_bn"]
 
-    trained = Net(normalised, TEST)
-    for layer in trained.layers:
-        for blob in layer.blobs:
+    trained = Net(normalized, TEST)
+    for step in trained.steps:
+        for blob in step.layer.blobs:
             blob.data.uniform_(0.5, 1.5)
     image = torch.randn(2, 3, 9, 9)
     expected = trained({"data": image})[1]["head"]
 
-    blobs = {layer.name: [blob.detach().numpy() for blob in layer.blobs] for layer in trained.layers}
+    blobs = {s.layer.name: [blob.detach().numpy() for blob in s.layer.blobs] for s in trained.steps}
     folded = Net(plain, TEST)
-    for layer in folded.layers:
-        for blob, value in zip(layer.blobs, program.fold(blobs, layer.name), strict=True):
+    for step in folded.steps:
+        for blob, value in zip(step.layer.blobs, batch_norm.fold(blobs, step.layer.name), strict=True):
             blob.data.copy_(torch.from_numpy(value))
     torch.testing.assert_close(folded({"data": image})[1]["head"], expected, rtol=1e-4, atol=1e-4)

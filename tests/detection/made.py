@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from caffe.detection import voc
+from caffe.detection import hoiem, voc
 
 Box = tuple[float, float, float, float]
 
@@ -69,3 +71,14 @@ def made(
             )
     truth = truth_of(*objects, images=tuple(map(str, range(images))))
     return truth, {name: detections_of(*found) for name, found in rows.items()}
+
+
+def diagnose(truth: voc.GroundTruth, *rows: tuple[str, float, Box], name: str = "cat", **options: Any) -> Any:
+    """Hoiem's analysis of the detections of one class."""
+    return hoiem.diagnose(truth, {name: detections_of(*rows)}, least_objects=1, **options)[name]
+
+
+def kinds(result: Any) -> list[str]:
+    """What each detection is wrong in: loc, sim, oth or bg; - if it is not wrong."""
+    masks = {kind: result.false_positives.kind(kind) for kind in ("loc", "sim", "oth", "bg")}
+    return ["".join(k for k, mask in masks.items() if mask[i]) or "-" for i in range(len(masks["loc"]))]

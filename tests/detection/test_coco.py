@@ -19,8 +19,8 @@ from caffe.errors import CaffeError, DataError
 from tests.detection.made import made
 
 
-@pytest.fixture
-def annotations(tmp_path: Path) -> Path:
+@pytest.fixture(name="annotations")
+def annotations_file(tmp_path: Path) -> Path:
     """A small and a large object in two images, two classes."""
     boxes = [(1, 7, 3, [10, 10, 20, 20]), (2, 8, 9, [0, 0, 200, 200])]
     data = {

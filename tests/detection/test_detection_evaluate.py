@@ -38,10 +38,11 @@ def test_best_first_second_of_one_object_is_false(tmp_path: Path) -> None:
         [[0, 1, 0.5, *WHOLE], [0, 1, 0.9, *HALF], [0, 1, 0.1, *CORNER], [0, 2, 0.3, *WHOLE]],
         [[0, 1, *WHOLE, 0], [2, 2, *WHOLE, 0]],
     )
-    np.testing.assert_allclose(
-        rows,
-        [[-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1], [0, 1, 0.9, 1, 0], [0, 1, 0.5, 0, 1], [0, 1, 0.1, 0, 1], [0, 2, 0.3, 0, 1]],
-    )  # fmt: skip
+    expected = [
+        [-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1],
+        [0, 1, 0.9, 1, 0], [0, 1, 0.5, 0, 1], [0, 1, 0.1, 0, 1], [0, 2, 0.3, 0, 1],
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.array(rows), np.array(expected))
 
 
 def test_difficult_objects(tmp_path: Path) -> None:

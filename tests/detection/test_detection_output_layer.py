@@ -73,7 +73,7 @@ def test_counts_that_do_not_fit(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_do_not_fit(tmp_path: Path, settings: str, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"layer 'found' \(DetectionOutput\): .*{message}"):
+    with pytest.raises(ValueError, match=rf"^layer 'found' \(DetectionOutput\): (?!layer).*{message}"):
         net(tmp_path, settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,8 @@ from caffe.proto import caffe_pb2
 BOX = np.array([[0.25, 0.25, 0.75, 0.5]], np.float32)
 
 
-def resize(mode: str, **fields: int) -> caffe_pb2.ResizeParameter:
-    return caffe_pb2.ResizeParameter(
-        resize_mode=caffe_pb2.ResizeParameter.Resize_mode.Value(mode), **{"height": 300, "width": 300, **fields}
-    )
+def resize(mode: str, **fields: Any) -> caffe_pb2.ResizeParameter:
+    return caffe_pb2.ResizeParameter(resize_mode=mode, **{"height": 300, "width": 300, **fields})
 
 
 def test_warped() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from caffe.detection import cases, sheets, voc
+from caffe.detection.box_drawing import Image, class_color
 from caffe.detection.image_folder import Images
 from caffe.errors import DataError
 from tests.detection.made import detections_of, square, truth_of
@@ -23,11 +24,11 @@ def images(tmp_path: Path) -> Images:
     return Images(tmp_path)
 
 
-def has(image: sheets.Image, color: tuple[int, int, int]) -> bool:
+def has(image: Image, color: tuple[int, int, int]) -> bool:
     return bool((image == color).all(axis=2).any())
 
 
-def where(image: sheets.Image, color: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def where(image: Image, color: tuple[int, int, int]) -> tuple[int, int, int, int]:
     """The corners of what has a color: xmin, ymin, xmax, ymax."""
     rows, columns = np.nonzero((image == color).all(axis=2))
     return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
@@ -53,7 +54,7 @@ def test_side_by_side(images: Images) -> None:
     sheet = sheets.side_by_side(images, ["a", "b"], truth, models)
     assert sheet.shape[1] == sheets.WIDTH
     assert sheet.dtype == np.uint8
-    color = sheets.class_color(0)
+    color = class_color(0)
     thirds = np.array_split(sheet[: sheet.shape[0] // 3], 3, axis=1)
     # the object, nothing of the first model (0.5 is below 0.6), the second model's detection
     assert [has(third, color) for third in thirds] == [True, False, True]
@@ -104,7 +105,7 @@ def test_texts_do_not_cover_each_other(images: Images) -> None:
     """Ten objects at one place: their names are stacked."""
     truth = truth_of(*(("a", f"class {i}", (40, 20, 60, 40), False) for i in range(4)))
     sheet = sheets.side_by_side(images, ["a"], truth, {"SSD": {}})
-    colors = [sheets.class_color(i) for i in range(4)]
+    colors = [class_color(i) for i in range(4)]
     patches = [int((sheet == color).all(axis=2).sum()) for color in colors]
     assert min(patches) > 500
 

@@ -14,6 +14,7 @@ import pytest
 import caffe
 from caffe.cli import plot_detections, ssd_detect
 from caffe.detection.box_drawing import Box, class_color, draw_boxes
+from tests.pictures import read_picture
 from tests.processes import run
 
 MODEL = """
@@ -93,7 +94,7 @@ def test_files_and_pictures(folder: Path) -> None:
     assert (folder / "list.txt").read_text().count("\n") == 1
     (listed,) = json.loads((folder / "list.json").read_text())
     assert [(d["name"], d["label"]) for d in listed["detections"]] == [("a light", 1)]
-    picture, image = cv2.imread(str(folder / "pictures/light.png")), cv2.imread(str(folder / "light.png"))
+    picture, image = read_picture(folder / "pictures/light.png"), read_picture(folder / "light.png")
     changed = (picture != image).any(axis=2)
     assert changed[:21, :41].any()
     assert not changed[21:].any()  # 0.2 is under 0.6
@@ -269,7 +270,7 @@ def test_a_real_face_detector(shared: Path, tmp_path: Path) -> None:
     flags = ["-mean_value", "103.94,116.78,123.68", "-json", str(tmp_path / "faces.json")]
     assert ssd_detect.main([*map(str, net), str(data / "faces.jpg"), *flags]) == 0
     (listed,) = json.loads((tmp_path / "faces.json").read_text())
-    height, width = cv2.imread(str(data / "faces.jpg")).shape[:2]
+    height, width = read_picture(data / "faces.jpg").shape[:2]
     theirs = np.load(data / "yufacedetectnet-open-v2.reference.npz")["detection_out"][0, 0]
     ours = [
         [d["score"], d["xmin"] / width, d["ymin"] / height, d["xmax"] / width, d["ymax"] / height]

@@ -40,7 +40,8 @@ def test_deltas_by_hand() -> None:
     result = tide.tide(truth, found)
     # 51 of the 101 recalls are reached, with a precision of 1/2
     assert result.average_precision == pytest.approx(51 / 101 / 2)
-    assert result.errors["Loc"] == tide.TideError(1, pytest.approx(1 - 51 / 202))
+    assert result.errors["Loc"].count == 1
+    assert result.errors["Loc"].delta == pytest.approx(1 - 51 / 202)
     assert result.errors["Miss"] == tide.TideError(0, 0)
     assert result.false_positives == pytest.approx(51 / 101 - 51 / 202)
     assert result.false_negatives == pytest.approx(1 / 2 - 51 / 202)
@@ -89,7 +90,7 @@ def test_numbers_of_the_package(seed: int, threshold: float, max_dets: int) -> N
 def package(
     truth: voc.GroundTruth, found: dict[str, voc.Detections], threshold: float, max_dets: int
 ) -> tuple[float, dict[str, tuple[int, float]], list[float]]:
-    """AP, count and dAP of each kind, and dAP of all false positives and negatives, by PyPI's tidecv."""
+    """AP, count and dAP of each kind, and dAP of all false positives and negatives, by the package tidecv."""
     tidecv = pytest.importorskip("tidecv")
     objects, detections = tidecv.Data("truth", max_dets=max_dets), tidecv.Data("found", max_dets=max_dets)
     names = list(dict.fromkeys([*truth.classes, *found]))
@@ -97,8 +98,8 @@ def package(
     def sides(box: np.ndarray[Any, Any]) -> list[float]:
         return [float(box[0]), float(box[1]), float(box[2] - box[0] + 1), float(box[3] - box[1] + 1)]
 
-    for image in range(len(truth.images)):
-        objects.add_image(image, truth.images[image])
+    for index, image in enumerate(truth.images):
+        objects.add_image(index, image)
     for number, name in enumerate(names):
         objects.add_class(number, name)
         for image, inside in truth.objects.get(name, {}).items():

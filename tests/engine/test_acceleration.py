@@ -146,7 +146,7 @@ def test_compiled_training_follows_weights_and_shapes() -> None:
         with torch.no_grad():
             for net in nets:
                 for parameter, gradient in zip(net.learnable_params, gradients[0], strict=True):
-                    parameter -= 0.1 * gradient
+                    parameter.sub_(0.1 * gradient)
 
 
 @torch.no_grad()

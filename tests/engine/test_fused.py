@@ -102,8 +102,9 @@ def test_on_a_gpu(window: str, precision: str) -> None:
     assert any(isinstance(step.layer, ConvolutionReLU) for step in model.inference_steps)
     x = torch.randn(2, 6, 13, 11, device="cuda")
     weight, bias = (blob.double() for blob in model.steps[1].layer.blobs)
-    g = model.steps[1].layer.geometry
-    expected = in_two_steps(x.double(), weight, bias, g.stride, g.pad, g.dilation, model.steps[1].layer.group)
+    w = model.steps[1].layer.as_convolution()
+    assert w is not None
+    expected = in_two_steps(x.double(), weight, bias, w.stride, w.pad, w.dilation, w.group)
     for _ in range(3):
         poison = [torch.full((2 * 10 * 13 * 13,), torch.nan, device="cuda") for _ in range(8)]
         del poison

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from google.protobuf import text_format
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from prototxt_gen.mdssd300 import MDSSD300
 from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
 from prototxt_gen.ssd321 import SSD321
+from tests.engine.test_fused import in_two_steps
 from tests.narrow import narrow_deploy
 from tests.recording import CpuRecorder
 
@@ -79,7 +80,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], error: fl
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         scale = float(value.abs().max()) if value.numel() else 0.0
-        torch.testing.assert_close(found[name], value, rtol=0, atol=error * scale, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], value, rtol=0, atol=error * scale, msg=partial("{}: {}".format, name))
 
 
 def detector(network: Network) -> Net:
@@ -248,10 +249,6 @@ def test_shared_weights_stay_shared() -> None:
     with torch.no_grad():
         by_name["a"].blobs[0].fill_(3)
     assert bool((by_name["d"].blobs[0] == 3).all()), "the net's layers read the same weights as before"
-
-
-def in_two_steps(x: Tensor, weight: Tensor, bias: Tensor, *window: object) -> Tensor:
-    return F.relu(F.conv2d(x, weight, bias, *window))  # type: ignore[arg-type]
 
 
 def test_with_a_relu_in_the_same_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

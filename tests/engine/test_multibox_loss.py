@@ -15,7 +15,7 @@ LOSS, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.LossParameter
 SHAPES = [(2, 32), (2, 24), (1, 2, 32), (1, 1, 3, 8)]  # 8 priors, 3 classes
 
 
-def param(text: str = "", loss: str = "num_classes: 3"):  # type: ignore[no-untyped-def]
+def param(text: str = "", loss: str = "num_classes: 3") -> caffe_pb2.LayerParameter:
     return text_format.Parse(
         f"name: 'mbox' type: 'MultiBoxLoss' {text} multibox_loss_param {{ {loss} }}", caffe_pb2.LayerParameter()
     )

@@ -12,6 +12,7 @@ import pytest
 
 from caffe.errors import CaffeError
 from experiments.small_objects import compare
+from experiments.small_objects import run as training_program
 from experiments.small_objects.plan import ARMS, GROUPS, Plan
 from tests import processes
 
@@ -40,9 +41,9 @@ def test_the_training_gets_its_flags(flags: list[str], tmp_path: Path, monkeypat
         given.extend(argv)
         return 75
 
-    monkeypatch.setattr(compare.training_program, "main", train)
+    monkeypatch.setattr(training_program, "main", train)
     assert compare.main([str(tmp_path / "my"), *flags, "--seeds", "3", "--boxes", "released"]) == 75
-    parsed = compare.training_program.parser().parse_args(given)
+    parsed = training_program.parser().parse_args(given)
     networks = GROUPS["families-300" if "--networks" in flags else "families"]
     assert parsed.arms == [f"{network}-released-scratch" for network in networks]
     assert (parsed.data, parsed.folder, parsed.seeds) == ("my", tmp_path / "my", [3])
@@ -68,7 +69,7 @@ def test_speed_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Path(words[words.index("-json") + 1]).write_text(json.dumps({"models": rows}))
         return subprocess.CompletedProcess(words, 0)
 
-    monkeypatch.setattr(compare.subprocess, "run", measure)
+    monkeypatch.setattr(subprocess, "run", measure)
     (tmp_path / "speed.json").write_text(json.dumps({"models": [{"name": "SSD300x0.125_made"}]}))  # it was interrupted
     compare._measure_speed(tmp_path, arms, 1, tmp_path, ["-images", "2"])
     trained, released = calls
@@ -96,7 +97,7 @@ def test_two_networks(tmp_path: Path) -> None:
         check=True,
         seconds=900,
     )
-    command = [
+    command: list[str | Path] = [
         processes.ROOT / "scripts/compare_networks.sh", tmp_path / "scenes", "--networks", "ssd300", "dssd321",
         "--out", tmp_path / "out", "--quick",
     ]  # fmt: skip

@@ -35,8 +35,8 @@ def test_decoding_is_the_layers() -> None:
     priors = torch.tensor([[0.2, 0.2, 0.4, 0.6], [0.1, 0.1, 0.2, 0.2]]).reshape(1, 2, 4)
     boxes = decode(torch.tensor([[[1.0, -0.5, 0.5, 0.0]]]), priors)
     width = 0.2 * np.exp(0.1)
-    centre = 0.3 + 0.1 * 0.2, 0.4 - 0.05 * 0.4
-    expected = [centre[0] - width / 2, centre[1] - 0.2, centre[0] + width / 2, centre[1] + 0.2]
+    center = 0.3 + 0.1 * 0.2, 0.4 - 0.05 * 0.4
+    expected = [center[0] - width / 2, center[1] - 0.2, center[0] + width / 2, center[1] + 0.2]
     np.testing.assert_allclose(boxes[0, 0], expected, rtol=1e-5)
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from caffe.engine.layer import TEST, layer_types
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
+from tests.export.runs import engine, run
 from tests.layer_harness import Case, spread_out
+from tests.layers.cases import CASES as CAFFES
 from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_yolo
-from tests.layers.test_every_type import CASES as CAFFES
 
-pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
-
-from caffe.export.onnx_model import onnx_model  # noqa: E402  (needs onnx)
-from caffe.export.registry import ExportError, converter  # noqa: E402
+# without onnx, the lines above skip this module
+# isort: split
+from caffe.export.onnx_model import onnx_model
+from caffe.export.registry import ExportError, converter
 
 CASES = [*CAFFES, *cases_maps.CASES, *cases_mscnn.CASES, *cases_openpose.CASES, *cases_regions.CASES, *cases_yolo.CASES]
 #: of those with cases: what has no place in a net that is exported, and why
@@ -97,25 +94,6 @@ def values(case: Case, larger: int = 0) -> dict[str, NDArray[np.float32]]:
     return {f"x{i}": array.astype(np.float32) for i, array in enumerate(arrays)}
 
 
-def engine(net: Net, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
-    layer = net.steps[-1].layer
-    if hasattr(layer, "reset"):
-        layer.reset()
-    with torch.no_grad():
-        _, blobs = net({name: torch.from_numpy(value.copy()) for name, value in inputs.items()})
-    return {name: value.numpy() for name, value in blobs.items()}
-
-
-def run(model: Any, inputs: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    read = {value.name for value in session.get_inputs()}
-    found = session.run(None, {name: value for name, value in inputs.items() if name in read})
-    return dict(zip([output.name for output in session.get_outputs()], found, strict=True))
-
-
 @pytest.mark.parametrize("case", [case for case in CASES if case.bottoms and case.tops], ids=str)
 def test_equal_or_refused(case: Case) -> None:
     """A model with a batch of any size is also run with one item more."""
@@ -128,8 +106,8 @@ def test_equal_or_refused(case: Case) -> None:
     fixed = "The batch is fixed: layer 'l'" in model.doc_string
     for larger in (0,) if fixed else (0, 1):
         inputs = values(case, larger)
-        expected = engine(net, inputs)
-        found = run(model, inputs)
+        expected = engine(net, **inputs)
+        found = run(model, **inputs)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert found[name].shape == value.shape
@@ -169,7 +147,7 @@ def test_constant_sources_become_constants() -> None:
     x = np.ones((2, 3), np.float32)
     model = onnx_model(net)
     assert "The batch is fixed" in model.doc_string
-    np.testing.assert_array_equal(run(model, {"x": x})["y"], x + 2.5)
+    np.testing.assert_array_equal(run(model, x=x)["y"], x + 2.5)
     net.steps[1].layer.param.dummy_data_param.data_filler[0].type = "gaussian"
     with pytest.raises(ExportError, match="its values are random; use constant fillers"):
         onnx_model(net)

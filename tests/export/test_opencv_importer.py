@@ -38,7 +38,9 @@ def answers(param: Any, folder: Path, size: int) -> tuple[dict[str, Array], dict
         blobs = net({"data": torch.from_numpy(image)}, keep=BLOBS)[1]
     peer = cv2.dnn.readNetFromCaffe(str(model), str(weights))
     peer.setInput(image, "data")
-    return {name: blobs[name].numpy() for name in BLOBS}, dict(zip(BLOBS, peer.forward(BLOBS), strict=True))
+    return {name: blobs[name].numpy() for name in BLOBS}, {
+        name: np.asarray(value) for name, value in zip(BLOBS, peer.forward(BLOBS), strict=True)
+    }
 
 
 def whole_sizes(param: Any) -> Any:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.export.detection_heads import head, predictions, same_rows
+from tests.export.runs import engine
 from tests.processes import run
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
+# without onnx, the lines above skip this module
+# isort: split
 from caffe.export.onnx_model import onnx_model
-from tests.export.test_onnx import engine, head, predictions, same_rows
 
 OPTIONS = "confidence_threshold: 0.1 nms_param { nms_threshold: 0.45 top_k: 20 } keep_top_k: 12 code_type: CENTER_SIZE"
 OPENCV5 = os.environ.get("CAFFE_TEST_OPENCV5", "")

@@ -11,7 +11,11 @@ from google.protobuf import text_format
 from caffe.engine.layer import TEST
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
-from tests.export.test_every_type import engine, onnx_model, run
+from tests.export.runs import engine, run
+
+# without onnx, the lines above skip this module
+# isort: split
+from caffe.export.onnx_model import onnx_model
 
 FASTER_RCNN = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 64 dim: 80 } } }
@@ -46,8 +50,8 @@ def outputs(net: Net, images: int, seed: int = 0) -> tuple[dict[str, Any], dict[
     rng = np.random.default_rng(seed)
     inputs = {"data": rng.normal(0, 60, (images, 3, 64, 80)).astype(np.float32)}
     if "im_info" in net.inputs:
-        inputs["im_info"] = np.tile(np.float32([64, 80, 1]), (images, 1))
-    return engine(net, inputs), run(onnx_model(net), inputs)
+        inputs["im_info"] = np.tile(np.array([64, 80, 1], np.float32), (images, 1))
+    return engine(net, **inputs), run(onnx_model(net), **inputs)
 
 
 @pytest.mark.parametrize("images", [1, 2])

@@ -15,7 +15,7 @@ _STRINGS = (
     "", " ", "a.jpg", "b.jpg", "1", "-1", "1e999", "nan", "true", "x" * 300, "x" * 70_000, "../../etc/passwd", "/", "a\0b",
     "\ud800", "\u2028", "\x1b[31m", "٣", "none_of_the_above", "RBC", "rbc", "file:///a.jpg",
 )  # fmt: skip
-_VALUES = (
+_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 17, 1.5, -0.0, 1e-320, 1e308, float("inf"), float("-inf"), float("nan"), 2**31, 2**63,
     -(2**63), 10**400, [], {}, [[]], [None], {"": None}, [0, 0, 0, 0], [1e308, 1e308, 1e308, 1e308], *_STRINGS,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +111,8 @@ def weights() -> list[bytes]:
 @cache
 def weights_hdf5() -> list[bytes]:
     net, blobs = _small_net()
-    return [_written("w.h5", lambda path, d=diffs: write_weights(path, net, blobs, diffs=d)) for diffs in (None, blobs)]
+    writers = [partial(write_weights, net=net, blobs=blobs, diffs=diffs) for diffs in (None, blobs)]
+    return [_written("w.h5", writer) for writer in writers]
 
 
 def _state() -> SolverState:

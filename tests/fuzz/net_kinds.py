@@ -98,7 +98,7 @@ layer { name: "out" type: "DetectionOutput" bottom: "loc_flat" bottom: "flat" bo
 @cache
 def nets() -> list[bytes]:
     """Each configuration of tests/layers with Input layers before it, and a small SSD with its loss and detections."""
-    from tests.layers.test_every_type import CASES
+    from tests.layers.cases import CASES
 
     samples = [
         (_inputs([(2, 3, 16, 16), (1, 1, 3, 8)]) + _DETECTOR + _LOSS).encode(),
@@ -146,7 +146,7 @@ def _other(field: FieldDescriptor, rng: random.Random) -> Any:
     """Another value for a field that holds no message."""
     if field.type == FieldDescriptor.TYPE_BOOL:
         return rng.random() < 0.5
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    if field.enum_type is not None:
         return rng.choice(field.enum_type.values).number
     if field.type == FieldDescriptor.TYPE_STRING:
         return rng.choice(_STRINGS)
@@ -169,7 +169,8 @@ def change(message: Message, rng: random.Random) -> None:
     elif kind == "twice" and many and len(value):
         value.extend([rng.choice(list(value))] * rng.choice((1, 1, 5, 40)))
     elif kind == "new":
-        other = rng.choice(owner.DESCRIPTOR.fields)
+        descriptor: Any = owner.DESCRIPTOR  # which protobuf declares as one of two classes
+        other: FieldDescriptor = rng.choice(descriptor.fields)
         if other.message_type is not None:
             target = getattr(owner, other.name)
             target.SetInParent() if isinstance(target, Message) else target.add()
@@ -203,7 +204,7 @@ def _safely(work: Callable[[Path], object]) -> Callable[[Path], object]:
     """With little memory, and without what a net is allowed to do: run code, write files."""
 
     def run(path: Path) -> object:
-        memory.device_memory = lambda: NET_MEMORY  # type: ignore[assignment]
+        memory.device_memory = lambda: NET_MEMORY
         runtime.python_layers = runtime.layers_write = False
         torch.set_num_threads(1)
         torch.manual_seed(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def hide_name(path: Path) -> None:
         (hide_name, "doesn't name the file"),
     ],
 )
-def test_the_harness_sees_every_failure(monkeypatch: pytest.MonkeyPatch, read, problem: str) -> None:
+def test_the_harness_sees_every_failure(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], None], problem: str
+) -> None:
     monkeypatch.setitem(KINDS, "bad", Kind(lambda: [b"a sample"], read))
     if read is sleep_on:
         monkeypatch.setattr(harness, "_HANG", 1.0)

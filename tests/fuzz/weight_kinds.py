@@ -50,7 +50,8 @@ def import_with(read: Callable[[Path], Tensors], layout: Layout) -> Callable[[Pa
     def imported(path: Path) -> float:
         layers = gather(path, read(path), layout, {"other": layout})
         check_chain(path, layers, layout, _NAMES)
-        weight, bias, change = absorb(*layers["conv1_1"], layout.preprocessing, caffe_input())
+        weight, bias = layers["conv1_1"]
+        weight, bias, change = absorb(weight, bias, layout.preprocessing, caffe_input())
         return float(weight.sum() + bias.sum() + change)
 
     return imported

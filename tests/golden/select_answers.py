@@ -141,7 +141,7 @@ def boxes_of_transforms(folder: Path) -> dict[str, np.ndarray]:
 def packed(arrays: dict[str, np.ndarray]) -> bytes:
     """The arrays as an .npz, lossless."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import caffe
 from caffe.proto.text import read_solver
+from tests.pictures import read_picture
 
 NAME = "yufacedetectnet-open-v2"
 
@@ -51,7 +52,7 @@ def test_fields_and_policies_of_another_fork_are_warnings(folder: Path, capfd: p
 
 
 def test_faces_are_found(net: caffe.Net, folder: Path) -> None:
-    image = cv2.imread(str(folder / "faces.jpg"))
+    image = read_picture(folder / "faces.jpg")
     net.blobs["data"].reshape(1, 3, *image.shape[:2])
     blob = image.astype(np.float32).transpose(2, 0, 1) - np.array([[[103.94]], [[116.78]], [[123.68]]], np.float32)
     rows = net.forward(data=blob[None])["detection_out"][0, 0]

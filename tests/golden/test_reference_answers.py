@@ -45,7 +45,7 @@ class Case:
         self.folder = folder
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name]
+        return np.asarray(self.arrays[name], np.float32)
 
     def net(self, phase: int) -> caffe.Net:
         path = self.folder / "net.prototxt"
@@ -163,10 +163,10 @@ def test_transform(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert_close(net.blobs["label"].data, case["label"])
     ours, theirs = net.blobs["data"].data, case["data"]
     assert ours.shape == theirs.shape
-    grey_levels = np.abs(ours - theirs)
+    gray_levels = np.abs(ours - theirs)
     # the decoders of two OpenCV versions differ by a level here and there
-    assert grey_levels.mean() < 0.5
-    assert np.percentile(grey_levels, 99) <= 3
+    assert gray_levels.mean() < 0.5
+    assert np.percentile(gray_levels, 99) <= 3
 
 
 BOXES = np.load(ANSWERS / "boxes_of_transforms.npz")

@@ -122,8 +122,9 @@ class MMDetection(nn.Module):
         self.bbox_head = nn.ModuleDict(heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        extras = [module["conv"] for pair in self.neck["extra_layers"] for module in pair]  # type: ignore[union-attr]
         vgg, norm, head = self.backbone["features"], self.neck["l2_norm"], self.bbox_head
+        pairs: Any = self.neck["extra_layers"]
+        extras = [module["conv"] for pair in pairs for module in pair]
         return predict(self.size, vgg, norm, extras, head["reg_convs"], head["cls_convs"], x)
 
 
@@ -144,19 +145,19 @@ def randomize(model: nn.Module, seed: int) -> nn.Module:
     return model.eval()
 
 
-# ---- default boxes, one after another, as centre x, centre y, width, height in units of the image
+# ---- default boxes, one after another, as center x, center y, width, height in units of the image
 
 
 def ssd_pytorch_boxes(sizes: Sequence[int], steps: Sequence[int], maps: Sequence[int], ratios: Any) -> Boxes:
     boxes = []
     for k, cells in enumerate(maps):
         for i, j in itertools.product(range(cells), repeat=2):
-            centre = ((j + 0.5) * steps[k] / 300, (i + 0.5) * steps[k] / 300)
+            center = ((j + 0.5) * steps[k] / 300, (i + 0.5) * steps[k] / 300)
             small, between = sizes[k] / 300, math.sqrt(sizes[k] * sizes[k + 1]) / 300
-            boxes += [(*centre, small, small), (*centre, between, between)]
+            boxes += [(*center, small, small), (*center, between, between)]
             for ratio in ratios[k]:
                 a, b = small * math.sqrt(ratio), small / math.sqrt(ratio)
-                boxes += [(*centre, a, b), (*centre, b, a)]
+                boxes += [(*center, a, b), (*center, b, a)]
     return np.clip(np.array(boxes), 0, 1)
 
 
@@ -186,6 +187,6 @@ def _cells(size: int, k: int, maps: int) -> int:
 
 def decode(boxes: Boxes, loc: Any) -> Any:
     """Predicted boxes N × P × 4 as corners, of default boxes P × 4 and locations N × P × 4, variances 0.1 and 0.2."""
-    centre = boxes[:, :2] + 0.1 * loc[..., :2] * boxes[:, 2:]
+    center = boxes[:, :2] + 0.1 * loc[..., :2] * boxes[:, 2:]
     size = boxes[:, 2:] * np.exp(0.2 * loc[..., 2:])
-    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+    return np.concatenate([center - size / 2, center + size / 2], axis=-1)

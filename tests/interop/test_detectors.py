@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,7 @@ from caffe.engine.weights import copy_trained_from
 from caffe.interop.detector import import_detector
 from caffe.interop.sources import LAYOUTS
 from caffe.proto.text import read_net, to_text
-from prototxt_gen.layers import Width
 from prototxt_gen.network import Network, deploy_net
-from prototxt_gen.settings import Settings
 from prototxt_gen.ssd300 import SSD300
 from prototxt_gen.ssd512 import SSD512
 from tests.interop.source_models import (
@@ -33,6 +32,7 @@ from tests.interop.source_models import (
     ssd_pytorch_boxes,
 )
 from tests.interop.torchvision_models import torchvision
+from tests.narrow import narrow_settings
 
 WIDTH = 8
 RATIOS = {300: ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), 512: ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))}
@@ -42,13 +42,8 @@ MMDETECTION_MEAN = "103.53,116.28,123.675"
 
 def prototxt(path: Path, network: Network, classes: int, width: int = WIDTH, dataset: str = "voc") -> Path:
     """A deploy net of an SSD, without Softmax and DetectionOutput's limits playing a part."""
-    settings = Settings(
-        net_name="ssd", augmentation="full", solver_type="SGD",
-        dataset=dataset, scales="released", width=Width(Fraction(1, width)), label_map="", num_classes=classes,
-        train_lmdb="", test_lmdb="", test_name_size="", num_test_images=1, test_batch=1, gpus=(), batch_per_gpu=1,
-        iter_size=1, base_lr=1, max_iter=1, steps=(), snapshot=1, snapshot_prefix="", test_interval=1, random_seed=None,
-        result_dir="", result_prefix="", result_format="VOC", output="",
-    )  # fmt: skip
+    settings = narrow_settings(1, width=Fraction(1, width), classes=classes, dataset=dataset)
+    settings = replace(settings, net_name="ssd")
     path.write_text(to_text(deploy_net(network, settings)))
     return path
 
@@ -101,7 +96,7 @@ def test_ssd_pytorch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     theirs = ssd_pytorch_boxes((30, 60, 111, 162, 213, 264, 315), STEPS[300], (38, 19, 10, 5, 3, 1), RATIOS[300])
     boxes, probabilities, priors = predictions(net, pixels(300), (104, 117, 123))
     same(probabilities, scores.softmax(-1))
-    # the last row and column of the 10 × 10 map: there ssd.pytorch moves the centres, from 304 pixels to 300
+    # the last row and column of the 10 × 10 map: there ssd.pytorch moves the centers, from 304 pixels to 300
     moved = (theirs[:, :2] != priors[:, :2].round(6)).any(1) & (priors[:, :2] > 1).any(1)
     assert moved.sum() == 19 * 6
     assert "conv6_2_mbox_priorbox: some default boxes are up to 4.0 pixels apart" in said
@@ -148,7 +143,7 @@ def test_torchvision(tmp_path: Path) -> None:
     torchvision()
     from torchvision.models.detection import ssd300_vgg16
 
-    source = randomize(ssd300_vgg16(weights=None, weights_backbone=None, num_classes=7), 3)
+    source: Any = randomize(ssd300_vgg16(weights=None, weights_backbone=None, num_classes=7), 3)
     # the source's default boxes are COCO's, the net's VOC's: the location heads make up for it
     model = prototxt(tmp_path / "deploy.prototxt", SSD300, 7, width=1)
     net = imported(tmp_path, "torchvision_ssd300", source.state_dict(), model, "-scales", "coco")
@@ -248,8 +243,8 @@ def test_nets_that_are_not_ssds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "x.prototxt").write_text(
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }'
     )
-    words = ["-from", "ssd_pytorch", "-weights", tmp_path / "x.pth", "-out", tmp_path / "out.caffemodel"]
-    words = [str(word) for word in words]
+    weights, out = str(tmp_path / "x.pth"), str(tmp_path / "out.caffemodel")
+    words = ["-from", "ssd_pytorch", "-weights", weights, "-out", out]
     assert import_weights.main(words) == 1
     assert "needs the net that gets the weights: -model models/SSD300" in capsys.readouterr().err
     assert import_weights.main([*words, "-model", str(tmp_path / "x.prototxt")]) == 1

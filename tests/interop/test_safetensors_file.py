@@ -86,8 +86,8 @@ def test_hdf5_and_unpacked_numbers(tmp_path: Path) -> None:
     # field 5 of a blob as two single floats: tag 0x2d
     numbers = b"".join(b"\x2d" + np.float32(x).tobytes() for x in (1.5, 2.5))
     blob = numbers + b"\x3a\x03\x0a\x01\x02"
-    layer = b"\x0a\x01a" + b"\x3a" + bytes([len(blob)]) + blob
-    (tmp_path / "u.caffemodel").write_bytes(b"\xa2\x06" + bytes([len(layer)]) + layer)
+    message = b"\x0a\x01a" + b"\x3a" + bytes([len(blob)]) + blob
+    (tmp_path / "u.caffemodel").write_bytes(b"\xa2\x06" + bytes([len(message)]) + message)
     (note,) = to_safetensors(tmp_path / "u.caffemodel", tmp_path / "u.safetensors")
     assert "numbers that are not packed" in note
     from_safetensors(tmp_path / "u.safetensors", tmp_path / "u2.caffemodel")
@@ -99,7 +99,7 @@ def test_bad_files(tmp_path: Path) -> None:
 
     out = tmp_path / "out.caffemodel"
     x = {"a.0": np.ones(2, np.float32)}
-    cases = [
+    cases: list[tuple[dict[str, np.ndarray], dict[str, str], str]] = [
         (x, {"caffemodel_without_numbers": "%%", "caffemodel_places": "[]"}, "metadata .* is damaged"),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[9, "a.0", 0, 2]])}, "damaged"),
         (x, {"caffemodel_without_numbers": "eJwDAAAAAAE=", "caffemodel_places": json.dumps([[0, "a.0", 0, 3]])}, "another size"),

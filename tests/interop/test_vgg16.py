@@ -213,7 +213,8 @@ def test_keras(tmp_path: Path, layout: str) -> None:
 
 def test_hed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Five sequences of Keras layers, whose names are attributes; the edge detector's own layers are left out."""
-    model = randomize(nn.Sequential(*vgg_layers(WIDTH)), 6)
+    model = nn.Sequential(*vgg_layers(WIDTH))
+    randomize(model, 6)
     mean = (104.00699, 116.66877, 122.67892)
     with h5py.File(tmp_path / "hed.weights.h5", "w") as file:
         for block in range(1, 6):
@@ -221,7 +222,7 @@ def test_hed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             for index, number in enumerate(numbers):
                 group = file.create_group(f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars")
                 group.attrs["name"] = f"block{block}_conv{index + 1}"
-                layer = model[PLACES[number]]
+                layer: Any = model[PLACES[number]]
                 group["0"] = layer.weight.detach().numpy().transpose(2, 3, 1, 0)
                 group["1"] = layer.bias.detach().numpy()
             for name in (f"dsn{block}", "fuse"):

@@ -146,7 +146,7 @@ def test_contrastive_gradient_of_equal_unlike_rows_is_finite() -> None:
     layer = make_layer("ContrastiveLoss", "", [(2, 2), (2, 2), (2,)])
     a, b, _ = gradients(layer, [[[1.0, 1.0], [0.3, 0.4]], [[1.0, 1.0], [0.0, 0.0]], [0.0, 0.0]])
     pull = -0.5 * (1 - 0.5) / (0.5 + 1e-4)
-    np.testing.assert_allclose(a, [[0, 0], [0.3 * pull, 0.4 * pull]])
+    np.testing.assert_allclose(a, [[0.0, 0.0], [0.3 * pull, 0.4 * pull]])
     np.testing.assert_allclose(b, -a)
 
 
@@ -226,6 +226,7 @@ def test_dropout(phase: int) -> None:
     assert top[kept].unique().tolist() == [pytest.approx(5)]
     assert kept.float().mean().item() == pytest.approx(0.2, abs=0.02)  # five standard deviations
     top.sum().backward()
+    assert bottom.grad is not None
     assert torch.equal(bottom.grad, top.detach())
 
 
@@ -238,5 +239,6 @@ def test_stochastic_pooling_draws_pixels_in_proportion() -> None:
     for value in (1.0, 2.0, 5.0):
         assert share[value] == pytest.approx(value / 8, abs=0.04)  # five standard deviations
     top.sum().backward()
+    assert bottom.grad is not None
     assert torch.equal(bottom.grad.sum(dim=(1, 2, 3)), torch.ones(4000))
     assert torch.equal((bottom * bottom.grad).sum(dim=(1, 2, 3)), top.flatten())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from caffe.engine.layer import TEST
+from caffe.engine.layer_types.recurrent import Recurrent
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
 from tests.layer_harness import make_layer, run
@@ -25,8 +26,8 @@ def test_batch_norm_accumulates_statistics_as_the_original() -> None:
         mean = 0.9 * mean + x.mean(axis=(0, 2, 3))
         variance = 0.9 * variance + x.var(axis=(0, 2, 3)) * 8 / 7
         weight = 0.9 * weight + 1
-    for blob, expected in zip(layer.blobs, (mean, variance, weight), strict=True):
-        np.testing.assert_allclose(blob.detach().numpy(), np.atleast_1d(expected), rtol=1e-5)
+    for blob, expected in zip(layer.blobs, (mean, variance, np.array([weight])), strict=True):
+        np.testing.assert_allclose(blob.detach().numpy(), expected, rtol=1e-5)
 
 
 def test_batch_norm_on_stored_statistics_leaves_them_alone() -> None:
@@ -52,6 +53,7 @@ def test_batch_norm_blobs_do_not_learn() -> None:
 @pytest.mark.parametrize("kind", ["RNN", "LSTM"])
 def test_recurrent_state_carries_over_and_markers_clear_it(kind: str) -> None:
     layer = make_layer(kind, "recurrent_param { num_output: 3 weight_filler { type: 'xavier' } }", [(4, 2, 5), (4, 2)])
+    assert isinstance(layer, Recurrent)
     x, going_on = torch.randn(4, 2, 5), torch.ones(4, 2)
     whole = run(layer, x, going_on)[0]
     layer.reset()

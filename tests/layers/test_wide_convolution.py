@@ -29,7 +29,8 @@ def test_parts_give_the_whole(monkeypatch: pytest.MonkeyPatch, type_name: str, g
     whole = results()
     parts: list[object] = []
     monkeypatch.setattr(convolution, "_MOST_SUMMED", 9)
-    operations = type(layer).operations  # type: ignore[attr-defined]
+    assert isinstance(layer, convolution.Convolution | convolution.Deconvolution)
+    operations = type(layer).operations
 
     def counted(*given: Any) -> Any:
         parts.append(given[0])

@@ -14,7 +14,7 @@ import pytest
 from caffe.cli.check_nets import main
 from caffe.errors import CaffeError
 from caffe.net_check.files import find
-from caffe.net_check.processes import each
+from caffe.net_check.processes import answers
 from caffe.net_check.stand_ins import without_files
 from caffe.net_check.verdict import ERROR, KILLED, LACKS, NO_TEXT, PYTHON, check
 from caffe.proto import caffe_pb2
@@ -216,7 +216,7 @@ def misbehave(job: str) -> str:
 
 def test_processes_are_limited_and_apart() -> None:
     jobs = ["a", "crash", "b", "hang", "work", "raise", "grow", "c"]
-    rows = list(each(misbehave, jobs, 4, 1, 1 << 30))
+    rows = list(answers(misbehave, jobs, 4, 1, 1 << 30))
     assert [job for job, _, _ in rows] == jobs
     assert [answer for _, answer, _ in rows] == ["A", None, "B", None, None, None, None, "C"]
     problems = {job: problem for job, _, problem in rows if problem}
@@ -229,7 +229,7 @@ def test_processes_are_limited_and_apart() -> None:
 
 def test_no_process_is_left_when_the_reader_stops() -> None:
     before = children()
-    running = each(misbehave, ["a", "hang", "hang"], 3, 60, 1 << 30)
+    running = answers(misbehave, ["a", "hang", "hang"], 3, 60, 1 << 30)
     assert next(running)[1] == "A"
     assert len(children() - before) == 2
     running.close()

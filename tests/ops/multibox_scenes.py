@@ -20,9 +20,9 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def grid_priors(side: int, sizes: tuple[float, ...] = (0.2, 0.35)) -> np.ndarray:
     """Square boxes of each size around the cells of a grid, P×4; those at the edge cross it."""
-    centres = (np.arange(side) + 0.5) / side
+    centers = (np.arange(side) + 0.5) / side
     return np.array(
-        [[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for y in centres for x in centres for s in sizes], np.float32
+        [[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for y in centers for x in centers for s in sizes], np.float32
     )
 
 
@@ -69,7 +69,8 @@ def run(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu", top_di
 def check(inputs: Batch, options: MultiBoxLossOptions, device: str = "cpu") -> reference.Answer:
     """Runs op and reference on the same inputs, and checks that loss and gradients are equal."""
     loss, loc_diff, conf_diff = run(inputs, options, device)
-    expected = reference.multibox_loss(*(t.numpy() for t in inputs), options)
+    loc, conf, prior, label = (t.numpy() for t in inputs)
+    expected = reference.multibox_loss(loc, conf, prior, label, options)
     np.testing.assert_allclose(loss.item(), expected.loss, rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(loc_diff.numpy(), expected.loc_diff, rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(conf_diff.numpy(), expected.conf_diff, rtol=1e-4, atol=2e-6)

@@ -22,9 +22,9 @@ def scene(
     rng = np.random.default_rng(seed)
     conf = rng.random((num, priors * classes), np.float32)
     if levels:
-        conf = np.round(conf * levels).astype(np.float32) / levels
-    centre, size = rng.random((priors, 2)), rng.uniform(0.1, 0.5, (priors, 2))
-    prior = np.stack([np.concatenate([centre - size / 2, centre + size / 2], 1), np.full((priors, 4), 0.1)])
+        conf = np.round(conf * levels) / np.float32(levels)
+    center, size = rng.random((priors, 2)), rng.uniform(0.1, 0.5, (priors, 2))
+    prior = np.stack([np.concatenate([center - size / 2, center + size / 2], 1), np.full((priors, 4), 0.1)])
     loc = rng.standard_normal((num, priors * (1 if share else classes) * 4))
     return (
         torch.from_numpy(loc.astype(np.float32)),
@@ -136,7 +136,7 @@ def test_numbers_that_are_none_are_no_detections_and_stop_nothing(device: str) -
 
 def test_threads_change_nothing() -> None:
     inputs = scene(5, 9, 300, 5, levels=20)
-    options = dict(num_classes=5, confidence_threshold=0.1, nms_threshold=0.4, top_k=50, keep_top_k=60)
+    options: dict[str, Any] = dict(num_classes=5, confidence_threshold=0.1, nms_threshold=0.4, top_k=50, keep_top_k=60)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -150,7 +150,7 @@ def test_threads_change_nothing() -> None:
 
 def test_half_precision_and_strides_are_taken_as_float32_values() -> None:
     loc, conf, prior = scene(6, 2, 30, 3)
-    options = dict(num_classes=3, confidence_threshold=0.2, nms_threshold=0.4)
+    options: dict[str, Any] = dict(num_classes=3, confidence_threshold=0.2, nms_threshold=0.4)
     low = loc.bfloat16(), conf.bfloat16()
     strided = conf.bfloat16().float().t().contiguous().t()
     assert torch.equal(
@@ -163,7 +163,7 @@ def _static_arguments(device: str) -> tuple[Any, ...]:
 
 
 def test_custom_op_contract(device: str) -> None:
-    torch.library.opcheck(detection_output_static, _static_arguments(device))
+    torch.library.opcheck(torch.ops.caffe.detection_output.default, _static_arguments(device))
 
 
 def test_unused_rows_name_their_image() -> None:
@@ -198,7 +198,7 @@ def test_errors(change: dict[str, Any], message: str) -> None:
 )
 def test_gpu_decides_as_the_cpu(num: int, priors: int, classes: int, top_k: int, keep_top_k: int) -> None:
     inputs = scene(10, num, priors, classes, levels=5000)
-    options = dict(
+    options: dict[str, Any] = dict(
         num_classes=classes, code_type=CENTER_SIZE, confidence_threshold=0.6, nms_threshold=0.45, top_k=top_k,
         keep_top_k=keep_top_k,
     )  # fmt: skip

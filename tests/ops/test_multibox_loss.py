@@ -265,7 +265,9 @@ def test_operator_contract() -> None:
     loc, conf, prior, label = batch(options)
     arguments = (loc.requires_grad_(), conf.requires_grad_(), prior, label, options.text)
     torch.library.opcheck(
-        multibox_loss_forward, arguments, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
+        torch.ops.caffe.multibox_loss.default,
+        arguments,
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
 

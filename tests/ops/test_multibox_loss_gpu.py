@@ -130,13 +130,13 @@ def test_gpu_repeats_itself() -> None:
 def test_gpu_graph_capture() -> None:
     """A captured step, replayed on other numbers with padding for fewer objects, equals a fresh one."""
     options = MultiBoxLossOptions(5, code_type=CODE.CENTER_SIZE)
-    static = [t.cuda() for t in batch(options, seed=1, each=4)]
-    static[0].requires_grad_()
-    static[1].requires_grad_()
+    static = loc, conf, prior, label = [t.cuda() for t in batch(options, seed=1, each=4)]
+    loc.requires_grad_()
+    conf.requires_grad_()
 
     def step() -> list[Tensor]:
-        loss = multibox_loss(*static, options)
-        return [loss, *torch.autograd.grad(loss, static[:2])]
+        loss = multibox_loss(loc, conf, prior, label, options)
+        return [loss, *torch.autograd.grad(loss, (loc, conf))]
 
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -53,8 +54,8 @@ def compiled(module: ModuleType) -> Members:
     """The same, read off the module."""
     found: Members = {}
 
-    def signature(function: object) -> str:
-        ((text, *_),) = function.__nb_signature__  # type: ignore[attr-defined]
+    def signature(function: Any) -> str:
+        ((text, *_),) = function.__nb_signature__
         return str(text).replace("caffe._C.", "").replace("_C.", "").replace("collections.abc.", "")
 
     def add(owner: object, prefix: str) -> None:

@@ -19,7 +19,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2, to
 
 def relative_error(actual: Tensor, expected: np.ndarray) -> float:
     difference = np.linalg.norm(actual.detach().double().cpu().numpy() - expected)
-    return float(difference / max(np.linalg.norm(expected), 1e-30))
+    return float(difference) / max(float(np.linalg.norm(expected)), 1e-30)
 
 
 def case(shape: tuple[int, ...], shared: bool, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,13 +47,15 @@ def test_equals_the_reference(
         scale.requires_grad_()
         y = normalize(x, scale, across_spatial, 1e-10)
         y.backward(dy)
-        arrays = [t.detach().double().cpu().numpy() for t in (dy, x, scale)]
-        dx, dscale = reference.backward(*arrays, across_spatial, 1e-10)
+        assert x.grad is not None
+        assert scale.grad is not None
+        dy_array, x_array, scale_array = (t.detach().double().cpu().numpy() for t in (dy, x, scale))
+        dx, dscale = reference.backward(dy_array, x_array, scale_array, across_spatial, 1e-10)
         assert y.dtype == x.dtype
         assert y.stride() == x.stride()
-        assert relative_error(y, reference.forward(arrays[1], arrays[2], across_spatial, 1e-10)) < TOLERANCE[dtype]
+        assert relative_error(y, reference.forward(x_array, scale_array, across_spatial, 1e-10)) < TOLERANCE[dtype]
         # With one channel per group, dx is a difference of equal numbers and only its smallness can be compared.
-        scale_of_dx = max(float(np.linalg.norm(dx)), float(np.linalg.norm(arrays[0] * arrays[2].max())))
+        scale_of_dx = max(float(np.linalg.norm(dx)), float(np.linalg.norm(dy_array * scale_array.max())))
         assert np.linalg.norm(x.grad.double().cpu().numpy() - dx) < TOLERANCE[dtype] * scale_of_dx
         assert relative_error(scale.grad, dscale) < TOLERANCE[dtype] * 10
 
@@ -69,6 +71,8 @@ def test_answers_of_the_original(device: str) -> None:
         scale = (scale[0] if "channel_shared: true" in text else scale).requires_grad_()
         y = normalize(x, scale, "across_spatial: true" in text, 1e-10)
         y.backward(torch.from_numpy(data["top_diff"]).to(device))
+        assert x.grad is not None
+        assert scale.grad is not None
         assert relative_error(y, data["y"]) < 1e-6, file.name
         assert relative_error(x.grad, data["x_diff"]) < 1e-6, file.name
         assert relative_error(scale.grad, data["scale_diff"].reshape(scale.shape)) < 1e-5, file.name
@@ -102,8 +106,10 @@ def test_op_is_registered_as_pytorch_wants_it() -> None:
     x, _, scale = case((2, 3, 4, 5), False, torch.float64, "cpu")
     x.requires_grad_()
     scale.fill_(3.0).requires_grad_()
-    torch.library.opcheck(normalize_with_norm, (x, scale, False, 1e-10))
-    torch.library.opcheck(normalize_with_norm, (x.detach().to(memory_format=torch.channels_last), scale, True, 1e-10))
+    torch.library.opcheck(torch.ops.caffe.normalize.default, (x, scale, False, 1e-10))
+    torch.library.opcheck(
+        torch.ops.caffe.normalize.default, (x.detach().to(memory_format=torch.channels_last), scale, True, 1e-10)
+    )
 
 
 def test_gradient_is_the_same_for_any_number_of_threads() -> None:
@@ -129,6 +135,8 @@ def test_sizes_of_zero(device: str) -> None:
             scale = torch.ones(shape[1], device=device, requires_grad=True)
             y = normalize(x, scale, across_spatial)
             y.sum().backward()
+            assert x.grad is not None
+            assert scale.grad is not None
             assert y.shape == x.shape == x.grad.shape
             assert torch.equal(scale.grad, torch.zeros_like(scale))
 
@@ -139,6 +147,7 @@ def test_zeros_stay_zero_and_a_scale_of_zero_has_a_gradient(device: str) -> None
     y = normalize(x, scale)
     y.backward(torch.ones_like(y))
     assert torch.equal(y, torch.zeros_like(y))
+    assert scale.grad is not None
     assert torch.isfinite(scale.grad).all()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from caffe.engine.layer import TEST, layer_class
 from caffe.engine.layer_types import prior_box as _register  # noqa: F401
+from caffe.engine.layer_types.prior_box import PriorBox
 from caffe.errors import NetError
 from caffe.ops.prior_box import prior_box, prior_box_sizes
 from caffe.proto import caffe_pb2
@@ -28,8 +29,8 @@ from tests.reference import prior_box as reference
 def test_sizes_equal_the_reference(
     pairs: list[tuple[float, float]], with_max: bool, ratios: list[float], flip: bool
 ) -> None:
-    pairs = [tuple(np.float32([low, low + more]).tolist()) for low, more in pairs]
-    min_sizes, max_sizes = [p[0] for p in pairs], [p[1] for p in pairs] if with_max else []
+    min_sizes = [float(np.float32(low)) for low, _ in pairs]
+    max_sizes = [float(np.float32(low + more)) for low, more in pairs] if with_max else []
     expected = reference.sizes(min_sizes, max_sizes, ratios, flip)
     actual = prior_box_sizes(min_sizes, max_sizes, ratios, flip)
     assert actual.shape == expected.shape
@@ -60,16 +61,18 @@ def test_devices_agree_to_the_last_bit() -> None:
     assert torch.equal(prior_box(sizes, *arguments), prior_box(sizes.cuda(), *arguments).cpu())
 
 
-def make_layer(text: str):
+def make_layer(text: str) -> PriorBox:
     param = text_format.Parse(text, caffe_pb2.LayerParameter())
-    return layer_class("PriorBox", param.name)(param, TEST)
+    layer = layer_class("PriorBox", param.name)(param, TEST)
+    assert isinstance(layer, PriorBox)
+    return layer
 
 
 def run_layer(text: str, feature: tuple[int, ...], image: tuple[int, ...], device: str = "cpu") -> torch.Tensor:
     layer = make_layer(text)
     layer.setup([feature, image])
     (shape,) = layer.reshape([feature, image])
-    top = layer(torch.zeros(feature, device=device), torch.zeros(image, device=device))
+    top: torch.Tensor = layer(torch.zeros(feature, device=device), torch.zeros(image, device=device))
     assert tuple(top.shape) == shape
     return top
 
@@ -82,10 +85,11 @@ def test_answers_of_the_original_to_the_last_bit(device: str) -> None:
         net = text_format.Parse(str(data["prototxt"]), caffe_pb2.NetParameter())
         shapes = {}
         for layer in net.layer:
-            for top, shape in zip(layer.top, layer.input_param.shape, strict=False):
-                shapes[top] = tuple(shape.dim)
+            for name, shape in zip(layer.top, layer.input_param.shape, strict=False):
+                shapes[name] = tuple(shape.dim)
         prior = next(layer for layer in net.layer if layer.type == "PriorBox")
-        top = run_layer(str(prior), *(shapes[name] for name in prior.bottom), device)
+        feature, image = (shapes[name] for name in prior.bottom)
+        top = run_layer(str(prior), feature, image, device)
         np.testing.assert_array_equal(top.cpu().numpy(), data["prior"], err_msg=file.name)
 
 
@@ -129,7 +133,7 @@ def test_parameters_that_make_no_sense(fields: str, message: str) -> None:
 
 def test_op_is_registered_as_pytorch_wants_it() -> None:
     sizes = prior_box_sizes([8.0])
-    torch.library.opcheck(prior_box, (sizes, 2, 3, 40, 50, 4.0, 6.0, 0.5, True, [0.1]))
+    torch.library.opcheck(torch.ops.caffe.prior_box.default, (sizes, 2, 3, 40, 50, 4.0, 6.0, 0.5, True, [0.1]))
 
 
 @pytest.mark.parametrize("clip", [False, True])

@@ -80,7 +80,7 @@ class TestFiles:
             read_net(path)
         assert str(path) in str(error.value)
 
-    def test_a_missing_file_is_answered_with_its_neighbours(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_answered_with_its_neighbors(self, tmp_path: Path) -> None:
         (tmp_path / "train.prototxt").touch()
         self.refuse(tmp_path / "trainx.prototxt", r"no such file; did you mean '.*train\.prototxt'")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 
 from caffe.errors import CaffeError, ProtoError
 from caffe.proto import caffe_pb2
@@ -121,18 +124,18 @@ def test_layer_names_with_slashes_survive_hdf5(tmp_path: Path) -> None:
     ]
 
 
-def test_hdf5_is_recognised_under_any_name(tmp_path: Path) -> None:
+def test_hdf5_is_recognized_under_any_name(tmp_path: Path) -> None:
     net, blobs = small_net()
     write_weights(tmp_path / "w.h5", net, blobs)
     os.rename(tmp_path / "w.h5", tmp_path / "w.caffemodel")
     assert {layer.name for layer in read_weights(tmp_path / "w.caffemodel")} == {"data", "ip", "scale"}
 
 
-def blob_with(**values: object) -> caffe_pb2.BlobProto:
+def blob_with(**values: Any) -> caffe_pb2.BlobProto:
     return caffe_pb2.BlobProto(**values)
 
 
-def save(path: Path, message: object) -> Path:
+def save(path: Path, message: Message) -> Path:
     path.write_bytes(message.SerializeToString())
     return path
 
@@ -274,7 +277,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 class TestHostileHdf5:
-    def write(self, tmp_path: Path, fill: object) -> Path:
+    def write(self, tmp_path: Path, fill: Callable[[h5py.File], object]) -> Path:
         path = tmp_path / "w.caffemodel.h5"
         with h5py.File(path, "w") as file:
             fill(file)

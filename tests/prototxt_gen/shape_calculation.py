@@ -28,7 +28,9 @@ def calculate(net: Any, batch: int, size: int) -> Sizes:
     for layer in net.layer:
         bottoms = [blobs[name] for name in layer.bottom]
         if layer.type in ("Input", "AnnotatedData"):
-            tops: list[Shape] = [(batch, 3, size, size), (1, 1, 1, 8)][: len(layer.top)]
+            tops: list[Shape] = [(batch, 3, size, size)]
+            if len(layer.top) > 1:
+                tops.append((1, 1, 1, 8))
         elif layer.type in ("Convolution", "Deconvolution"):
             tops = [_convolution(layer, bottoms[0], sizes)]
         elif layer.type == "Pooling":
@@ -58,8 +60,8 @@ def calculate(net: Any, batch: int, size: int) -> Sizes:
             assert (n, bottoms[0][1] % classes) == (0, 0)
             tops = [(bottoms[0][0], bottoms[0][1] // classes, classes)]
         elif layer.type in ("BatchNorm", "Scale"):
-            shapes = [(bottoms[0][1],)] * 2 if layer.type == "Scale" else [(bottoms[0][1],)] * 2 + [(1,)]
-            sizes.parameters[layer.name] = shapes
+            channels: Shape = bottoms[0][1:2]
+            sizes.parameters[layer.name] = [channels] * 2 + ([] if layer.type == "Scale" else [(1,)])
             tops = bottoms
         elif layer.type in ("ReLU", "Softmax"):
             tops = bottoms

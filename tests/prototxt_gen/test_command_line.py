@@ -306,7 +306,7 @@ def test_data_of_two_sets_is_never_mixed(
     assert not (folder / "out").exists()
 
 
-def test_classes_of_another_data_set_are_recognised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_of_another_data_set_are_recognized(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SSD300, ["--label_map", "models/labelmap_coco.prototxt"]) == 1
     assert "has the classes of COCO; give --dataset coco too" in capsys.readouterr().err
     (folder / "copy.prototxt").write_bytes((folder / "models/labelmap_voc.prototxt").read_bytes())

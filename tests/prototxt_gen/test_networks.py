@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,9 @@ def test_fusion_modules_are_table_i(
         for name in (f"{module}_deconv{step}", f"{module}_conv{step}"):
             assert blobs[name] == (1, shape[0], shape[1], shape[1])
     # The order of the operations from both blobs to the fused one.
-    deep, shallow, fused = [], [], []
+    deep: list[str] = []
+    shallow: list[str] = []
+    fused: list[str] = []
     for layer in generated(network, "VOC", "deploy").layer:
         if layer.name.startswith(module) and "_mbox_" not in layer.name:
             side_of = fused if "sum" in layer.name or layer.name in (module, f"{module}_relu") else deep
@@ -139,7 +142,7 @@ def test_prior_boxes(
     for network, first in ((f"SSD{size}", 0), (f"MDSSD{size}", 1)):
         # Module 1 has conv4_3's boxes on a grid that is twice as fine.
         expected = [(sizes[0], 1, 4.0)] * first + [*zip(sizes, ratios, map(float, steps), strict=True)]
-        found = []
+        found: list[Any] = []
         for layer in generated(network, dataset, "deploy").layer:
             if layer.type == "PriorBox":
                 p = layer.prior_box_param

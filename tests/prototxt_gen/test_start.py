@@ -33,6 +33,7 @@ from prototxt_gen.settings import Settings
 from prototxt_gen.ssd300 import SSD300
 from prototxt_gen.ssd512 import SSD512
 from prototxt_gen.start import start_from
+from prototxt_gen.vgg import VGGNetwork
 from tests.narrow import CLASSES, narrow_settings
 from tests.prototxt_gen.sources import ROOT
 
@@ -66,7 +67,8 @@ def predictions(net: Net, heads: list[str], size: int, images: Tensor | None = N
     if images is None:
         images = torch.from_numpy(np.random.default_rng(1).uniform(-110, 140, (1, 3, size, size)).astype(np.float32))
     with torch.no_grad():
-        return net({"data": images}, keep=heads)[1]
+        blobs: dict[str, Tensor] = net({"data": images}, keep=heads)[1]
+    return blobs
 
 
 def both(name: str) -> list[str]:
@@ -85,7 +87,7 @@ def both(name: str) -> list[str]:
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_with_the_deep_side_at_0_module_2_predicts_what_ssd_predicts(
-    mdssd: Network, ssd: Network, width: Fraction, tmp_path: Path
+    mdssd: VGGNetwork, ssd: VGGNetwork, width: Fraction, tmp_path: Path
 ) -> None:
     settings = replace(SIXTEENTH, width=Width(width))
     trained = trained_ssd(tmp_path / "ssd.caffemodel", ssd, settings)
@@ -275,7 +277,7 @@ def test_a_start_does_not_go_among_the_checked_in_models(tmp_path: Path, monkeyp
         (MDSSD512, {}, "not the weights of an SSD512: it has no layer 'conv10_1', 'conv10_2'"),
     ],
 )
-def test_another_network(network: Network, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_another_network(network: VGGNetwork, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     settings = replace(SIXTEENTH, **changes)
     trained_ssd(tmp_path / "ssd.caffemodel")
     with pytest.raises(CaffeError) as raised:

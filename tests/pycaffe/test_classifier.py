@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> tuple[str, str]:
     return path, weights
 
 
-def test_centre(model: tuple[str, str]) -> None:
+def test_center(model: tuple[str, str]) -> None:
     images = [rng.random((12, 10, 3)).astype(np.float32) for _ in range(5)]
     classifier = caffe.Classifier(*model, image_dims=(12, 10), mean=np.array([10.0, 20, 30]), raw_scale=255,
                                   channel_swap=(2, 1, 0), input_scale=0.1)  # fmt: skip

@@ -13,9 +13,9 @@ from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 
 
-def spec(kernel: Any = 3, stride: Any = 1, pad: Any = 0, pool: int = 2, up: int = 2, up_pad: int = 0) -> NetSpec:
+def spec(kernel: Any = 3, stride: Any = 1, pad: Any = 0, pool: int = 2, up: int = 2, up_pad: int = 0) -> Any:
     """A convolution, a pooling by `pool` and a deconvolution that undoes a pooling by `up`."""
-    n = NetSpec()
+    n: Any = NetSpec()
     n.data = L.Input(shape=dict(dim=[2, 1, 100, 100]))
     n.aux = L.Input(shape=dict(dim=[2, 1, 20, 20]))
     n.conv = L.Convolution(n.data, num_output=10, kernel_size=kernel, stride=stride, pad=pad)
@@ -47,7 +47,7 @@ def test_shift_is_where_a_pixel_comes_from() -> None:
     """A kernel that copies its center, run by hand: output x shows input x + 1 for an unpadded 3-wide kernel."""
     row = np.arange(10.0)
     shown = np.convolve(row, [0, 1, 0], mode="valid")
-    n = NetSpec()
+    n: Any = NetSpec()
     n.data = L.Input(shape=dict(dim=[1, 1, 10, 10]))
     n.conv = L.Convolution(n.data, num_output=1, kernel_size=3)
     _, scale, shift = coord_map_from_to(n.conv, n.data)
@@ -71,13 +71,13 @@ def test_several_bottoms_are_mapped_alike() -> None:
 def test_axes_apart() -> None:
     narrow, wide = spec(3, 1, 0), spec(5, 2, 10)
     both = spec([3, 5], [1, 2], [0, 10])
-    maps = [coord_map_from_to(n.deconv, n.data) for n in (narrow, wide, both)]
+    maps: list[Any] = [coord_map_from_to(n.deconv, n.data) for n in (narrow, wide, both)]
     for part in (1, 2):
         assert [maps[0][part][0], maps[1][part][0]] == maps[2][part].tolist()
 
 
 def test_three_spatial_axes() -> None:
-    n = NetSpec()
+    n: Any = NetSpec()
     n.data = L.Input(shape=dict(dim=[2, 3, 100, 100, 100]))
     n.conv = L.Convolution(n.data, num_output=1, kernel_size=[3, 3, 3], pad=[0, 1, 2])
     _, scale, shift = coord_map_from_to(n.conv, n.data)
@@ -86,7 +86,7 @@ def test_three_spatial_axes() -> None:
 
 
 def test_dilation_widens_the_kernel() -> None:
-    n = NetSpec()
+    n: Any = NetSpec()
     n.data = L.Input(shape=dict(dim=[1, 1, 100, 100]))
     n.fc6 = L.Convolution(n.data, num_output=1, kernel_size=3, dilation=6, pad=6)
     assert coord_map_from_to(n.fc6, n.data) == (1, 1, 0)
@@ -138,7 +138,7 @@ def test_what_cannot_be_cropped(sizes: dict[str, int], message: str) -> None:
 
 
 def test_sides_given_apart_are_refused() -> None:
-    n = NetSpec()
+    n: Any = NetSpec()
     n.data = L.Input(shape=dict(dim=[1, 1, 9, 9]))
     n.conv = L.Convolution(n.data, num_output=1, kernel_h=3, kernel_w=1)
     with pytest.raises(AssertionError, match="give kernel_size, stride and pad as lists"):

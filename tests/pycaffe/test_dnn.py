@@ -21,7 +21,7 @@ from prototxt_gen.ssd300 import SSD300
 from tests.interop.test_detectors import prototxt
 from tests.processes import ROOT
 
-peer = getattr(cv2.dnn, "readNetFromCaffe", None)
+peer: Any = getattr(cv2.dnn, "readNetFromCaffe", None)
 needs_opencv_4 = pytest.mark.skipif(peer is None, reason="OpenCV 5 does not read Caffe's nets")
 
 #: of the kinds that public programs run: a classifier with in-place layers, batch norm, depthwise convolution, two ends
@@ -69,7 +69,7 @@ def picture(height: int = 40, width: int = 30) -> Any:
 @needs_opencv_4
 def test_as_opencv(small: tuple[str, str]) -> None:
     """Names, numbers, and outputs: also of layers that others work in place on, and of batches."""
-    ours, theirs = dnn.readNetFromCaffe(*small), peer(*small)  # type: ignore[misc]
+    ours, theirs = dnn.readNetFromCaffe(*small), peer(*small)
     assert ours.getLayerNames() == theirs.getLayerNames()
     assert ours.getUnconnectedOutLayersNames() == theirs.getUnconnectedOutLayersNames() == ("prob", "points")
     assert ours.getUnconnectedOutLayers() == tuple(theirs.getUnconnectedOutLayers())
@@ -97,7 +97,7 @@ def test_rows_of_a_detector(tmp_path: Path) -> None:
     weights = str(ROOT / "demo/pretrain/ssd300_narrow.caffemodel")
     conf = next(layer for layer in read_weights(weights) if layer.name == "conv4_3_norm_mbox_conf")
     model = str(prototxt(tmp_path / "x.prototxt", SSD300, classes=conf.blobs[1].size // 4))
-    ours, theirs = dnn.readNetFromCaffe(model, weights), peer(model, weights)  # type: ignore[misc]
+    ours, theirs = dnn.readNetFromCaffe(model, weights), peer(model, weights)
     image = np.full((300, 300, 3), 90, np.uint8)
     for i in range(6):
         cv2.circle(image, (40 + 45 * i, 60 + 30 * i), 12 + 4 * i, (250 - 40 * i, 40 * i, 200), -1)

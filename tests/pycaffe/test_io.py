@@ -137,16 +137,16 @@ def test_transformer_mistakes(setter: str, argument: Any, message: str, transfor
 def test_load_image(tmp_path: Path) -> None:
     bgra = rng.integers(0, 256, size=(6, 5, 4), dtype=np.uint8)
     rgb = bgra[:, :, 2::-1].astype(np.float32) / 255
-    grey = rgb @ np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
+    gray = rgb @ np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
     for name, pixels in (("alpha.png", bgra), ("plain.png", bgra[:, :, :3])):
         cv2.imwrite(str(tmp_path / name), pixels)
         np.testing.assert_allclose(caffe.io.load_image(tmp_path / name), rgb, atol=1e-7)
         found = caffe.io.load_image(str(tmp_path / name), color=False)
         assert found.shape == (6, 5, 1)
-        np.testing.assert_allclose(found[:, :, 0], grey, atol=1e-6)
+        np.testing.assert_allclose(found[:, :, 0], gray, atol=1e-6)
 
 
-def test_load_grey_image(tmp_path: Path) -> None:
+def test_load_gray_image(tmp_path: Path) -> None:
     for name, pixels, largest in (
         ("eight.png", rng.integers(0, 256, size=(6, 5), dtype=np.uint8), 255),
         ("sixteen.png", rng.integers(0, 65536, size=(6, 5), dtype=np.uint16), 65535),

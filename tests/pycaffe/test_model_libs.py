@@ -120,7 +120,7 @@ def layers(net: caffe.NetSpec) -> dict[str, Any]:
         (dict(fully_conv=True, reduced=True, dilated=True, dilate_pool4=True), (1024, 3, 12, 12), "drop7"),
     ],
 )
-def test_vgg(options: dict[str, bool], fc6: Any, last: str) -> None:
+def test_vgg(options: dict[str, Any], fc6: Any, last: str) -> None:
     net = VGGNetBody(image_net(), "data", **options)
     found = layers(net)
     assert list(found)[-1] == last
@@ -178,7 +178,7 @@ def test_inception() -> None:
     assert found["mixed_10/tower_2/pool"].pooling_param.pool == P.Pooling.MAX
 
 
-def test_batch_normalised_convolution() -> None:
+def test_batch_normalized_convolution() -> None:
     net = image_net()
     ConvBNLayer(net, "data", "c", True, True, 8, [1, 3], [0, 1], 2, eps=0.01, use_global_stats=True)
     conv, norm, scale, relu = list(net.to_proto().layer)[1:]

@@ -91,7 +91,7 @@ def test_the_flag_that_is_replaced() -> None:
 def test_a_whole_run_and_its_continuation(tmp_path: Path) -> None:
     """Half a minute on one core, for SSD300 with an eighth of the channels."""
     photographs, out = folder(tmp_path / "cats"), tmp_path / "out"
-    command = [ROOT / "scripts/train_own.sh", photographs, "-out", out, "-gpu", "none", "-batch", "2"]
+    command: list[str | Path] = [ROOT / "scripts/train_own.sh", photographs, "-out", out, "-gpu", "none", "-batch", "2"]
     done = run([*command, "-max_iter", "2"], check=True, seconds=600)
     assert "[10/10] A page" in done.stdout
     assert "the same box in every picture would get 100.0." in done.stdout

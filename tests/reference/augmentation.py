@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def satisfies(crop: Box, objects: list[Box], limits: dict[str, tuple[float | Non
     """
     if not limits:
         return True
-    measures = {
+    measures: dict[str, Callable[[Box, Box], np.float32]] = {
         "jaccard": jaccard,
         "sample": covered,
         "object": lambda crop, each: covered(each, crop),

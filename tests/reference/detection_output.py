@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ def decode(code_type: int, variance_encoded_in_target: bool, prior: Floats, vari
     size = prior[2:] - prior[:2]
     if code_type == CORNER_SIZE:
         return prior + code * np.tile(size, 2)
-    centre = code[:2] * size + (prior[:2] + prior[2:]) / 2
+    center = code[:2] * size + (prior[:2] + prior[2:]) / 2
     half = np.exp(code[2:]) * size / 2
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def overlap(a: Floats, b: Floats) -> np.float32:
@@ -31,16 +32,16 @@ def overlap(a: Floats, b: Floats) -> np.float32:
     height = min(a[3], b[3]) - max(a[1], b[1])
     if not (width > 0 and height > 0):
         return np.float32(0)
-    return width * height / (area(a) + area(b) - width * height)
+    return np.float32(width * height / (area(a) + area(b) - width * height))
 
 
 def area(box: Floats) -> np.float32:
     if box[2] < box[0] or box[3] < box[1]:
         return np.float32(0)
-    return (box[2] - box[0]) * (box[3] - box[1])
+    return np.float32((box[2] - box[0]) * (box[3] - box[1]))
 
 
-def suppress(boxes: list[Floats], order: list[int], threshold: float, eta: float) -> list[int]:
+def suppress(boxes: Mapping[int, Floats], order: list[int], threshold: float, eta: float) -> list[int]:
     """Greedy non-maximum suppression: of `order` (best first) those that overlap no kept one too much."""
     kept: list[int] = []
     limit = np.float32(threshold)
@@ -80,7 +81,7 @@ def detection_output(
                 )
                 for i in order
             }  # fmt: skip
-            for i in suppress(boxes, order, nms_threshold, eta):  # type: ignore[arg-type]
+            for i in suppress(boxes, order, nms_threshold, eta):
                 found.append((-scores[i], c, i, boxes[i]))
         if keep_top_k >= 0:
             found = sorted(found, key=lambda f: f[:3])[:keep_top_k]

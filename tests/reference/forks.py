@@ -215,7 +215,7 @@ def upsample(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -
     p, x = param.upsample_param, bottoms[0]
     if len(bottoms) == 1:
         scale = p.scale if p.HasField("scale") else 1
-        return [np.kron(x, np.ones((scale, scale)))]
+        return [x.repeat(scale, 2).repeat(scale, 3)]
     if p.HasField("upsample_h"):
         size = (p.upsample_h, p.upsample_w)
     else:
@@ -252,8 +252,9 @@ def proposal(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -
     p = param.proposal_param
     rows, row_scores = [], []
     for n, (scores, moves, info) in enumerate(zip(*bottoms, strict=True)):
-        a, height, width = len(p.ratio) * len(p.scale), *scores.shape[1:]
-        boxes = []
+        a = len(p.ratio) * len(p.scale)
+        height, width = scores.shape[1:]
+        boxes: list[tuple[Any, ...]] = []
         for h in range(height):
             for w in range(width):
                 for k in range(a):
@@ -282,4 +283,4 @@ def _overlap(a: Any, b: Any) -> float:
     wide = max(min(a[2], b[2]) - max(a[0], b[0]) + 1, 0)
     tall = max(min(a[3], b[3]) - max(a[1], b[1]) + 1, 0)
     areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-    return wide * tall / (sum(areas) - wide * tall)
+    return float(wide * tall / (sum(areas) - wide * tall))

@@ -40,8 +40,8 @@ def _iou_of_pixels(kind: str, a: Box, b: Box) -> float:
         return 0.0
     left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     shared = 0.0 if left > right or top >= bottom else (right - left + 1) * (bottom - top + 1)
-    sizes = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-    return shared / _over(kind, *sizes, shared)
+    first, second = ((box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b))
+    return shared / _over(kind, first, second, shared)
 
 
 def _kept(p: Any, boxes: list[Box], overlap: Callable[[Box, Box], float]) -> list[Box]:

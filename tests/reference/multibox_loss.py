@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
@@ -51,8 +52,8 @@ def encode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, box:
     prior, variance, box = (v.astype(np.float64) for v in (prior, variance, box))
     size = prior[2:] - prior[:2]
     if o.code_type == CODE.CENTER_SIZE:
-        centre = ((box[:2] + box[2:]) / 2 - (prior[:2] + prior[2:]) / 2) / size
-        code = np.concatenate([centre, np.log((box[2:] - box[:2]) / size)])
+        center = ((box[:2] + box[2:]) / 2 - (prior[:2] + prior[2:]) / 2) / size
+        code = np.concatenate([center, np.log((box[2:] - box[:2]) / size)])
     else:
         code = box - prior
         if o.code_type == CODE.CORNER_SIZE:
@@ -64,13 +65,12 @@ def decode(o: MultiBoxLossOptions, prior: np.ndarray, variance: np.ndarray, code
     if not o.encode_variance_in_target:
         code = variance * code
     size = prior[2:] - prior[:2]
-    if o.code_type == CODE.CORNER:
-        return prior + code
-    if o.code_type == CODE.CORNER_SIZE:
-        return prior + code * np.tile(size, 2)
-    centre = code[:2] * size + (prior[:2] + prior[2:]) / 2
+    if o.code_type in (CODE.CORNER, CODE.CORNER_SIZE):
+        moved: np.ndarray = prior + (code if o.code_type == CODE.CORNER else code * np.tile(size, 2))
+        return moved
+    center = code[:2] * size + (prior[:2] + prior[2:]) / 2
     half = np.exp(code[2:]) * size / 2
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def match(o: MultiBoxLossOptions, boxes: np.ndarray, truths: list[np.ndarray]) -> tuple[list[int], list[float]]:
@@ -108,8 +108,8 @@ def target_class(o: MultiBoxLossOptions, row: np.ndarray) -> int:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x.astype(np.float64) - float(x.max()))
-    return e / e.sum()
+    e: NDArray[np.float64] = np.exp(x.astype(np.float64) - float(x.max()))
+    return e / float(e.sum())
 
 
 def sigmoid_loss(x: float, target: int) -> float:
@@ -136,8 +136,10 @@ def location_error(
     if o.bp_inside:
         place = prior if o.use_prior_for_matching else decode(o, prior, variance, code)
         prediction = np.where((place < 0) | (place > 1), target, prediction)
-    error = prediction - target
-    return error / variance if o.encode_variance_in_target else error
+    error: np.ndarray = prediction - target
+    if o.encode_variance_in_target:
+        error = error / variance
+    return error
 
 
 def location_loss(o: MultiBoxLossOptions, error: np.ndarray) -> float:
@@ -253,13 +255,13 @@ def multibox_loss(
         total = sum(sigmoid_loss(float(x), t) for x, t in zip(scores.ravel(), flags, strict=True))
         conf_diff = (1 / (1 + np.exp(-scores.astype(np.float64).ravel())) - flags).reshape(scores.shape)
 
-    by = {
+    counts: dict[int, int] = {
         NORMALIZATION.FULL: images * priors,
         NORMALIZATION.VALID: len(positives),
         NORMALIZATION.BATCH_SIZE: images,
         NORMALIZATION.NONE: 1,
-    }[o.normalization]
-    by = max(by, 1)
+    }
+    by = max(counts[o.normalization], 1)
     loss = (o.loc_weight * loc_loss * o.with_loc + total * o.with_conf) / by
     return Answer(
         loss,

@@ -13,7 +13,7 @@ def sizes(min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequen
     for ratio in ratios:
         if all(abs(ratio - other) >= 1e-6 for other in kept):
             kept += [ratio, 1 / ratio] if flip else [ratio]
-    result = []
+    result: list[tuple[float, float]] = []
     for i, min_size in enumerate(min_sizes):
         whole = int(min_size)
         result.append((whole, whole))

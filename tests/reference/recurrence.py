@@ -63,7 +63,7 @@ def lstm(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> li
     hidden, cell = hidden.copy(), cell.copy()
     y = np.empty((*inputs.shape[:2], hidden.shape[1]))
     for t, n in np.ndindex(*inputs.shape[:2]):
-        marker = bottoms[1][t, n]
+        marker = float(bottoms[1][t, n])
         cell[n], hidden[n] = _unit(cell[n], w_hc @ (marker * hidden[n]) + inputs[t, n], marker)
         y[t, n] = hidden[n]
     return [y, hidden[None], cell[None]][: len(param.top)]

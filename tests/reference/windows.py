@@ -28,6 +28,11 @@ def _geometry(param: Any, axes: int) -> tuple[list[int], list[int], list[int], l
     )
 
 
+def _by_pixel(array: Array) -> Array:
+    """A view of N×C×H×W… as H×W×…×N×C, so that a pixel (or a tap of a kernel) is one index."""
+    return np.moveaxis(array, (0, 1), (-2, -1))
+
+
 def convolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
     """Every output is a sum over the group's channels and the window's pixels that are in the image."""
     conv = param.convolution_param
@@ -44,15 +49,14 @@ def convolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: int
         weight, group = blobs[0], conv.group
         per_group_in, per_group_out = image.shape[1] // group, conv.num_output // group
         y = np.zeros((image.shape[0], conv.num_output, *out))
+        pixels, results, taps = _by_pixel(image), _by_pixel(y), _by_pixel(weight)
         for o in range(conv.num_output):
             channels = slice((o // per_group_out) * per_group_in, (o // per_group_out + 1) * per_group_in)
             for at in itertools.product(*map(range, out)):
                 for tap in itertools.product(*map(range, kernel)):
                     where = [a * s - p + t * d for a, s, p, t, d in zip(at, stride, pad, tap, dilation, strict=True)]
                     if all(0 <= w < n for w, n in zip(where, sizes, strict=True)):
-                        y[(slice(None), o, *at)] += (
-                            image[(slice(None), channels, *where)] @ weight[(o, slice(None), *tap)]
-                        )
+                        results[at][:, o] += pixels[tuple(where)][:, channels] @ taps[tap][o]
             if conv.bias_term:
                 y[:, o] += blobs[1][o]
         tops.append(y.reshape(*lead, *y.shape[1:]))
@@ -72,14 +76,15 @@ def deconvolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: i
         ]
         per_group_in, per_group_out = x.shape[1] // conv.group, conv.num_output // conv.group
         y = np.zeros((x.shape[0], conv.num_output, *out))
+        pixels, results, taps = _by_pixel(x), _by_pixel(y), _by_pixel(blobs[0])
         for c in range(x.shape[1]):
             first = (c // per_group_in) * per_group_out
             for at in itertools.product(*map(range, sizes)):
                 for tap in itertools.product(*map(range, kernel)):
                     where = [a * s - p + t * d for a, s, p, t, d in zip(at, stride, pad, tap, dilation, strict=True)]
                     if all(0 <= w < n for w, n in zip(where, out, strict=True)):
-                        added = np.outer(x[(slice(None), c, *at)], blobs[0][(c, slice(None), *tap)])
-                        y[(slice(None), slice(first, first + per_group_out), *where)] += added
+                        added = np.outer(pixels[at][:, c], taps[tap][c])
+                        results[tuple(where)][:, first : first + per_group_out] += added
         if conv.bias_term:
             y += blobs[1].reshape(-1, *(1,) * len(sizes))
         tops.append(y)
@@ -96,12 +101,13 @@ def im2col(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> 
         for n, k, s, p, d in zip(sizes, kernel, stride, pad, dilation, strict=True)
     ]
     y = np.zeros((x.shape[0], x.shape[1] * math.prod(kernel), *out))
+    pixels, results = _by_pixel(x), _by_pixel(y)
     rows = itertools.product(range(x.shape[1]), *map(range, kernel))
     for row, (c, *tap) in enumerate(rows):
         for at in itertools.product(*map(range, out)):
             where = [a * s - p + t * d for a, s, p, t, d in zip(at, stride, pad, tap, dilation, strict=True)]
             if all(0 <= w < n for w, n in zip(where, sizes, strict=True)):
-                y[(slice(None), row, *at)] = x[(slice(None), c, *where)]
+                results[at][:, row] = pixels[tuple(where)][:, c]
     return [y]
 
 

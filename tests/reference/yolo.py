@@ -16,8 +16,8 @@ def sigmoid(x: float) -> float:
 
 
 def softmax(row: Array) -> Array:
-    raised = np.exp(row - row.max())
-    return raised / raised.sum()
+    raised: Array = np.exp(row - row.max())
+    return raised / float(raised.sum())
 
 
 def iou(a: Any, b: Any) -> float:
@@ -26,7 +26,7 @@ def iou(a: Any, b: Any) -> float:
         min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2) for i in (0, 1)
     ]
     shared = 0.0 if min(sides) < 0 else sides[0] * sides[1]
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+    return float(shared / (a[2] * a[3] + b[2] * b[3] - shared))
 
 
 def rows_of(found: list[tuple[float, int, list[float]]], image: int, threshold: float) -> list[list[float]]:
@@ -42,7 +42,7 @@ def rows_of(found: list[tuple[float, int, list[float]]], image: int, threshold: 
 
 
 def top_of(rows: list[list[float]], images: int) -> list[Array]:
-    return [np.array(rows or [[image] + [-1] * 6 for image in range(images)], np.float64)[None, None]]
+    return [np.array(rows or [[float(image)] + [-1.0] * 6 for image in range(images)], np.float64)[None, None]]
 
 
 def yolo_detection_output(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:

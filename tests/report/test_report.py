@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -373,8 +374,8 @@ def test_result_file_that_is_cut_within_its_last_number(data: Path, tmp_path: Pa
 
 def test_verdict() -> None:
     def model(name: str, *scores: float, classes: tuple[str, ...] = ("cat",)) -> page.Model:
-        analyses = [Scored(score, dict.fromkeys(classes)) for score in scores]
-        return page.Model(name, [], analyses)  # type: ignore[arg-type]
+        analyses: list[Any] = [Scored(score, dict.fromkeys(classes)) for score in scores]
+        return page.Model(name, [], analyses)
 
     first, second = model("a", 0.80, 0.81, 0.82), model("b", 0.70, 0.71, 0.72)
     assert page._verdict([second, first]) == (

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -273,7 +274,7 @@ class Soak:
         life.seconds, life.status = round(time.monotonic() - began, 1), process.wait()
         life.orphans = self._orphans(process.pid)
 
-    def _copy(self, process: subprocess.Popen[bytes], output: object, life: Life) -> None:
+    def _copy(self, process: subprocess.Popen[bytes], output: IO[bytes], life: Life) -> None:
         """Takes the log so far; the limit of file sizes would else end it."""
         assert process.stderr is not None
         while True:
@@ -283,7 +284,7 @@ class Soak:
                 return
             if not text:
                 return
-            output.write(text)  # type: ignore[attr-defined]
+            output.write(text)
             for line in text.decode(errors="replace").splitlines():
                 if found := re.search(r"Iteration (\d+)", line):
                     life.last = max(life.last, int(found[1]))

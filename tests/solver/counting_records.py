@@ -47,7 +47,7 @@ class CountingRecords(SourceLayer):
         first = (batch * runtime.world_size + runtime.rank) * self.batch_size
         return np.arange(first, first + self.batch_size)
 
-    def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]  # no bottoms
         i = self._numbers(self.batch)[:, None].astype(np.float32)
         x = torch.from_numpy(np.sin(i * np.array([0.3, 0.7, 1.1], np.float32)))
         self._fault(x)

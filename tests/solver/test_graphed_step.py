@@ -101,8 +101,8 @@ def test_replayed_iterations_train_as_those_run_one_by_one(text: str) -> None:
     assert graphed.recordings == 1
     for expected_blob, blob in zip(models[0].learnable_params, models[1].learnable_params, strict=True):
         torch.testing.assert_close(blob, expected_blob, rtol=1e-5, atol=1e-6)
-    for expected_blob, blob in zip(rules[0].history, rules[1].history, strict=True):
-        torch.testing.assert_close(blob, expected_blob, rtol=1e-4, atol=1e-7)
+    for expected_history, history in zip(rules[0].history, rules[1].history, strict=True):
+        torch.testing.assert_close(history, expected_history, rtol=1e-4, atol=1e-7)
 
 
 def test_more_boxes_than_ever_and_another_size_are_recorded_anew() -> None:

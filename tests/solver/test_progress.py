@@ -39,14 +39,15 @@ def test_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_bar_on_a_terminal_that_cannot_overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.delenv("GLOG_minloglevel", raising=False)
     monkeypatch.setenv("TERM", "dumb")
     with Progress(10) as progress:
         progress.advance(loss=4)
         log.info("solver.cpp:1", "Iteration 0, loss = 4")
-    assert sys.stderr.getvalue().count("\n") == 1
-    assert "\r" not in sys.stderr.getvalue()
+    assert terminal.getvalue().count("\n") == 1
+    assert "\r" not in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,8 @@ def test_time_of_a_test_is_not_that_of_a_step(monkeypatch: pytest.MonkeyPatch) -
     """The pace is that of training alone; the time left includes tests as often as so far."""
     clock = iter([0.0, 1.0, 2.0, 3.0, 103.0, 104.0])
     monkeypatch.setattr("caffe.solver.progress.perf_counter", lambda: next(clock))
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     with Progress(8, images=4, enabled=True) as progress:
         for _ in range(3):
             progress.advance()
@@ -107,7 +109,7 @@ def test_time_of_a_test_is_not_that_of_a_step(monkeypatch: pytest.MonkeyPatch) -
         progress.advance()
         log.info("solver.cpp:1", "the line appears again below this one")
     # 4 of 8 steps took a second each, and a test 100 seconds
-    assert "4/8 [01:44 left, 4 images/s, accuracy 0.5]" in sys.stderr.getvalue()
+    assert "4/8 [01:44 left, 4 images/s, accuracy 0.5]" in terminal.getvalue()
 
 
 def test_copy_in_a_file_has_what_the_terminal_is_spared(

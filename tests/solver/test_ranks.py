@@ -35,7 +35,7 @@ def start(
     """`caffe train` of a solver as a process, its output piped."""
     (workdir / "solver.prototxt").write_text(text_format.MessageToString(param))
     environment = dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CAFFE_TEST_FAULT=fault)
-    command = [sys.executable, HERE / "rank_driver.py", "train", "-solver", "solver.prototxt"]
+    command: list[str | Path] = [sys.executable, HERE / "rank_driver.py", "train", "-solver", "solver.prototxt"]
     return running(
         [*command, "-cpu_ranks", str(ranks), *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

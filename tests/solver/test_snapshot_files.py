@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from torch import Tensor
 
 from caffe.cli import train
 from caffe.engine.weights import copy_trained_from, save
@@ -83,6 +84,15 @@ def test_keep(solver_param: Make) -> None:
     assert {path.name for path in Path().glob("line_*")} == kept | {"line_iter_1.caffemodel"}
 
 
+def test_one_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net_iter_2.solverstate").mkdir()  # which is not a file to remove
+    for name in ("net_iter_2.caffemodel", "net_iter_4.solverstate", "net_iter_4.caffemodel"):
+        (tmp_path / name).touch()
+    snapshot_files.remove(str(tmp_path / "net"), [2, 4])
+    assert {path.name for path in tmp_path.iterdir()} == {"net_iter_2.solverstate", "net_iter_2.caffemodel"}
+    assert "net_iter_2.solverstate: an old snapshot that cannot be removed" in capfd.readouterr().err
+
+
 def test_the_best_weights_and_patience(solver_param: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's loss is scripted: it is lowest after two iterations."""
     param = solver_param("max_iter: 50 snapshot: 100" + TESTS)
@@ -90,7 +100,7 @@ def test_the_best_weights_and_patience(solver_param: Make, monkeypatch: pytest.M
     solver = Solver(param, best=best)
     losses = iter([5.0, 4.0, 1.0, 2.0, float("nan"), 1.0])
     monkeypatch.setattr(solver._testing, "run", lambda *_: {"loss": next(losses)})
-    held = {}
+    held: dict[int, list[Tensor]] = {}
     solver.add_callback(lambda: held.setdefault(solver.iter, [p.clone() for p in solver.net.learnable_params]), int)
     solver.step(50)
     assert solver.iter == 5

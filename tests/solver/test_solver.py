@@ -46,16 +46,16 @@ def test_reference_solvers(tmp_path: Path, file: Path, layerwise: bool) -> None:
     solver = Solver(param, layerwise=layerwise)
     for blob in ("x", "t"):
         solver.net.blobs[blob].data[...] = case[blob]
-    layers = dict(zip(solver.net.layer_names, solver.net.layers, strict=True))
-    blobs = {n: layers[n[0]].blobs[int(n[2])] for n in ("c_0", "c_1", "f_0", "f_1")}
-    for name, blob in blobs.items():
+    layers = {step.layer.name: step.layer for step in solver.net.steps}
+    parameters = {n: layers[n[0]].blobs[int(n[2])] for n in ("c_0", "c_1", "f_0", "f_1")}
+    for name, blob in parameters.items():
         blob.detach().numpy()[...] = case[f"{name}_init"]
     losses = []
     for _ in range(12):
         solver.step(1)
         losses.append(float(solver.net.blobs["loss"].data))
     np.testing.assert_allclose(losses, case["losses"], rtol=1e-5, atol=1e-6)
-    for name, blob in blobs.items():
+    for name, blob in parameters.items():
         want = case[f"{name}_final"]
         assert np.linalg.norm(blob.detach().numpy() - want) / np.linalg.norm(want) < 1e-5, name
 
@@ -109,6 +109,7 @@ def test_layerwise_shows_every_diff(solver_param: Make) -> None:
     solver.step(1)
     assert np.abs(solver.net.blobs["hidden"].diff).max() > 0
     for old, new, p in zip(before, weights(solver.net), solver.net.learnable_params, strict=True):
+        assert p.grad is not None
         # After the update a parameter's diff is what was subtracted from it.
         np.testing.assert_allclose(old - new, p.grad.numpy(), atol=1e-6)
 
@@ -126,8 +127,8 @@ def test_resumed_run_equals_the_uninterrupted(solver_param: Make, rule: str, for
     resumed.solve()
     for a, b in zip(weights(whole.net), weights(resumed.net), strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(whole.test_nets, resumed.test_nets, strict=True):
-        assert [s.batch for s in a.source_layers] == [s.batch for s in b.source_layers]
+    for net, other in zip(whole.test_nets, resumed.test_nets, strict=True):
+        assert [s.batch for s in net.source_layers] == [s.batch for s in other.source_layers]
 
 
 def test_dropout_continues_too(solver_param: Make, workdir: Path) -> None:
@@ -183,11 +184,13 @@ def test_training_goes_on_after_nan_if_asked_but_writes_no_ruined_snapshot(
 @pytest.mark.parametrize(("number", "effect"), [(signal.SIGINT, Action.STOP), (signal.SIGHUP, Action.SNAPSHOT)])
 def test_signals(solver_param: Make, workdir: Path, number: signal.Signals, effect: Action) -> None:
     with SignalRequests(Action.STOP, Action.SNAPSHOT) as requests:
-        sent = []
+        sent = False
 
         def ask() -> Action:
+            nonlocal sent
             if solver.iter == 2 and not sent:
-                sent.append(os.kill(os.getpid(), number))
+                sent = True
+                os.kill(os.getpid(), number)
             return requests()
 
         solver = Solver(solver_param("snapshot_after_train: false"), requests=ask)
@@ -249,7 +252,9 @@ def test_callbacks_come_around_the_gradients(solver_param: Make) -> None:
     seen: list[tuple[object, int]] = []
 
     def gradients_ready() -> None:
-        seen.append((bool(solver.net.learnable_params[0].grad.any()), solver.iter))
+        gradient = solver.net.learnable_params[0].grad
+        assert gradient is not None
+        seen.append((bool(gradient.any()), solver.iter))
 
     solver.add_callback(lambda: seen.append(("start", solver.iter)), gradients_ready)
     solver.step(2)

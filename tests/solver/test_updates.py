@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def solver_parameter(text: str) -> Any:
     return text_format.Parse(text, caffe_pb2.SolverParameter())
 
 
-def reference_net(weights: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+def reference_net(weights: Mapping[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
     """The net of the solver cases: convolution, ReLU, inner product, softmax loss."""
     hidden = F.relu(F.conv2d(x, weights["c_0"], weights["c_1"], padding=1)).flatten(1)
     return F.cross_entropy(F.linear(hidden, weights["f_0"], weights["f_1"]), t.long())

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from caffe.solver import test_pictures
 from caffe.solver.metrics import MetricsFile, TensorBoard, read_rows
 from caffe.solver.solver import Solver
 from caffe.solver.watchers import Displayed, Tested, Watcher, Watchers
+from tests.pictures import read_picture
 
 
 def test_a_row_for_each_display_and_test(solver_param: Any, tmp_path: Path) -> None:
@@ -104,9 +104,11 @@ class Failing(Watcher):
             raise OSError(28, "No space left on device")
 
 
-def test_a_watcher_that_fails_is_left_out(solver_param: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_watcher_that_fails_is_left_out(
+    solver_param: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     failing, other = Failing(), Failing()
-    other.displayed = lambda row: other.seen.append(row.iteration)  # type: ignore[method-assign]
+    monkeypatch.setattr(other, "displayed", lambda row: other.seen.append(row.iteration))
     solver = Solver(solver_param("max_iter: 5"), watchers=[failing, other])
     solver.solve()
     assert solver.iter == 5
@@ -165,10 +167,10 @@ def test_pictures_of_a_test(tmp_path: Path) -> None:
     for _ in range(3):
         wanted = watchers.wanted_blobs(net, 0)
         blobs = {"data": images, "found": rows[None, None]}
-        watchers.tell(lambda watcher, blobs=blobs: watcher.test_batch(net, 0, blobs))  # type: ignore[misc]
+        watchers.test_batch(net, 0, blobs)
     assert wanted == [], "three images are complete after two batches"
     pictures.tested(Tested(500, 0, {}))
-    sheet: Any = cv2.imread(str(tmp_path / "test_pictures/iter_500.jpg"))
+    sheet: Any = read_picture(tmp_path / "test_pictures/iter_500.jpg")
     assert sheet.shape == (60, 3 * 80 + 2 * 6, 3)
     # The mean is added again, and the box of the first and third image is drawn over it.
     assert np.abs(sheet[56, 72].astype(int) - (104, 117, 123)).max() < 12

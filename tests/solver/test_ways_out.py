@@ -98,8 +98,8 @@ def check_resumes_as_if_never_stopped(make: Make, text: str) -> int:
     resumed.step(6)
     for ours, theirs in zip(resumed.net.learnable_params, whole.net.learnable_params, strict=True):
         np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
-    for ours, theirs in zip(resumed.history, whole.history, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    for resumed_blob, whole_blob in zip(resumed.history, whole.history, strict=True):
+        np.testing.assert_array_equal(resumed_blob.numpy(), whole_blob.numpy())
     return done
 
 

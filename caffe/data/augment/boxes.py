@@ -78,8 +78,8 @@ def emitted(boxes: Corners, crop: Corners, constraint: Any) -> NDArray[Any]:
     if constraint.emit_type == caffe_pb2.EmitConstraint.MIN_OVERLAP:
         kept: NDArray[Any] = coverage(intersections(boxes, crop), areas(boxes)) > np.float32(constraint.emit_overlap)
         return kept
-    centre = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2)
-    return np.asarray(((centre >= crop[:2]) & (centre <= crop[2:])).all(axis=1))
+    center = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2)
+    return np.asarray(((center >= crop[:2]) & (center <= crop[2:])).all(axis=1))
 
 
 def project(boxes: Corners, crop: Corners) -> tuple[Corners, NDArray[Any]]:

@@ -79,8 +79,8 @@ def _taps(before: int, after: int, interpolation: int) -> tuple[NDArray[Any], ND
         covered = np.minimum(pixels + 1, start + scale) - np.maximum(pixels, start)
         weights = np.where(pixels < before, np.clip(covered, 0, 1), 0)
         return np.minimum(pixels, before - 1), weights / weights.sum(axis=1, keepdims=True)
-    centre = (np.arange(after)[:, None] + 0.5) * scale - 0.5
-    first, fraction = np.floor(centre).astype(int), centre - np.floor(centre)
+    center = (np.arange(after)[:, None] + 0.5) * scale - 0.5
+    first, fraction = np.floor(center).astype(int), center - np.floor(center)
     if interpolation == cv2.INTER_LINEAR:
         reach, weights = np.arange(2), np.concatenate([1 - fraction, fraction], axis=1)
     elif interpolation == cv2.INTER_CUBIC:

@@ -78,11 +78,6 @@ class Transformer:
             height, width = resized_size(self.param.resize_param, height, width)
         return channels, self.crop[0] or height, self.crop[1] or width
 
-    @property
-    def fixed_size(self) -> bool:
-        """Whether images of all sizes get the same size."""
-        return bool(self.crop[0]) or (self.sizes is not None and not self.sizes.fits_small)
-
     def __call__(
         self,
         source: Source,

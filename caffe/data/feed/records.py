@@ -64,7 +64,7 @@ class AnnotatedRecords(DatumRecords):
     #: whether the layer's parameter, instead of the records, gives the type of the annotations
     typed = False
     #: whether records need a label at all
-    labelled = True
+    labeled = True
     #: of the layer: with several resize_param, batches differ in size
     batch_size = 1
 
@@ -87,7 +87,7 @@ class AnnotatedRecords(DatumRecords):
         data, boxes = self.transformer(source, boxes, record_rng(self.seed, epoch, index), room, size)
         if boxes is not None:
             return data, boxes.rows()
-        if self.labelled and not record.datum.HasField("label"):
+        if self.labeled and not record.datum.HasField("label"):
             raise DataError(f"{source.where}: has neither boxes nor a label")
         return data, np.array([[record.datum.label]], np.float32)
 

@@ -108,11 +108,11 @@ def place(window: ImageWindow, height: int, width: int, crop: int, pad: int, squ
         return Placement(window.xmin, window.ymin, window.xmax, window.ymax, crop, crop, 0, 0)
     scale = crop / (crop - 2 * pad)
     half_height, half_width = (window.ymax - window.ymin + 1) / 2, (window.xmax - window.xmin + 1) / 2
-    centre_x, centre_y = window.xmin + half_width, window.ymin + half_height
+    center_x, center_y = window.xmin + half_width, window.ymin + half_height
     if square:
         half_height = half_width = max(half_height, half_width)
-    xmin, xmax = _round(centre_x - half_width * scale), _round(centre_x + half_width * scale)
-    ymin, ymax = _round(centre_y - half_height * scale), _round(centre_y + half_height * scale)
+    xmin, xmax = _round(center_x - half_width * scale), _round(center_x + half_width * scale)
+    ymin, ymax = _round(center_y - half_height * scale), _round(center_y + half_height * scale)
     scale_x, scale_y = crop / (xmax - xmin + 1), crop / (ymax - ymin + 1)
     left, top = max(0, -xmin), max(0, -ymin)
     right, bottom = max(0, xmax - width + 1), max(0, ymax - height + 1)

@@ -68,5 +68,5 @@ class Accuracy(Layer):
         if self.num_tops < 2:
             return accuracy
         hits = hit.new_zeros(classes).index_add_(0, index, hit)
-        labelled = hit.new_zeros(classes).index_add_(0, index, (valid & ~bad).to(hit.dtype))
-        return accuracy, torch.where(labelled > 0, hits / labelled.clamp(min=1), 0)
+        labeled = hit.new_zeros(classes).index_add_(0, index, (valid & ~bad).to(hit.dtype))
+        return accuracy, torch.where(labeled > 0, hits / labeled.clamp(min=1), 0)

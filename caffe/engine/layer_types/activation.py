@@ -133,7 +133,7 @@ class Threshold(Neuron):
     def forward(self, *bottom: Tensor) -> Tensor:
         (x,) = bottom
         over = (x > self.param.threshold_param.threshold).to(x.dtype)
-        top: Tensor = NoGradient.apply(over, x, self)  # type: ignore[no-untyped-call]
+        top: Tensor = NoGradient.apply(over, x, self)
         return top
 
 

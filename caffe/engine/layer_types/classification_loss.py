@@ -118,7 +118,7 @@ class MultinomialLogisticLoss(_LabelledRows):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         probabilities, index, bad = self.rows(bottom)
-        losses = _NegativeLog.apply(probabilities.gather(1, index[:, None]))  # type: ignore[no-untyped-call]
+        losses = _NegativeLog.apply(probabilities.gather(1, index[:, None]))
         return torch.where(bad, torch.nan, losses.sum() / probabilities.shape[0])
 
 
@@ -166,5 +166,5 @@ class InfogainLoss(_LabelledRows):
         probabilities, index, bad = self.rows(bottom)
         matrix = bottom[2].detach() if len(bottom) > 2 else self.matrix
         matrix = matrix.reshape(probabilities.shape[1], -1).to(probabilities.dtype)
-        losses = matrix[index] * _NegativeLog.apply(probabilities)  # type: ignore[no-untyped-call]
+        losses = matrix[index] * _NegativeLog.apply(probabilities)
         return torch.where(bad, torch.nan, losses.sum() / probabilities.shape[0])

@@ -17,7 +17,6 @@ from caffe.detection.image_boxes import in_image
 from caffe.detection.same_boxes import SameBoxes
 from caffe.engine.layer import Layer, Shape, SourceLayer, register
 from caffe.engine.layer_types.shapes import text
-from caffe.errors import CaffeError
 
 Floats = NDArray[np.float32]
 
@@ -50,10 +49,8 @@ class DetectionEvaluate(Layer):
         self.resize: Any = param.resize_param if param.HasField("resize_param") else None
         self.sizes: list[tuple[int, int]] = []
         if param.name_size_file:
-            try:
+            with self.named_in_errors():
                 self.sizes = [(e.height, e.width) for e in read_name_sizes(param.name_size_file)]
-            except CaffeError as error:
-                raise type(error)(f"layer '{self.name}' (DetectionEvaluate): {error}") from None
         self._same = SameBoxes()
         self._first = 0  # of self.sizes: the size of the batch's image 0
 

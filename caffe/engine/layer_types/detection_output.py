@@ -15,7 +15,6 @@ from caffe.detection.visualize import Visualizer
 from caffe.engine.layer import Layer, Shape, SourceLayer, register
 from caffe.engine.layer_types.forks import refinement
 from caffe.engine.layer_types.shapes import count, text
-from caffe.errors import CaffeError
 from caffe.ops.detection_output import CORNER, detection_output_static, trim
 from caffe.runtime import runtime
 
@@ -81,17 +80,17 @@ class DetectionOutput(Layer):
         )
         self.results: result_files.ResultFiles | None = None
         self.visualizer: Visualizer | None = None
-        try:
-            if runtime.layers_write and result_files.wanted(param.save_output_param):
+        if not runtime.layers_write:
+            return
+        if param.visualize and (len(bottom) < 4 or self.refines):
+            self.fail("visualize needs a fourth bottom, the images (usually 'data')")
+        with self.named_in_errors():
+            if result_files.wanted(param.save_output_param):
                 self.results = result_files.ResultFiles(
                     param.save_output_param, param.num_classes, param.background_label_id
                 )
-            if runtime.layers_write and param.visualize:
-                if len(bottom) < 4 or self.refines:
-                    self.fail("visualize needs a fourth bottom, the images (usually 'data')")
+            if param.visualize:
                 self.visualizer = Visualizer(param, self.param.transform_param)
-        except CaffeError as error:
-            raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         loc, conf, prior = bottom[:3]
@@ -123,10 +122,8 @@ class DetectionOutput(Layer):
     def check_data(self, sources: Sequence[SourceLayer]) -> None:
         if self.results is None or len(sources) != 1 or (records := sources[0].records()) is None:
             return
-        try:
+        with self.named_in_errors():
             self.results.check_records(records, f"data layer '{sources[0].name}'")
-        except CaffeError as error:
-            raise type(error)(f"layer '{self.name}' (DetectionOutput): {error}") from None
         sizes = [(image.height, image.width) for image in self.results.images]
         sources[0].check_sizes(self.param.detection_output_param.save_output_param.name_size_file, sizes)
 

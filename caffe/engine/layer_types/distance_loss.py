@@ -13,11 +13,8 @@ from caffe.engine.layer_types.shapes import count, full_precision, legacy_dim, t
 from caffe.engine.layer_types.softmax import LossLayer
 
 
-@register
-class EuclideanLoss(LossLayer):
-    """Half the sum of squared differences, over the batch size; both bottoms get gradients."""
-
-    type_name = "EuclideanLoss"
+class DistanceLoss(LossLayer):
+    """A loss of the differences of two blobs with the same number of values per item; both get gradients."""
 
     def takes_gradient(self, index: int) -> bool:
         return True
@@ -27,6 +24,13 @@ class EuclideanLoss(LossLayer):
         if count(bottom[0], 1) != count(bottom[1], 1):
             self.fail(f"its bottoms must have the same size; they are {text(bottom[0])} and {text(bottom[1])}")
         return [()]
+
+
+@register
+class EuclideanLoss(DistanceLoss):
+    """Half the sum of squared differences, over the batch size."""
+
+    type_name = "EuclideanLoss"
 
     def forward(self, *bottom: Tensor) -> Tensor:
         a, b = (full_precision(x).reshape(-1) for x in bottom)
@@ -59,7 +63,7 @@ def smooth_l1(a: Tensor, b: Tensor, weight: Tensor | None = None, sharpness: flo
 
     All have one shape. Gradients for a and b, which leave `weight` out (see _SmoothL1).
     """
-    losses: Tensor = _SmoothL1.apply(a, b, weight, sharpness)  # type: ignore[no-untyped-call]
+    losses: Tensor = _SmoothL1.apply(a, b, weight, sharpness)
     return losses
 
 
@@ -158,5 +162,5 @@ class ContrastiveLoss(LossLayer):
         param = self.param.contrastive_loss_param
         a, b = (full_precision(x).reshape(len(x), -1) for x in bottom[:2])
         alike = bottom[2].detach().reshape(-1).long() != 0
-        doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)  # type: ignore[no-untyped-call]
+        doubled: Tensor = _Contrastive.apply(a, b, alike, param.margin, param.legacy_version)
         return doubled / a.shape[0] / 2

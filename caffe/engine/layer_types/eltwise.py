@@ -73,7 +73,7 @@ class Eltwise(Layer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         if self.operation == MAX:
-            largest: Tensor = _Maximum.apply(*bottom)  # type: ignore[no-untyped-call]
+            largest: Tensor = _Maximum.apply(*bottom)
             return largest
         top = bottom[0]
         if self.operation == PROD:

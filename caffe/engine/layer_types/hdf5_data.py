@@ -15,7 +15,6 @@ from caffe import log
 from caffe.data.feed.stream import Order, layer_seed
 from caffe.data.image_list import read_lines
 from caffe.engine.layer import TRAIN, Shape, SourceLayer, register
-from caffe.errors import DataError
 
 
 @register
@@ -36,10 +35,8 @@ class HDF5Data(SourceLayer):
         if param.batch_size < 1:
             self.fail("hdf5_data_param needs a batch_size over 0")
         log.info("hdf5_data_layer.cpp:76", f"Loading list of HDF5 filenames from: {param.source}")
-        try:
+        with self.named_in_errors():
             self._files = [line for _, line in read_lines(param.source)]
-        except DataError as error:
-            raise DataError(f"layer '{self.name}' ({self.type_name}): {error}") from None
         log.info("hdf5_data_layer.cpp:90", f"Number of HDF5 files: {len(self._files)}")
         self._seed, self._shuffle = layer_seed(), param.shuffle
         shapes = [self._shapes_of(file) for file in self._files]

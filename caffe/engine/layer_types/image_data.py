@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.prefetching import PrefetchingLayer
 from caffe.errors import DataError
 
+Lines = Sequence[tuple[str, Any]]
+
 
 class ImageRecords:
     """The images of a list; `shuffle` draws a new order for every epoch."""
 
     def __init__(
-        self, lines: Sequence[tuple[str, Any]], root: str, image_format: ImageFormat, transformer: Transformer,
+        self, lines: Lines, root: str, image_format: ImageFormat, transformer: Transformer,
         order: Order, seed: int, shuffle: bool,
     ) -> None:  # fmt: skip
         self.lines, self.root, self.image_format = lines, root, image_format
@@ -66,48 +68,80 @@ class ImageRecords:
         return data, np.array([[label]], np.float32)
 
 
-@register
-class ImageData(PrefetchingLayer):
-    """Images of a list file with lines `path label`. Tops: data [N, C, H, W], label [N]."""
+class ImageListLayer(PrefetchingLayer):
+    """Shared by the layers whose images a list file names. Tops: data [N, C, H, W], and labels."""
 
-    type_name = "ImageData"
     tops = (2, 2)
+    #: the name of its settings, a message that has ImageDataParameter's fields
+    settings: ClassVar[str]
 
-    def setup(self, bottom: Sequence[Shape]) -> None:
-        param = self.param.image_data_param
-        if bool(param.new_height) != bool(param.new_width):
-            self.fail("image_data_param needs new_height and new_width together")
-        if param.batch_size < 1:
-            self.fail("image_data_param needs a batch_size over 0")
-        where = f"layer '{self.name}' ({self.type_name})"
-        log.info("image_data_layer.cpp:37", f"Opening file {param.source}")
-        try:
-            lines = read_labels(param.source)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        if param.shuffle:
-            log.info("image_data_layer.cpp:51", "Shuffling data")
-        log.info("image_data_layer.cpp:56", f"A total of {len(lines)} images.")
-        seed = layer_seed()
-        skip = random_skip(param.rand_skip, seed)
-        if skip:
-            log.info("image_data_layer.cpp:63", f"Skipping first {skip} data points.")
-            if skip >= len(lines):
-                self.fail(f"rand_skip drew {skip}, but the list has {len(lines)} images")
-        self._records = ImageRecords(
+    @property
+    def options(self) -> Any:
+        """Its settings."""
+        return getattr(self.param, self.settings)
+
+    def check_options(self, *pairs: tuple[str, str]) -> None:
+        """Raises NetError for a batch_size below 1, and for one field of a pair without the other."""
+        for one, other in pairs:
+            if bool(getattr(self.options, one)) != bool(getattr(self.options, other)):
+                self.fail(f"{self.settings} needs {one} and {other} together")
+        if self.options.batch_size < 1:
+            self.fail(f"{self.settings} needs a batch_size over 0")
+
+    def read_list(self, read: Callable[[str], Lines]) -> Lines:
+        """The lines of the list file, which `read` reads. Raises DataError, with the layer's name."""
+        with self.named_in_errors():
+            return read(self.options.source)
+
+    def drawn_skip(self, images: int, seed: int) -> int:
+        """How many images of the list are skipped at the start, by rand_skip."""
+        skip = random_skip(self.options.rand_skip, seed)
+        if skip >= images:
+            self.fail(f"rand_skip drew {skip}, but the list has {images} images")
+        return skip
+
+    def open_images(self, make: Callable[..., ImageRecords], lines: Lines, seed: int, skip: int) -> ImageRecords:
+        """The images of the list, from the one after `skip` on; `make` takes the arguments of ImageRecords."""
+        param = self.options
+        return make(
             lines,
             param.root_folder,
             ImageFormat(gray=not param.is_color, resize_height=param.new_height, resize_width=param.new_width),
-            Transformer(self.param.transform_param, self.phase, where),
+            Transformer(self.param.transform_param, self.phase, self.where),
             Order.of_phase(len(lines), self.phase == TRAIN, skip),
             seed,
             param.shuffle,
         )
-        shape = self._records.transformer.shape(*self.first_readable(self._records.read).image.shape)
-        size = param.batch_size
-        log.info("image_data_layer.cpp:84", f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
+
+    def start(self, records: ImageRecords, shape: Shape, place: str) -> None:
+        """Starts to read data of `shape`, C × H × W; `place` is the log line's."""
+        size = self.options.batch_size
+        log.info(place, f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
         self._data_shape: Shape = (size, *shape)
-        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
+        self.prefetch(records.load, shape, size, records.where, records.key)
+
+
+@register
+class ImageData(ImageListLayer):
+    """Images of a list file with lines `path label`. Tops: data [N, C, H, W], label [N]."""
+
+    type_name = "ImageData"
+    settings = "image_data_param"
+
+    def setup(self, bottom: Sequence[Shape]) -> None:
+        self.check_options(("new_height", "new_width"))
+        log.info("image_data_layer.cpp:37", f"Opening file {self.options.source}")
+        lines = self.read_list(read_labels)
+        if self.options.shuffle:
+            log.info("image_data_layer.cpp:51", "Shuffling data")
+        log.info("image_data_layer.cpp:56", f"A total of {len(lines)} images.")
+        seed = layer_seed()
+        skip = self.drawn_skip(len(lines), seed)
+        if skip:
+            log.info("image_data_layer.cpp:63", f"Skipping first {skip} data points.")
+        records = self.open_images(ImageRecords, lines, seed, skip)
+        shape = records.transformer.shape(*self.first_readable(records.read).image.shape)
+        self.start(records, shape, "image_data_layer.cpp:84")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [self._data_shape, self._data_shape[:1]]

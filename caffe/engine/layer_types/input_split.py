@@ -31,7 +31,7 @@ class Input(SourceLayer):
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return list(self.shapes)
 
-    def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self) -> tuple[Tensor, ...]:  # type: ignore[override]  # no bottoms
         return tuple(torch.zeros(s) for s in self.shapes)
 
 

@@ -20,7 +20,6 @@ from caffe.data.feed.yolo_label import YOLO_ROWS, yolo_label
 from caffe.data.lmdb_source import LmdbSource
 from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.prefetching import PrefetchingLayer
-from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from caffe.runtime import runtime
 
@@ -43,17 +42,14 @@ class LmdbLayer(PrefetchingLayer):
             self.fail("backend LEVELDB is not supported: build the database as LMDB, and set backend: LMDB")
         if param.batch_size < 1:
             self.fail("data_param needs a batch_size over 0")
-        where = f"layer '{self.name}' ({self.type_name})"
-        try:
+        with self.named_in_errors():
             source = LmdbSource(param.source)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
         log.info("db_lmdb.cpp:35", f"Opened lmdb {param.source}")
         transform = caffe_pb2.TransformationParameter()
         transform.CopyFrom(self.param.transform_param)
         if param.force_encoded_color:
             transform.force_color = True
-        transformer = Transformer(transform, self.phase, where, samplers, jitter)
+        transformer = Transformer(transform, self.phase, self.where, samplers, jitter)
         seed = layer_seed()
         skip = random_skip(param.rand_skip, seed)
         if skip:
@@ -131,7 +127,7 @@ class AnnotatedData(LmdbLayer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.annotated_data_param
-        where = f"layer '{self.name}' ({self.type_name})"
+        where = self.where
         if param.yolo_data_type not in (0, 1):
             self.fail(f"yolo_data_type is {param.yolo_data_type}; it must be 0 (rows of SSD) or 1 (rows of YOLO)")
         self._open(
@@ -145,9 +141,9 @@ class AnnotatedData(LmdbLayer):
         if sizes is not None and sizes.fits_small and size != 1:
             self.fail(f"FIT_SMALL_SIZE makes images of different sizes: batch_size must be 1, not {size}")
         first = self.first_readable(lambda place: records.source.annotated_datum(records.order.at(place)[1]))
-        records.labelled = self.num_tops == 2
+        records.labeled = self.num_tops == 2
         records.typed = param.HasField("anno_type")
-        records.boxed = records.labelled and (first.HasField("type") or records.typed)
+        records.boxed = records.labeled and (first.HasField("type") or records.typed)
         self._watch = BoxWatch(where) if records.boxed and self.phase == TRAIN else None
         if self._watch is not None and runtime.rank == 0:
             warn_of_labels(records.source, where)

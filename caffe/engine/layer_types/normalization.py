@@ -122,9 +122,9 @@ class _DivideByDeviation(torch.autograd.Function):
     """Rows of zero mean over (standard deviation + eps), with a gradient that leaves eps out, as in the original."""
 
     @staticmethod
-    def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
-        divisor = centred.square().mean(dim=1, keepdim=True).sqrt() + eps
-        y = centred / divisor
+    def forward(ctx: Any, centered: Tensor, eps: float) -> Tensor:
+        divisor = centered.square().mean(dim=1, keepdim=True).sqrt() + eps
+        y = centered / divisor
         ctx.save_for_backward(y, divisor)
         return y
 
@@ -156,5 +156,5 @@ class MVN(Layer):
         rows = x.reshape(top).flatten(0, 0 if param.across_channels else 1).flatten(1)
         y = rows - rows.mean(dim=1, keepdim=True)
         if param.normalize_variance:
-            y = _DivideByDeviation.apply(y, param.eps)  # type: ignore[no-untyped-call]
+            y = _DivideByDeviation.apply(y, param.eps)
         return y.reshape(top)

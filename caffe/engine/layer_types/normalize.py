@@ -35,5 +35,5 @@ class Normalize(Layer):
             self.fail(f"has a scale for {scale.shape[0]} channels, but its bottom has {bottom[0][1]}")
         return [bottom[0]]
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # always one bottom
         return normalize(x, self.blobs[0], self.across_spatial, self.eps)

@@ -24,6 +24,7 @@ class PriorBox(Layer):
     type_name = "PriorBox"
     constant_tops = True
     bottoms = (2, 2)
+    _size_bits: Tensor
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.prior_box_param
@@ -53,8 +54,7 @@ class PriorBox(Layer):
 
     @property
     def _sizes(self) -> Tensor:
-        bits: Tensor = self._size_bits  # type: ignore[assignment]
-        return bits.view(torch.float32)
+        return self._size_bits.view(torch.float32)
 
     def _pair(self, height: str, width: str, both: str) -> tuple[float, float] | None:
         """(height, width) as the prototxt gives them, separately or as one number; None if it gives neither."""
@@ -82,7 +82,7 @@ class PriorBox(Layer):
         boxes = self._sizes.shape[0] * (2 if self.param.prior_box_param.denser_prior_boxes else 1)
         return [(1, 2, height * width * boxes * 4)]
 
-    def forward(self, feature: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, feature: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]  # always two bottoms
         height, width = feature.shape[2:]
         image_height, image_width = self.image or image.shape[2:]
         # The boxes depend only on shapes, so they are made once for each.

@@ -128,7 +128,8 @@ class Python(Layer):
         return [top.shape for top in self.top_blobs]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
-        return _Run.apply(self, len(bottom), *bottom, *self.blobs)  # type: ignore[no-any-return, no-untyped-call]
+        tops: tuple[Tensor, ...] = _Run.apply(self, len(bottom), *bottom, *self.blobs)
+        return tops
 
     def run_forward(self, bottom: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Calls the user's forward with the bottoms, and returns copies of the tops that it wrote."""

@@ -52,7 +52,7 @@ class LSTMUnit(Layer):
         return cell.unsqueeze(0), hidden.unsqueeze(0)
 
 
-class _Recurrent(Layer):
+class Recurrent(Layer):
     """Bottoms: x (T × N × …), markers (T × N), [a static input N × …], [states 1 × N × num_output each]."""
 
     bottoms = (2, None)
@@ -142,7 +142,7 @@ class _Recurrent(Layer):
 
 
 @register
-class RNN(_Recurrent):
+class RNN(Recurrent):
     """h = tanh(W_hh h + W_xh x + b_h), o = tanh(W_ho h + b_o).
 
     Blobs: W_xh, b_h, [W_xh of the static input], W_hh, W_ho, b_o.
@@ -163,7 +163,7 @@ class RNN(_Recurrent):
 
 
 @register
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory without peepholes; gates in the order input, forget, output, new value.
 
     Blobs: W_xc, b_c, [W_xc of the static input], W_hc.

@@ -54,7 +54,7 @@ class ArgMax(Layer):
                 values, where = self._largest(x.reshape(len(x), -1), 1)
                 found = [where.to(x.dtype), values] if param.out_max_val else [where.to(x.dtype)]
                 result = torch.stack(found, dim=1)
-        top: Tensor = NoGradient.apply(result, x, self)  # type: ignore[no-untyped-call]
+        top: Tensor = NoGradient.apply(result, x, self)
         return top.reshape(self.reshape([tuple(x.shape)])[0])
 
     def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:

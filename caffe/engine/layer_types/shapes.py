@@ -14,8 +14,8 @@ def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:
     return math.prod(shape[start:end])
 
 
-def text(shape: Sequence[int]) -> str:
-    """A shape as errors show it: 2×3×4; a scalar is ()."""
+def text(shape: Sequence[int | str]) -> str:
+    """A shape as errors show it: 2×3×4; a scalar is (). A size that may be any number is a letter."""
     return "×".join(map(str, shape)) if len(shape) else "()"
 
 

@@ -119,6 +119,7 @@ class SoftmaxWithLoss(LossLayer):
 
     type_name = "SoftmaxWithLoss"
     tops = (1, 2)
+    _class_weights: Tensor | None
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.loss_param
@@ -159,10 +160,9 @@ class SoftmaxWithLoss(LossLayer):
         self.check_labels(label, valid, classes)
         if valid is not None:
             label = torch.where(valid, label, 0)
-        losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))  # type: ignore[no-untyped-call]
-        weights: Tensor | None = self._class_weights  # type: ignore[assignment]
-        if weights is not None:
-            losses = losses * weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
+        losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
+        if self._class_weights is not None:
+            losses = losses * self._class_weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:
             losses = losses * valid.reshape(outer, inner)
         loss = losses.sum() / self.normalizer(self.mode, outer, inner, valid)

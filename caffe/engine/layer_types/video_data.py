@@ -51,9 +51,7 @@ class VideoData(SourceLayer):
             self.fail("data_param needs a batch_size over 0")
         if self._video.video_type != _WEBCAM and not self._video.video_file:
             self.fail("video_data_param needs a video_file, or video_type: WEBCAM")
-        self._transformer = Transformer(
-            self.param.transform_param, self.phase, f"layer '{self.name}' ({self.type_name})"
-        )
+        self._transformer = Transformer(self.param.transform_param, self.phase, self.where)
         self._seed = layer_seed()
         shape = self._transformer.shape(*self._open().shape)
         self._data_shape: Shape = (size, *shape)

@@ -93,7 +93,6 @@ class WindowData(PrefetchingLayer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param, transform = self.param.window_data_param, self.param.transform_param
-        where = f"layer '{self.name}' ({self.type_name})"
         if transform.crop_size < 1:
             self.fail("transform_param needs a crop_size over 0")
         if param.batch_size < 1:
@@ -104,12 +103,10 @@ class WindowData(PrefetchingLayer):
             self.fail(f"context_pad {param.context_pad} leaves no pixel of a crop of {transform.crop_size}")
         if param.crop_mode not in ("warp", "square"):
             self.fail(f"crop_mode is '{param.crop_mode}'; it must be warp or square")
-        try:
+        with self.named_in_errors():
             file = read_windows(param.source, param.fg_threshold, param.bg_threshold)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        mean = Mean(transform, where)
-        mean.check_channels(file.channels, where)
+        mean = Mean(transform, self.where)
+        mean.check_channels(file.channels, self.where)
         if mean.image is not None and min(mean.image.shape[1:]) < transform.crop_size:
             self.fail(f"mean_file '{mean.file}' is smaller than the crop of {transform.crop_size}")
         log.info("window_data_layer.cpp:145", f"Number of images: {len(file.images)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ SLACK = {
 }  # fmt: skip
 
 
-def compare(images: list[tuple[np.ndarray, np.ndarray]], reference: list[dict]) -> list[str]:
+def compare(images: list[tuple[np.ndarray, np.ndarray]], reference: list[dict[str, Any]]) -> list[str]:
     """The statistics that differ by more than four standard errors."""
     found = statistics(images)
     rng = np.random.default_rng(0)
@@ -119,7 +120,7 @@ def compare(images: list[tuple[np.ndarray, np.ndarray]], reference: list[dict]) 
     return differing
 
 
-def reference(shared: Path, variant: str) -> list[dict]:
+def reference(shared: Path, variant: str) -> list[dict[str, Any]]:
     runs = json.loads((shared / "golden/augmentation_statistics.json").read_text())["runs"]
     return [run for run in runs if run["variant"] == variant]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from caffe.data.feed.stream import record_rng
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
 from tests.data.conftest import photograph
+from tests.pictures import decoded
 from tests.reference import augmentation as slow
 
 coordinate = st.one_of(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0, 1.5]), st.floats(-0.5, 1.5, width=32))
@@ -52,6 +55,8 @@ def test_boxes_of_a_crop(values: list[tuple[float, ...]], crop: tuple[float, ...
     np.testing.assert_array_equal(kept.corners, np.array([each for _, each in want], np.float32).reshape(-1, 4))
 
 
+#: the least and the most of an overlap
+Limits = tuple[float | None, float | None]
 LIMITS = st.fixed_dictionaries(
     {},
     optional={
@@ -63,7 +68,7 @@ LIMITS = st.fixed_dictionaries(
 
 @settings(max_examples=80, deadline=None)
 @given(corners, corners, LIMITS)
-def test_sample_constraints(crops: list, objects: list, limits: dict) -> None:
+def test_sample_constraints(crops: list[Any], objects: list[Any], limits: dict[str, Limits]) -> None:
     limits = {kind: limits[kind] for kind in ("jaccard", "sample", "object") if kind in limits}
     message = caffe_pb2.BatchSampler(max_trials=len(crops))
     names = {"jaccard": "jaccard_overlap", "sample": "sample_coverage", "object": "object_coverage"}
@@ -77,7 +82,7 @@ def test_sample_constraints(crops: list, objects: list, limits: dict) -> None:
     assert satisfied.tolist() == [slow.satisfies(slow.Box.of(crop), boxes, limits) for crop in as_array(crops)]
 
 
-def samplers(*texts: dict) -> BatchSamplers:
+def samplers(*texts: dict[str, Any]) -> BatchSamplers:
     made = []
     for fields in texts:
         message = caffe_pb2.BatchSampler(max_trials=fields.get("max_trials", 50))
@@ -140,12 +145,12 @@ def test_virtual_canvas_is_opencvs_on_the_real_one(interpolation: int) -> None:
     rng = np.random.default_rng(interpolation)
     for _ in range(40):
         part = rng.integers(0, 256, (*rng.integers(1, 40, 2), 3), np.uint8)
-        borders = tuple(int(each) for each in rng.integers(0, 60, 4))
+        above, below, left, right = rng.integers(0, 60, 4).tolist()
         ground = tuple(int(each) for each in rng.integers(0, 256, 3))
-        canvas = lay_out(part, borders, ground)
-        size = tuple(int(rng.integers(1, side + 1)) for side in canvas.shape[:2])
-        want = cv2.resize(canvas, size[::-1], interpolation=interpolation)
-        found = resample(part, (borders[0], borders[2]), canvas.shape[:2], ground, size, interpolation)
+        canvas = lay_out(part, (above, below, left, right), ground)
+        height, width = (int(rng.integers(1, side + 1)) for side in canvas.shape[:2])
+        want = cv2.resize(canvas, (width, height), interpolation=interpolation)
+        found = resample(part, (above, left), canvas.shape[:2], ground, (height, width), interpolation)
         tolerance = 0 if interpolation == cv2.INTER_NEAREST else 1
         assert np.abs(found.astype(int) - want.reshape(found.shape)).max() <= tolerance
 
@@ -273,13 +278,13 @@ def test_distortions_come_as_often_as_asked() -> None:
     assert np.mean(first) == pytest.approx(0.5, abs=0.04)
 
 
-def test_gray_images_pass_colour_distortions() -> None:
+def test_gray_images_pass_color_distortions() -> None:
     gray = photograph(0)[:, :, :1]
     param = distortion(hue_prob=1, hue_delta=18, saturation_prob=1, saturation_upper=2, random_order_prob=1)
     np.testing.assert_array_equal(distort(gray, draw_distortion(param, np.random.default_rng(0))), gray)
 
 
-def noise(**fields: object) -> caffe_pb2.NoiseParameter:
+def noise(**fields: Any) -> caffe_pb2.NoiseParameter:
     return caffe_pb2.NoiseParameter(**fields)
 
 
@@ -354,7 +359,7 @@ def test_a_test_net_s_crop_goes_through_jpeg_as_the_original_s_does() -> None:
     """SSD's test nets crop the whole image with an empty batch_sampler, which the original compresses again."""
     image = photograph(3)
     param = caffe_pb2.TransformationParameter()
-    again = cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR)
+    again = decoded(cv2.imencode(".jpg", image)[1].tobytes())
     source = Source(image, "a record")
     rng = np.random.default_rng(0)
     sampler = BatchSampler.of(caffe_pb2.BatchSampler(), "a layer")

@@ -34,7 +34,7 @@ def test_records_and_report(folder: Folder, capfd: pytest.CaptureFixture[str]) -
     folder.add("a", voc_xml(CAT, voc_object("dog", 0, 0, 100, 20)))
     folder.add("b", voc_xml())
     folder.add("c", voc_xml(voc_object("cat", 5, 5, 5, 9)))
-    folder.list("\r\n")
+    folder.write_list("\r\n")
     assert main(folder.arguments()) == 0
     source = LmdbSource(folder.root / "db")
     assert [source.key(i) for i in range(3)] == ["00000000_a.jpg", "00000001_b.jpg", "00000002_c.jpg"]
@@ -115,7 +115,7 @@ def test_classification_and_shuffle(folder: Folder) -> None:
     for number in range(8):
         folder.add(f"i{number}", "")
     folder.lines = [f"i{number}.jpg {number}" for number in range(8)]
-    flags = ["-shuffle", "-seed=3", "-encode_type=png", f"{folder.root}/", folder.list(), str(folder.root / "db")]
+    flags = ["-shuffle", "-seed=3", "-encode_type=png", f"{folder.root}/", folder.write_list(), str(folder.root / "db")]
     assert main(flags) == 0
     source = LmdbSource(folder.root / "db")
     labels = [source.annotated_datum(i).datum.label for i in range(8)]
@@ -169,7 +169,7 @@ def test_no_space_left(folder: Folder) -> None:
 def test_slices_hold_the_objects_that_they_show(folder: Folder) -> None:
     """An image of 60 × 80 in slices of 40 × 40: `cat` is whole in one, `dog` is half in two, and the corner is empty."""
     folder.add("a", voc_xml(CAT, voc_object("dog", 30, 30, 50, 40)))
-    folder.list()
+    folder.write_list()
     assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.5"]) == 0
     source = LmdbSource(folder.root / "db")
     keys = [source.key(i) for i in range(len(source))]
@@ -198,7 +198,7 @@ def test_slices_hold_the_objects_that_they_show(folder: Folder) -> None:
 
 def test_slices_that_show_too_little_of_an_object(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.add("a", voc_xml(voc_object("dog", 30, 30, 50, 40)))
-    folder.list()
+    folder.write_list()
     assert main([*folder.arguments(), "-slices=40x40", "-slice_overlap=0", "-slice_visible=0.6", "-noslice_whole"]) == 1
     assert "no slice shows enough of an object" in capsys.readouterr().err
     assert not (folder.root / "db").exists()
@@ -206,7 +206,7 @@ def test_slices_that_show_too_little_of_an_object(folder: Folder, capsys: pytest
 
 def test_slices_without_a_size_are_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.add("a", voc_xml(CAT))
-    folder.list()
+    folder.write_list()
     assert main([*folder.arguments(), "-slices=AUTO"]) == 1
     assert "give HxW here" in capsys.readouterr().err
 
@@ -214,6 +214,6 @@ def test_slices_without_a_size_are_refused(folder: Folder, capsys: pytest.Captur
 def test_paths_that_begin_with_a_slash_are_below_the_root(folder: Folder) -> None:
     folder.add("a", voc_xml(CAT))
     folder.lines = ["/a.jpg /a.xml"]
-    folder.list()
+    folder.write_list()
     assert main(folder.arguments()) == 0
     assert LmdbSource(folder.root / "db").annotated_datum(0).datum.data == (folder.root / "a.jpg").read_bytes()

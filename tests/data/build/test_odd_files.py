@@ -20,6 +20,7 @@ from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
 from caffe.image_detector import load
 from tests.data.conftest import Folder, photograph, voc_object, voc_xml
+from tests.pictures import decoded
 
 CAT = voc_object("cat", 6, 8, 30, 40)
 TURNED_SIZE = "<size><width>60</width><height>80</height><depth>3</depth></size>"
@@ -41,10 +42,8 @@ def jpeg(image: np.ndarray, orientation: int | None = None) -> bytes:
 def test_turning_is_that_of_opencv(orientation: int) -> None:
     data = jpeg(photograph(3), orientation)
     assert orientation_of(data) == orientation
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    np.testing.assert_array_equal(
-        turned(stored, orientation), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    )
+    stored = decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    np.testing.assert_array_equal(turned(stored, orientation), decoded(data))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -138,10 +137,10 @@ def test_images_whose_annotation_does_not_tell(
     assert f"They were {'turned; -noturn' if turns else 'not turned: unknown.jpg'}" in said
     assert sizes(folder.root)[0] == ((80, 60) if turns else (60, 80))
     # the list of sizes agrees with the records
-    assert get_image_size.main([f"{folder.root}/", folder.list(), str(folder.root / "sizes.txt")]) == 0
+    assert get_image_size.main([f"{folder.root}/", folder.write_list(), str(folder.root / "sizes.txt")]) == 0
     listed = [tuple(map(int, line.split()[1:])) for line in (folder.root / "sizes.txt").read_text().splitlines()]
     assert listed == sizes(folder.root)
-    assert get_image_size.main(["-noturn", f"{folder.root}/", folder.list(), str(folder.root / "sizes.txt")]) == 0
+    assert get_image_size.main(["-noturn", f"{folder.root}/", folder.write_list(), str(folder.root / "sizes.txt")]) == 0
     assert {line.split(maxsplit=1)[1] for line in (folder.root / "sizes.txt").read_text().splitlines()} == {"60 80"}
 
 

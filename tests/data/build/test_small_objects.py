@@ -59,7 +59,9 @@ def boxes_of(source: LmdbSource, index: int) -> tuple[np.ndarray, Boxes]:
     image = decode_datum(record.datum, "record")
     boxes = Boxes.of(record)
     height, width = image.shape[:2]
-    return image, Boxes(boxes.corners * np.float32([width, height, width, height]), boxes.labels, boxes.difficult)
+    return image, Boxes(
+        boxes.corners * np.array([width, height, width, height], np.float32), boxes.labels, boxes.difficult
+    )
 
 
 def test_copies_are_where_the_boxes_say(images: Set, capfd: pytest.CaptureFixture[str]) -> None:
@@ -228,10 +230,10 @@ def test_small_is_measured_at_the_input_of_the_net(images: Set, capfd: pytest.Ca
     assert len(images.listed()) == 1
 
 
-def test_grey_images_and_sizes(images: Set) -> None:
+def test_gray_images_and_sizes(images: Set) -> None:
     images.add_png("a", CAT, image=ground(1)[:, :, 0])
-    grey, boxes = boxes_of(images.build("-paste_small=2", "-gray"), 0)
-    assert grey.shape == (150, 200, 1)
+    gray, boxes = boxes_of(images.build("-paste_small=2", "-gray"), 0)
+    assert gray.shape == (150, 200, 1)
     assert len(boxes) == 3
     resized, boxes = boxes_of(images.build("-paste_small=2", "-resize_width=400", "-resize_height=150", "-redo"), 0)
     assert resized.shape == (150, 400, 3)
@@ -245,7 +247,7 @@ def test_raw_pixels_and_jpeg(images: Set) -> None:
     images.add_png("a", CAT)
     arguments = [
         "-anno_type=detection", f"-label_map_file={images.root / 'labelmap.prototxt'}", "-paste_small=1",
-        f"{images.root}/", images.list(),
+        f"{images.root}/", images.write_list(),
     ]  # fmt: skip
     assert main([*arguments, str(images.root / "raw")]) == 0
     datum = LmdbSource(images.root / "raw").annotated_datum(0).datum
@@ -325,7 +327,7 @@ def test_classification_has_no_boxes(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_with_dashes(images: Set) -> None:
     images.add_png("a", CAT)
     flags = ["--anno-type=detection", f"--label-map-file={images.root / 'labelmap.prototxt'}", "--encode-type=png"]
-    places = [str(images.root), images.list(), str(images.root / "out" / "db"), str(images.root / "examples")]
+    places = [str(images.root), images.write_list(), str(images.root / "out" / "db"), str(images.root / "examples")]
     assert create_annoset([*flags, "--encoded", "--paste-small=2", "--oversample-small", "2", "--seed=5", *places]) == 0
     assert len(LmdbSource(images.root / "examples" / "db")) == 2
     assert len((images.root / "out" / "db_pasted.txt").read_text().splitlines()) == 3

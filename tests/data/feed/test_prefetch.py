@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing.connection
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,12 +179,12 @@ def test_a_worker_that_stands_still_is_named(
 ) -> None:
     """It is stopped, and its records are not there, until the limit has passed twice by a clock that runs ahead."""
     made = Prefetcher(load, SHAPE, 4, lambda place: f"record {place}", 2, False)
-    passed = []
+    passed: list[float] = []
 
-    def wait(objects: list[object], timeout: float) -> list[object]:
+    def wait(objects: list[Any], timeout: float) -> list[Any]:
         process = made._processes[1]
         if objects[1] != process.sentinel or len(passed) == 2:
-            return really_wait(objects)
+            return multiprocessing.connection.wait(objects)
         assert process.pid is not None
         if not passed:
             os.kill(process.pid, signal.SIGSTOP)
@@ -191,7 +193,6 @@ def test_a_worker_that_stands_still_is_named(
             os.kill(process.pid, signal.SIGCONT)
         return []
 
-    really_wait = prefetch.wait
     monkeypatch.setattr(prefetch, "wait", wait)
     try:
         assert places(made) == [0, 1, 2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -90,9 +91,9 @@ def yolo_segments(root: Path) -> None:
     text(root / "notes.json", {"categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "cat"}], "info": {}})
 
 
-def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[str, list[dict[str, object]]]:
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
+def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[str, list[dict[str, Any]]]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index, (name, boxes) in enumerate(BOXES.items(), 1):
         if name not in file_names:
             continue
@@ -102,7 +103,7 @@ def coco_document(file_names: dict[str, str], first_category: int = 1) -> dict[s
                 "id": len(annotations) + 1, "image_id": index, "category_id": first_category + CLASSES.index(label),
                 "bbox": [xmin, ymin, xmax - xmin, ymax - ymin], "area": 1, "iscrowd": 0, "segmentation": [],
             })  # fmt: skip
-    categories: list[dict[str, object]] = [
+    categories: list[dict[str, Any]] = [
         {"id": first_category + index, "name": label, "supercategory": ""} for index, label in enumerate(CLASSES)
     ]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -148,8 +149,8 @@ def coco_labelme2coco(root: Path) -> None:
     pictures(root / "photos")
     document = coco_document({name: f"/home/me/photos/{name}.jpg" for name in BOXES}, 0)
     for each in document["annotations"]:
-        x, y, width, height = each["bbox"]  # type: ignore[misc]
-        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]  # type: ignore[has-type]
+        x, y, width, height = each["bbox"]
+        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
     text(root / "dataset.json", document)
 
 
@@ -162,9 +163,9 @@ def coco_loose(root: Path) -> None:
         del image["height"], image["width"]
     for each in document["annotations"]:
         each["image_id"] = f"image {each['image_id']}"
-        each["category_id"] = float(each["category_id"])  # type: ignore[arg-type]
-        x, y, width, height = each.pop("bbox")  # type: ignore[misc]
-        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]  # type: ignore[has-type]
+        each["category_id"] = float(each["category_id"])
+        x, y, width, height = each.pop("bbox")
+        each["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
     text(root / "export.json", document)
 
 
@@ -192,14 +193,14 @@ def labelme_json(root: Path) -> None:
     """A rectangle drawn from its lower right corner, a polygon, a circle."""
     pictures(root)
     for name, boxes in BOXES.items():
-        shapes = []
+        shapes: list[dict[str, Any]] = []
         for label, xmin, ymin, xmax, ymax in boxes:
             kind, points = "rectangle", [[xmax, ymax], [xmin, ymin]]
             if label == "dog":
                 kind, points = "polygon", [[xmin, ymin], [xmax, ymax], [(xmin + xmax) / 2, ymax]]
             shapes.append({"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}})
         shapes.append({"label": "nose", "points": [[3, 3]], "shape_type": "point", "flags": {}})
-        document = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"..\\images\\{name}.jpg",
+        document: dict[str, Any] = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"..\\images\\{name}.jpg",
                     "imageData": None, "imageHeight": 60, "imageWidth": 80}  # fmt: skip
         text(root / f"{name}.json", document)
 

@@ -19,6 +19,7 @@ from caffe.detection import voc
 from caffe.proto import caffe_pb2
 from tests.data.conftest import photograph, voc_object, voc_xml
 from tests.data.formats import made
+from tests.pictures import read_picture
 
 
 def run(folder: Path, out: Path, *flags: str) -> int:
@@ -83,7 +84,7 @@ def test_names_are_unique_and_listable(tmp_path: Path) -> None:
         original = Path(behind[Path(key).stem])
         seed = names.index(str(original.relative_to(tmp_path / "in")))
         assert boxes.corners[0, 0] == pytest.approx((seed + 1) / 80)
-        decoded = cv2.imread(str(out / key))
+        decoded = read_picture(out / key)
         assert abs(decoded.astype(int) - photograph(seed).astype(int)).mean() < 8
 
 

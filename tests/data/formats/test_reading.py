@@ -18,6 +18,7 @@ from caffe.data.orientation import orientation_of, turned
 from caffe.errors import DataError
 from tests.data.conftest import photograph, voc_object, voc_xml
 from tests.data.formats import made
+from tests.pictures import read_picture
 
 MAKERS: list[tuple[Callable[[Path], None], str]] = [
     (made.voc, "voc"), (made.yolo_beside, "yolo"), (made.yolo_parallel, "yolo"), (made.yolo_roboflow, "yolo"),
@@ -167,7 +168,7 @@ def _turned(path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(photograph(0)[:, :, ::-1]).save(path, exif=exif)
-    assert cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).shape == (60, 80, 3)
+    assert read_picture(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).shape == (60, 80, 3)
 
 
 def test_shares_are_of_the_turned_photograph(tmp_path: Path) -> None:

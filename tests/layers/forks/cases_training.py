@@ -62,7 +62,7 @@ BAD: list[tuple[str, str, list[Shape], str]] = [
     ("CenterLoss", CENTER, [(2, 3), (3,)], "first axes .the batch. must agree"),
     ("CenterLoss", CENTER.replace("num", "axis: 2 num"), [(2, 3, 4), (2,)], "axis 2 would leave out values of 2×3×4"),
     ("CenterLoss", CENTER.replace("num", "axis: 2 num"), [(2, 3), (2,)], "axis 2 is out of range"),
-    ("L1Loss", "", [(2, 3), (2, 4)], "its bottoms are 2×3 and 2×4; they must have the same number of values"),
+    ("L1Loss", "", [(2, 3), (2, 4)], "its bottoms must have the same size; they are 2×3 and 2×4"),
     (
         "SoftmaxWithLoss",
         "loss_param { weight_by_label_freqs: true }",

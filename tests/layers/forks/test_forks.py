@@ -8,8 +8,8 @@ import torch
 from caffe.engine.layer import _registry, check_types
 from caffe.errors import NetError
 from tests.layer_harness import Case, Shape, make_layer, run
+from tests.layers.comparison import assert_as_reference, assert_gradient
 from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo
-from tests.layers.test_every_type import assert_as_reference, assert_gradient
 
 MODULES = (cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]

@@ -9,8 +9,8 @@ import torch
 from caffe.engine.layer import TEST
 from caffe.errors import NetError
 from tests.layer_harness import Bottom, Case, Shape, make_layer, run
+from tests.layers.comparison import drawn
 from tests.layers.forks.cases_mscnn import ALIGN, CASES, OFFSETS, SORTED_REGIONS
-from tests.layers.test_every_type import drawn
 from tests.reference import mscnn
 
 ONE = "box_output_param { field_w: 16 field_h: 16 downsample_rate: 16 fg_thr: -9 %s }"

@@ -59,7 +59,7 @@ def test_the_loss_equals_the_reference(options: MultiBoxLossOptions, with_offset
         objectness, offset = first_stage(seed)
         stage = [objectness, offset][: 1 + with_offsets]
         leaves = [t.clone().requires_grad_() for t in (loc, conf, *stage)]
-        loss = refined_loss(*leaves[:2], prior, label, leaves[2:], options, 0.01)
+        loss = refined_loss(leaves[0], leaves[1], prior, label, leaves[2:], options, 0.01)
         (2 * loss).backward()
         expected = reference.multibox_loss(
             loc.numpy(), conf.numpy(), prior.numpy(), label.numpy(), options,
@@ -83,7 +83,7 @@ def test_unlikely_boxes_are_no_negatives_but_stay_positives() -> None:
     refined_loss(loc, conf, prior, label, [nothing], options, 0.01).backward()
     assert conf.grad is not None
     used = {(n, p) for n, p in (conf.grad.reshape(IMAGES, PRIORS, 4) != 0).any(-1).nonzero().tolist()}
-    expected = reference.multibox_loss(*(t.detach().numpy() for t in (loc, conf, prior, label)), options)
+    expected = reference.multibox_loss(loc.numpy(), conf.detach().numpy(), prior.numpy(), label.numpy(), options)
     assert used == {(n, p) for n, _, p in expected.positives}
 
 
@@ -97,8 +97,7 @@ def test_a_batch_without_objects_and_one_without_images() -> None:
     assert loss.item() == 0
     assert loc.grad is not None
     assert not loc.grad.any()
-    empty = [t[:0] for t in (loc, conf)]
-    assert refined_loss(*empty, prior, label, [t[:0] for t in stage], options, 0.01).item() == 0
+    assert refined_loss(loc[:0], conf[:0], prior, label, [t[:0] for t in stage], options, 0.01).item() == 0
 
 
 def test_a_wrong_label_is_named_with_its_image() -> None:

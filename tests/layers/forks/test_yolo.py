@@ -10,8 +10,8 @@ import torch
 
 from caffe.errors import NetError
 from tests.layer_harness import Case, gradients, make_layer, run
+from tests.layers.comparison import drawn
 from tests.layers.forks.cases_yolo import CASES, REGION, V2, V3, YOLOV3
-from tests.layers.test_every_type import drawn
 from tests.reference import yolo
 
 

@@ -70,5 +70,5 @@ class CenterLoss(LossLayer):
         label = labels_of(bottom[1])
         self.check_labels(label, None, len(centers))
         label, _ = class_index(label, len(centers))
-        loss: Tensor = _CenterLoss.apply(x.flatten(1), centers, label)  # type: ignore[no-untyped-call]
+        loss: Tensor = _CenterLoss.apply(x.flatten(1), centers, label)
         return loss

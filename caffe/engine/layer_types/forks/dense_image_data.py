@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -11,14 +12,13 @@ import torch
 from torch import Tensor
 
 from caffe import log
-from caffe.data.augment.transform import TRAIN, Source, Transformer
+from caffe.data.augment.transform import Source
 from caffe.data.feed.prefetch import Array
-from caffe.data.feed.stream import Order, layer_seed, random_skip, record_rng
+from caffe.data.feed.stream import layer_seed, record_rng
 from caffe.data.image_list import read_pairs
 from caffe.data.images import ImageFormat, read_image
 from caffe.engine.layer import Shape, register
-from caffe.engine.layer_types.image_data import ImageRecords
-from caffe.engine.layer_types.prefetching import PrefetchingLayer
+from caffe.engine.layer_types.image_data import ImageListLayer, ImageRecords
 from caffe.errors import DataError
 
 
@@ -71,7 +71,7 @@ class _LabelImages(ImageRecords):
 
 
 @register
-class DenseImageData(PrefetchingLayer):
+class DenseImageData(ImageListLayer):
     """Images of a list file with lines `image labels`. Tops: data N × C × H × W, labels N × 1 × H × W.
 
     The label image is gray: a pixel's value is its class. Both are resized to new_height × new_width (labels to the
@@ -80,15 +80,11 @@ class DenseImageData(PrefetchingLayer):
     """
 
     type_name = "DenseImageData"
-    tops = (2, 2)
+    settings = "dense_image_data_param"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        param = self.param.dense_image_data_param
-        for one, other in (("new_height", "new_width"), ("crop_height", "crop_width")):
-            if bool(getattr(param, one)) != bool(getattr(param, other)):
-                self.fail(f"dense_image_data_param needs {one} and {other} together")
-        if param.batch_size < 1:
-            self.fail("dense_image_data_param needs a batch_size over 0")
+        param = self.options
+        self.check_options(("new_height", "new_width"), ("crop_height", "crop_width"))
         known = {"scale", "mean_file", "mean_value", "force_color", "force_gray"}
         given = [field.name for field, _ in self.param.transform_param.ListFields() if field.name not in known]
         if given:
@@ -96,32 +92,13 @@ class DenseImageData(PrefetchingLayer):
                 f"transform_param has {', '.join(given)}, which would change the image and not its labels; "
                 "dense_image_data_param has mirror, crop_height and crop_width"
             )
-        where = f"layer '{self.name}' ({self.type_name})"
         log.info(log.here(), f"Opening file {param.source}")
-        try:
-            lines = read_pairs(param.source)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
+        lines = self.read_list(read_pairs)
         seed = layer_seed()
-        skip = random_skip(param.rand_skip, seed)
-        if skip >= len(lines):
-            self.fail(f"rand_skip drew {skip}, but the list has {len(lines)} images")
-        self._records = _LabelImages(
-            param,
-            lines,
-            param.root_folder,
-            ImageFormat(gray=not param.is_color, resize_height=param.new_height, resize_width=param.new_width),
-            Transformer(self.param.transform_param, self.phase, where),
-            Order.of_phase(len(lines), self.phase == TRAIN, skip),
-            seed,
-            param.shuffle,
-        )
-        height, width, channels = self.first_readable(self._records.read).image.shape
+        records = self.open_images(partial(_LabelImages, param), lines, seed, self.drawn_skip(len(lines), seed))
+        height, width, channels = self.first_readable(records.read).image.shape
         shape = (channels, param.crop_height or height, param.crop_width or width)
-        size = param.batch_size
-        log.info(log.here(), f"output data size: {size},{shape[0]},{shape[1]},{shape[2]}")
-        self._data_shape: Shape = (size, *shape)
-        self.prefetch(self._records.load, shape, size, self._records.where, self._records.key)
+        self.start(records, shape, log.here())
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         size, _, height, width = self._data_shape

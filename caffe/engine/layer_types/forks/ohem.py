@@ -55,7 +55,7 @@ class SmoothL1LossOHEM(SmoothL1Loss):
     def _positions(shape: Sequence[int]) -> Shape:
         return (shape[0], 1, legacy_dim(shape, 2), legacy_dim(shape, 3))
 
-    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]  # the second top is this type's own
         num, channels, *image = (legacy_dim(bottom[0].shape, axis) for axis in range(4))
         a, b, *weight = (full_precision(x).reshape(num, channels, *image) for x in bottom)
         losses = smooth_l1(a, b, weight[0].detach() if weight else None)

@@ -53,7 +53,7 @@ class RegionLoss(YoloLoss):
         x = full_precision(bottom[0])
         values = x.detach().reshape(len(x), self.num, 5 + self.num_class, *x.shape[2:])
         diff = self._differences(values, *self.given(x, bottom[1])).reshape(x.shape)
-        loss: Tensor = SquaredDifferences.apply(x, diff, diff)  # type: ignore[no-untyped-call]
+        loss: Tensor = SquaredDifferences.apply(x, diff, diff)
         return loss
 
     def _differences(self, values: Tensor, given: Tensor, near: Tensor, taught: Tensor) -> Tensor:

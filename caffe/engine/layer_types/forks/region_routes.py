@@ -48,7 +48,7 @@ class DecodeBBox(_Regions):
         for i, (shape, values) in enumerate(zip(bottom, (8, 5, None), strict=False)):
             bad = not shape or shape[0] != bottom[1][0] or (values is not None and count(shape, 1) != values)
             if bad or not count(shape, 1):
-                needed = text((*bottom[1][:1], values or "K"))  # type: ignore[arg-type]
+                needed = text((*bottom[1][:1], values or "K"))
                 self.fail(f"'{self.param.bottom[i]}' is {text(shape)}; it must be {needed}")
         return [(bottom[1][0], 5, 1, 1)]
 

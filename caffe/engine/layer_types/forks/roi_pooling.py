@@ -111,5 +111,5 @@ class ROIPooling(RegionLayer):
         corners = rounded(padded(regions[:, 1:], self.pad_ratio) * self.scale)
         rows = _spans(corners[:, 1], corners[:, 3], self.pooled[0], x.shape[2])
         columns = _spans(corners[:, 0], corners[:, 2], self.pooled[1], x.shape[3])
-        top: Tensor = _ROIPool.apply(x, image, rows, columns)  # type: ignore[no-untyped-call]
+        top: Tensor = _ROIPool.apply(x, image, rows, columns)
         return top

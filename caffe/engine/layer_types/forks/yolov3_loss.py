@@ -71,9 +71,7 @@ class Yolov3(YoloLoss):
             slope = known * (1 - known)
             slope[:, :, 2:4] = 1
             gradient = diff * slope
-        loss: Tensor = SquaredDifferences.apply(  # type: ignore[no-untyped-call]
-            x, diff.reshape(x.shape), gradient.reshape(x.shape)
-        )
+        loss: Tensor = SquaredDifferences.apply(x, diff.reshape(x.shape), gradient.reshape(x.shape))
         return loss
 
     def _differences(self, known: Tensor, given: Tensor, near: Tensor, taught: Tensor) -> Tensor:

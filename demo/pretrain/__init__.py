@@ -1,0 +1,1 @@
+"""How the weights that the demo starts from were made: pretrain.sh."""
