@@ -321,6 +321,16 @@ def test_a_native_one_runs_the_same_ways(folder: Path) -> None:
 
 def test_the_page_names_every_attribute_of_the_contract() -> None:
     said = set(re.findall(r"`([a-z_]+)(?:\([a-z]*\))?`", PAGE))
-    given = {"type_name", "add_blob", "fill", "fail", "canonical_axis", "with_blobs", "extra_repr"}
+    given = {
+        "type_name",
+        "add_blob",
+        "fill",
+        "fail",
+        "where",
+        "named_in_errors",
+        "canonical_axis",
+        "with_blobs",
+        "extra_repr",
+    }
     contract = {name for name in vars(Layer) if not name.startswith("_")} - given
     assert contract <= said, f"not on the page: {sorted(contract - said)}"
