@@ -52,6 +52,11 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text) if not text.isprintable() else text
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: 1 image, 2,400 images. `plural` is the noun's, if it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def shown(text: str, limit: int = 60) -> str:
     """A file's own text for a message: cut to `limit`, and without characters that a terminal would interpret."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"

@@ -142,8 +142,9 @@ class ImageDetector:
     ) -> list[list[Detection]]:  # fmt: skip
         """The detections of each image, best score first: those of DetectionOutput with at least score `threshold`.
 
-        An image is an array or a path. `slices` ("AUTO", "512x512" or a Slices): images are searched in overlapping
-        slices, `batch_size` of them at once, and as a whole. Without slices all images are one batch.
+        An image is a path, or an array of bytes: H×W×3 in the order blue, green, red, H×W×4 or H×W. `slices` ("AUTO",
+        "512x512" or a Slices): images are searched in overlapping slices, `batch_size` of them at once, and as a whole.
+        Without slices all images are one batch.
         """
         found = self.detect_arrays(images, threshold, slices=slices, batch_size=batch_size)
         return [self._listed(rows) for rows in found]
@@ -158,7 +159,10 @@ class ImageDetector:
         """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
             raise CaffeError("detect takes a list of images: write detect([image])")
-        arrays = [load(Path(image))[1] if isinstance(image, str | Path) else image for image in images]
+        arrays = [
+            load(Path(image))[1] if isinstance(image, str | Path) else _checked(image, f"image {number}")
+            for number, image in enumerate(images)
+        ]
         slices = as_slices(slices)
         if slices is not None:
             return [self._search(*self._cut(image, slices), slices, threshold, batch_size) for image in arrays]
@@ -354,6 +358,22 @@ class ImageDetector:
 def as_slices(slices: Slices | str | None) -> Slices | None:
     """Slices as they are, or from their text (see Slices.parse)."""
     return Slices.parse(slices) if isinstance(slices, str) else slices
+
+
+def _checked(image: object, what: str) -> Image:
+    """The image, if it is one. Raises DataError for what other libraries, and failed reads, give instead."""
+    if image is None:
+        raise DataError(f"{what} is None: cv2.imread returns None for a file that it cannot read; a path says why")
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"{what} is a {type(image).__name__}; give a path, or a NumPy array of bytes, H×W×3 (BGR)")
+    if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise DataError(f"{what} has shape {image.shape}; it must be H×W×3 (BGR), H×W×4 (BGRA), H×W×1 or H×W")
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"{what} has the type {image.dtype}; it must be uint8, 0 to 255, in the order blue, green, red. For an image of "
+            "caffe.io.load_image, which is RGB from 0 to 1: (255 * image[:, :, ::-1]).astype(np.uint8)"
+        )
+    return image
 
 
 def load(path: Path, *, turn: bool = True) -> tuple[Path, Image]:

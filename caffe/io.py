@@ -227,7 +227,9 @@ def oversample(images: Sequence[Array] | Array, crop_dims: Sequence[int] | Array
     height, width, channels = images[0].shape
     h, w = (int(size) for size in crop_dims)
     if h > height or w > width:
-        raise CaffeError(f"crops of {h} x {w} do not fit into images of {height} x {width}")
+        raise CaffeError(
+            f"crops of {h} x {w} do not fit into images of {height} x {width}; resize these to more (classify -images_dim)"
+        )
     corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
     origins = [*corners, (int(height / 2 - h / 2), int(width / 2 - w / 2))]
     crops = np.empty((len(images), 10, h, w, channels), dtype=np.float32)

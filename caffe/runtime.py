@@ -56,14 +56,18 @@ def check_gpu(device: int) -> None:
     """Raises CaffeError where this machine has no GPU of that number."""
     count = torch.cuda.device_count()
     if not 0 <= device < count:
-        have = f"{count} (0 to {count - 1})" if count else f"no GPU: {why_no_gpu()}"
+        have = f"{count} (0 to {count - 1})" if count else f"no GPU: {why_no_gpu()}. {DO_WITHOUT}"
         raise CaffeError(f"asked for GPU {device}, but this machine has {have}")
 
 
 def why_no_gpu() -> str:
-    """What keeps PyTorch from finding a GPU, and how to do without."""
-    reason = "PyTorch finds none (does nvidia-smi?)" if torch.version.cuda else "this PyTorch is built without CUDA"
-    return f"{reason}. Leave out a command's -gpu, or call caffe.set_mode_cpu(), to run on the CPU"
+    """What keeps PyTorch from finding a GPU."""
+    if torch.version.cuda:
+        return "PyTorch finds none (does nvidia-smi?)"
+    return "this PyTorch is built without CUDA (if there is a GPU, install PyTorch's CUDA build)"
+
+
+DO_WITHOUT = "Leave out a command's -gpu, or call caffe.set_mode_cpu(), to run on the CPU"
 
 
 def set_random_seed(seed: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import LmdbSource
 from caffe.data.name_size import read_name_sizes
-from caffe.errors import CaffeError, DataError
+from caffe.errors import CaffeError, DataError, counted
 from prototxt_gen.settings import DATASETS, Dataset
 
 BACKGROUND_ITEM = 'item { name: "none_of_the_above" label: 0 display_name: "background" }'
@@ -159,9 +159,9 @@ def _test_images(dataset: Dataset, flags: argparse.Namespace) -> tuple[str, int]
         return name_size, flags.num_test_images or dataset.num_test_images
     if flags.num_test_images not in (None, known):
         raise CaffeError(f"--num_test_images {flags.num_test_images}, but {where} {known}; leave --num_test_images out")
-    if records is None and flags.test_name_size and listed != dataset.num_test_images:
+    if records is None and flags.test_name_size and known != dataset.num_test_images:
         raise CaffeError(
-            f"--test_name_size {name_size} lists {listed} images, but {dataset.name}'s test data, {lmdb}, which is "
+            f"--test_name_size {name_size} lists {counted(known, 'image')}, but {dataset.name}'s test data, {lmdb}, which is "
             f"not there yet, has {dataset.num_test_images}; name the data of the list: --test_lmdb"
         )
     return name_size, known

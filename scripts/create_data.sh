@@ -24,7 +24,7 @@ images, and links it from examples/NAME, where the prototxts under models/ look 
   scripts/create_data.sh -n coco -r ~/data/coco -m models/labelmap_coco.prototxt -t json
 
 Databases go to ROOTFOLDER/NAME/lmdb/NAME_<list>_lmdb. Every annotation is checked before anything is written.
-At the end check_dataset says what may hurt a training; with -out and -net it says more.
+At the end check_dataset counts problems in the data; with -out and -net it says more.
 TEXT
 }
 

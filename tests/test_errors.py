@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, counted
 
 
 def test_messages_are_cut_where_nobody_would_read_on() -> None:
@@ -18,3 +18,8 @@ def test_messages_are_cut_where_nobody_would_read_on() -> None:
 
 def test_no_character_that_a_terminal_would_interpret() -> None:
     assert str(CaffeError("a\x1b[31m\tb\nc\u202e")) == "a?[31m\tb\nc?"
+
+
+def test_one_thing_is_singular() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2400)] == ["0 images", "1 image", "2,400 images"]
+    assert [counted(number, "box", "boxes") for number in (1, 2)] == ["1 box", "2 boxes"]

@@ -200,3 +200,30 @@ def test_fillers_are_not_drawn_where_weights_follow(model: tuple[Path, Path]) ->
     assert torch.equal(torch.get_rng_state(), before)
     Net(narrow_deploy(), 1)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "image 1 is None: cv2.imread returns None"),
+        (torch.zeros(3, 8, 8), "image 1 is a Tensor; give a path, or a NumPy array"),
+        (np.zeros((3, 8, 9), np.uint8), r"image 1 has shape \(3, 8, 9\); it must be H×W×3"),
+        (np.zeros((0, 8, 3), np.uint8), r"image 1 has shape \(0, 8, 3\)"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"image 1 has shape \(1, 8, 8, 3\)"),
+        (np.zeros((8, 8, 3), np.float32), "image 1 has the type float32; it must be uint8, 0 to 255"),
+    ],
+)
+def test_what_is_no_image(model: tuple[Path, Path], image: object, message: str) -> None:
+    detector = ImageDetector(*model)
+    with pytest.raises(DataError, match=message):
+        detector.detect([np.zeros((8, 8, 3), np.uint8), image])  # type: ignore[list-item]
+
+
+def test_gray_images_and_those_with_transparency(model: tuple[Path, Path]) -> None:
+    detector = ImageDetector(*model)
+    gray = np.random.default_rng(4).integers(0, 256, (60, 60), np.uint8)
+    color = np.repeat(gray[:, :, None], 3, axis=2)
+    images = [color, gray, gray[:, :, None], np.dstack([color, gray])]
+    first, *others = [detector.detect([image])[0] for image in images]
+    for other in others:
+        same(first, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 USAGE = """\
@@ -27,7 +28,7 @@ commands:
 
 'caffe <command> --help' shows a command's flags. They may be written -flag value, --flag value or --flag=value.
 
-  caffe train -solver models/VOC0712/MDSSD_300x300/solver.prototxt -weights VGG_ILSVRC_16_layers_fc_reduced.caffemodel
+  caffe train -solver models/SSD300/VOC/solver.prototxt -weights VGG_ILSVRC_16_layers_fc_reduced.caffemodel
   caffe train -solver solver.prototxt -snapshot snapshots/mdssd_iter_2000.solverstate -gpu 0,1
   caffe test  -model test.prototxt -weights mdssd_iter_120000.caffemodel -iterations 619 -gpu 0
   caffe time  -model deploy.prototxt -phase TEST
@@ -60,7 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if any(word.lstrip("-") in ("help", "h") for word in words) else 1
     if command not in COMMANDS:
-        print(f"caffe: unknown action: {command}\nAvailable caffe actions: {', '.join(COMMANDS)}", file=sys.stderr)
+        near = get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        print(
+            f"caffe: unknown action: {command}{hint}\nAvailable caffe actions: {', '.join(COMMANDS)}", file=sys.stderr
+        )
         return 1
     # Imported on demand: `caffe --help` need not wait for PyTorch.
     run: Callable[[Sequence[str]], int] = import_module(f"caffe.cli.{command}").main

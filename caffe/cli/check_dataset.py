@@ -1,4 +1,4 @@
-"""`check_dataset`: everything in a data set that would go wrong, or hurt, in a training."""
+"""`check_dataset`: everything in a data set that would stop a training, or make it worse."""
 
 from __future__ import annotations
 

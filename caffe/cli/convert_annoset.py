@@ -22,11 +22,11 @@ written. If anything is wrong, all faults are reported with file and object, and
 """
 
 
-def add_image_flags(parser: FlagParser) -> None:
-    """The flags that convert_annoset and convert_imageset share."""
+def add_image_flags(parser: FlagParser, seed_of: str) -> None:
+    """The flags that convert_annoset and convert_imageset share. `seed_of`: what the seed decides."""
     parser.flag("gray", type=boolean, default=False, help="store images in gray")
     parser.flag("shuffle", type=boolean, default=False, help="write the records in random order")
-    parser.flag("seed", type=number(int, 0), default=0, help="seed of the random order and of the pasted copies")
+    parser.flag("seed", type=number(int, 0), default=0, help=f"seed of {seed_of}")
     parser.flag("backend", default="lmdb", help="database to write; only lmdb")
     parser.flag("resize_width", type=int, default=0, help="warp images to this width (with resize_height)")
     parser.flag("resize_height", type=int, default=0, help="warp images to this height (with resize_width)")
@@ -112,7 +112,7 @@ def _main(argv: Sequence[str]) -> None:
         "turn", type=boolean, default=True,
         help="turn photographs as their orientation tag says, if their boxes were drawn on the turned image",
     )  # fmt: skip
-    add_image_flags(parser)
+    add_image_flags(parser, "the random order and of the pasted copies")
     add_small_flags(parser)
     add_slice_flags(parser)
     flags = parser.parse_args(argv)

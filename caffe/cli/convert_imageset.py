@@ -28,7 +28,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("root", metavar="ROOTFOLDER/", help="directory of the images")
     parser.add_argument("list", metavar="LISTFILE", help="an image and its label per line")
     parser.add_argument("database", metavar="DB_NAME", help="directory to write")
-    add_image_flags(parser)
+    add_image_flags(parser, "the random order")
     flags = parser.parse_args(argv)
     check_backend(flags.backend)
     from caffe.data.build.annoset import Task, build

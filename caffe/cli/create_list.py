@@ -8,7 +8,7 @@ from pathlib import Path
 from caffe.cli.flags import FlagParser, run
 from caffe.data.build.voc_lists import find_datasets, list_lines, subset
 from caffe.data.image_list import raise_faults, shuffled
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 from caffe.files import write_text
 
 _EPILOG = """\
@@ -75,7 +75,7 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
             images = subset(root, name, kind)
             if images is not None:
                 lists[kind] += list_lines(root, name, images, faults)
-                print(f"{name} {kind}: {len(images):,} images")
+                print(f"{root.resolve().name if name == '.' else name} {kind}: {counted(len(images), 'image')}")
     raise_faults(faults, "the data sets; nothing was written")
     if not lists["trainval"] and not lists["test"]:
         raise DataError(f"no trainval.txt or test.txt in ImageSets/Main of {', '.join(datasets)}")
@@ -88,7 +88,7 @@ def _voc(root: Path, output: Path, datasets: list[str], test_datasets: list[str]
     for kind, lines in lists.items():
         if lines:
             write_text(output / f"{kind}.txt", "".join(f"{line}\n" for line in lines))
-            print(f"wrote {output / f'{kind}.txt'}: {len(lines):,} images")
+            print(f"wrote {output / f'{kind}.txt'}: {counted(len(lines), 'image')}")
 
 
 def _coco(root: Path, output: Path, instances: str, images: str) -> None:
@@ -104,7 +104,9 @@ def _coco(root: Path, output: Path, instances: str, images: str) -> None:
     raise_faults(missing, f"the images of '{path}'; -images names their directory inside {root}")
     write_text(output / f"{name}.txt", "".join(f"{line}\n" for line in found.lines))
     write_text(output / f"{name}_name_size.txt", "".join(f"{line}\n" for line in found.sizes))
-    print(f"wrote {output / f'{name}.txt'} and {output / f'{name}_name_size.txt'}: {len(found.lines):,} images")
+    print(
+        f"wrote {output / f'{name}.txt'} and {output / f'{name}_name_size.txt'}: {counted(len(found.lines), 'image')}"
+    )
     if found.label_map is not None:
         write_text(output / f"{name}_labelmap.prototxt", text_format.MessageToString(found.label_map.to_proto()))
         print(f"wrote {output / f'{name}_labelmap.prototxt'}: {len(found.label_map.items) - 1:,} categories")

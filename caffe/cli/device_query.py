@@ -9,6 +9,7 @@ from caffe import log
 from caffe.cli import devices
 from caffe.cli.flags import FlagParser, run
 from caffe.cli.net_flags import accept_unused, set_up_log
+from caffe.errors import CaffeError
 
 EXAMPLES = """\
 examples:
@@ -35,6 +36,10 @@ def _command(argv: Sequence[str]) -> int:
     set_up_log(flags)
     import torch
 
+    from caffe.runtime import why_no_gpu
+
+    if not torch.cuda.device_count():
+        raise CaffeError(f"no GPU: {why_no_gpu()}; PyTorch {torch.__version__}")
     log.info("caffe.cpp:138", f"Querying GPUs {flags.gpu}")
     for i in devices.parse_gpus(flags.gpu):
         found = torch.cuda.get_device_properties(i)

@@ -14,12 +14,12 @@ def parse_gpus(text: str) -> list[int]:
         return []
     import torch
 
-    from caffe.runtime import check_gpu, why_no_gpu
+    from caffe.runtime import DO_WITHOUT, check_gpu, why_no_gpu
 
     if text == "all":
         have = torch.cuda.device_count()
         if not have:
-            raise CaffeError(f"-gpu all: this machine has no GPU: {why_no_gpu()}")
+            raise CaffeError(f"-gpu all: this machine has no GPU: {why_no_gpu()}. {DO_WITHOUT}")
         return list(range(have))
     try:
         ids = [int(part) for part in text.split(",")]

@@ -99,7 +99,7 @@ class FlagParser(argparse.ArgumentParser):
         shown = (
             help
             if default in (None, "")
-            else f"{help} (default: {str(default).lower() if type is boolean else default})"
+            else f"{help} (default: {str(default).lower() if type is boolean else 'a space' if default == ' ' else default})"
         )
         if type is boolean:
             self._booleans.update((f"-{name}", f"--{name}"))
@@ -134,6 +134,26 @@ class FlagParser(argparse.ArgumentParser):
             if word in self._booleans and value not in ("true", "false"):
                 words[index] = f"{word}=true"
         return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but what is not understood gets a hint."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._hint(rest[0])}")
+        return found
+
+    def _hint(self, word: str) -> str:
+        """What may have been meant by a word of the command line that is neither a flag nor asked for."""
+        from difflib import get_close_matches
+
+        flags = {flag.lstrip("-"): flag for flag in self._option_string_actions if not flag.startswith("--")}
+        if word.startswith("-"):
+            near = get_close_matches(word.lstrip("-").partition("=")[0].replace("-", "_"), flags, n=1)
+            return f"; did you mean {flags[near[0]]}?" if near else ""
+        if any(not action.option_strings for action in self._actions):
+            return ""
+        first = next((action.option_strings[0] for action in self._actions[2:] if action.nargs is None), None)
+        return f"; arguments are flags with their values, such as {first} {word}" if first else ""
 
     def _own_name(self, word: str) -> str:
         """A word of the command line, with a flag's own name in place of an alias, or of one with - for _ or _ for -."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from caffe import log
 from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.data.formats import FORMAT_NAMES
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 
 if TYPE_CHECKING:
     from caffe.data.formats.dataset import Dataset
@@ -85,13 +85,14 @@ def _main(argv: Sequence[str]) -> None:
     from caffe.data.formats.voc_layout import write_layout
 
     folder, out = Path(flags.folder).expanduser(), Path(flags.out).expanduser()
-
+    if out.resolve() == folder.resolve():
+        raise DataError(f"OUT '{out}' is FOLDER itself; give another directory")
     dataset, parts = read_divided(flags, [out, *([Path(flags.without).expanduser()] if flags.without else [])])
     for fault in dataset.faults[:10]:
         log.warning(log.here(), f"left out: {fault}")
     if dataset.faults:
         log.warning(log.here(), f"{len(dataset.faults):,} faults; the images that have them were left out")
-    for remark in (*dataset.remarks, *(f"{count:,} {what}" for what, count in dataset.notes.items())):
+    for remark in (*dataset.remarks, *(f"{what}: {count:,}" for what, count in dataset.notes.items())):
         log.warning(log.here(), remark)
     labels, labeled, unused = label_map_of(dataset.images, dataset.class_names)
     if unused:
@@ -104,14 +105,13 @@ def _main(argv: Sequence[str]) -> None:
     counts = Counter(each.name for image in dataset.images for each in image.objects)
     tested = {each.name for image in parts.test for each in image.objects}
     trained = {each.name for image in parts.train for each in image.objects}
-    print(f"{dataset.format}: {len(dataset.images):,} images, {counts.total():,} objects")
-    print(
-        f"{len(labeled):,} class{'es' if len(labeled) > 1 else ''}: {', '.join(f'{name} {counts[name]:,}' for name in labeled)}"
-    )
+    print(f"{dataset.format}: {counted(len(dataset.images), 'image')}, {counted(counts.total(), 'object')}")
+    each = ", ".join(f"{name} {counts[name]:,}" for name in labeled)
+    print(f"{counted(len(labeled), 'class', 'classes')}: {each}")
     for what, missing in (("testing", labeled.keys() - tested), ("training", labeled.keys() - trained)):
         if missing:
             log.warning(log.here(), f"no objects for {what} of: {', '.join(sorted(missing))}")
-    print(f"{len(parts.train):,} images for training, {len(parts.test):,} for testing: {parts.how}")
+    print(f"{counted(len(parts.train), 'image')} for training, {len(parts.test):,} for testing: {parts.how}")
     print(f"wrote {out}: JPEGImages, Annotations, ImageSets/Main, labelmap.prototxt, lists")
 
 

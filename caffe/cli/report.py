@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from caffe.cli.flags import FlagParser, boolean, run
 from caffe.cli.version import provenance
-from caffe.errors import CaffeError, DataError
+from caffe.errors import CaffeError, DataError, counted
 from caffe.files import check_target, write_text
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _command(argv: Sequence[str]) -> None:
             raise CaffeError(f"'{each.folder}' is given twice; give each run once")
     speed = speed_file.read(flags.speed) if flags.speed else None
     home = Path(flags.voc) if flags.voc else None
-    truth = voc.read_ground_truth(
-        flags.annotations or Path(flags.voc) / "Annotations",
-        flags.list or Path(flags.voc) / "ImageSets" / "Main" / f"{flags.set}.txt",
-    )
+    if home is not None:
+        truth = voc.read_ground_truth(*voc.in_layout(home, flags.set))
+    else:
+        truth = voc.read_ground_truth(flags.annotations, flags.list)
     folder = flags.images or (home / "JPEGImages" if home is not None and (home / "JPEGImages").is_dir() else None)
     images = Images(folder) if folder is not None else None
     if images is not None:
@@ -141,9 +141,10 @@ def _train_list(given: str | None, home: Path | None, test: str) -> Path | None:
 def _facts(truth: voc.GroundTruth) -> dict[str, str]:
     objects = sum(truth.count(name) for name in truth.classes)
     difficult = sum(int(o.difficult.sum()) for of in truth.objects.values() for o in of.values())
-    facts = {"Test set": f"{len(truth.images):,} images, {objects:,} objects of {len(truth.classes)} classes"}
+    classes = counted(len(truth.classes), "class", "classes")
+    facts = {"Test set": f"{counted(len(truth.images), 'image')}, {counted(objects, 'object')} of {classes}"}
     if difficult:
-        facts["Test set"] += f", {difficult:,} difficult ones besides"
+        facts["Test set"] += f", and {difficult:,} difficult"
     facts["Page made with"] = provenance()
     return facts
 

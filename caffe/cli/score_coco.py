@@ -11,7 +11,7 @@ from caffe.cli.flags import FlagParser, run
 from caffe.data.image_list import read_lines
 from caffe.detection import coco, coco_submission, report
 from caffe.detection.coco_files import read_results
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 from caffe.files import check_target, write_text
 
 _EPILOG = """\
@@ -77,8 +77,8 @@ def _main(argv: Sequence[str]) -> None:
         for name, path in zip(names, flags.results, strict=True)
     }
     first = scores[names[0]]
-    found = ", ".join(str(score.detections) for score in scores.values())
-    print(f"{first.images} images, {found} detections\n\n{report.coco_table(scores)}", end="")
+    found = " and ".join(counted(score.detections, "detection") for score in scores.values())
+    print(f"{counted(first.images, 'image')}, {found}\n\n{report.coco_table(scores)}", end="")
     for name, score in scores.items():
         if not score.detections:
             print(f"\n'{name}' has no detections: is confidence_threshold too high, or has the net not learned yet?")
@@ -90,11 +90,13 @@ def _main(argv: Sequence[str]) -> None:
 def _submit(results: str, info: str, folder: str, algorithm: str, subset: str) -> None:
     """Writes the server's file and says what is in it."""
     written = coco_submission.write_submission(results, info, folder, algorithm, subset)
-    print(f"{written.images:,} images, {written.detections:,} detections: all ids, boxes and scores are valid")
+    print(
+        f"{counted(written.images, 'image')}, {counted(written.detections, 'detection')}: all ids, boxes and scores are valid"
+    )
     if written.empty:
-        print(f"{written.empty:,} images have no detection. Is the file of the whole set?")
+        print(f"Images without a detection: {written.empty:,}. Is the file of the whole set?")
     if written.crowded:
-        print(f"{written.crowded:,} images have more than 100 detections; the server takes the 100 best")
+        print(f"Images with more than 100 detections, of which the server takes the best: {written.crowded:,}")
     print(f"Written: {written.json} and, to upload, {written.archive}")
 
 

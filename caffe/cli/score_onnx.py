@@ -10,6 +10,7 @@ from pathlib import Path
 from caffe.cli.export_onnx import import_onnx
 from caffe.cli.flags import LABEL_MAP, FlagParser, number, run
 from caffe.cli.net_flags import accept_unused, set_up_log
+from caffe.errors import counted
 
 EPILOG = """
 Runs exported detectors in ONNX Runtime on every image of an LMDB, in turns. Shows each one's mAP (11 points), its AP_N of
@@ -44,7 +45,7 @@ def _command(argv: Sequence[str]) -> None:
     paths = [path for path in flags.models.split(",") if path]
     scores = score_detectors(paths, flags.source, channel_means(flags.mean_value), flags.label_map_file, flags.threads)
     width = max(len(Path(path).name) for path in paths)
-    print(f"{scores[0].images} images, {instructions()}")
+    print(f"{counted(scores[0].images, 'image')}, {instructions()}")
     print(f"{'':{width}}     mAP      XS       S    ms/image  relative")
     for path, score in zip(paths, scores, strict=True):
         sizes = "".join(f"{_percent(value):>8}" for value in (score.average_precision, *score.small))

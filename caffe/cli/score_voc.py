@@ -15,6 +15,7 @@ from caffe.cli import voc_flags
 from caffe.cli.flags import FlagParser, boolean, number, run
 from caffe.detection import confusion, hoiem, report, tide, voc
 from caffe.detection.average_precision import mean
+from caffe.errors import counted
 from caffe.files import check_target, write_text
 
 _EPILOG = f"""\
@@ -75,7 +76,7 @@ def _main(argv: Sequence[str]) -> None:
     similar = voc_flags.similar(flags, compared)
     scored = {model: _score(compared.truth, found, similar, flags) for model, found in compared.models.items()}
     texts = {model: _text(result, diagnose=flags.diagnose) for model, result in scored.items()}
-    print(f"{len(compared.truth.images)} images, {'area under the curve' if flags.area else '11-point'} AP")
+    print(f"{counted(len(compared.truth.images), 'image')}, {'area under the curve' if flags.area else '11-point'} AP")
     for model, text in texts.items():
         print(f"\n{f'{model}:{chr(10)}{chr(10)}' if len(texts) > 1 else ''}{text}", end="")
     comparison = _comparison(scored) if len(scored) > 1 else ""

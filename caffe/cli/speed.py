@@ -148,7 +148,7 @@ def _facts(gpu: str, precision: str, images: int, trained: bool) -> dict[str, An
 def _deploy(name: str) -> Path:
     path = Path(name) / "deploy.prototxt" if Path(name).is_dir() else Path(name)
     if not path.is_file():
-        raise CaffeError(f"{path} does not exist; the programs in prototxt_gen write it")
+        raise CaffeError(f"{path}: no such file; give a deploy prototxt, or a directory with deploy.prototxt")
     return path
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from caffe.cli.flags import LABEL_MAP, PRECISIONS, WEIGHTS, FlagParser, boolean, number, run
 from caffe.cli.net_flags import add_allow_python, only_look
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, counted
 
 if TYPE_CHECKING:
     from caffe.image_detector import Detection, Image
@@ -174,7 +174,7 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
                 batch,
                 threshold=threshold,
                 turn=flags.turn,
-                on_error="skip",
+                on_error="skip" if len(images) > 1 else "raise",
                 slices=slices,
                 on_skip=broken.append,
             )
@@ -230,10 +230,12 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
     if flags.result_dir and label_map is not None:
         output.write_results(flags.result_dir, label_map, listed)
     if not to_screen:
-        noun = "frames" if videos is not None else "images"
-        print(f"{len(listed)} {noun}, {len(lines)} detections of at least {flags.confidence_threshold:g}")
+        found = counted(len(listed), "frame" if videos is not None else "image")
+        print(f"{found}, {counted(len(lines), 'detection')} of at least {flags.confidence_threshold:g}")
     if pictures is not None and not to_screen:
-        print(f"{pictures.boxes} boxes over {flags.draw_threshold:g} drawn, pictures in {flags.draw}")
+        print(
+            f"{counted(pictures.boxes, 'box', 'boxes')} over {flags.draw_threshold:g} drawn, pictures in {flags.draw}"
+        )
     if broken:
         print(f"ssd_detect: {len(broken)} of {len(images)} files could not be read and were left out", file=sys.stderr)
     return LEFT_OUT if broken and not flags.skip_broken else 0

@@ -37,9 +37,8 @@ examples:
 
 Weights and solver state go to <snapshot_prefix>_iter_<N>.caffemodel and .solverstate, with checksums in .sha256; the
 best weights by the first test net's score to <snapshot_prefix>_best.caffemodel. Snapshots of another run are not
-overwritten. Ctrl-C stops with a snapshot.
-So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot and training goes on. Whatever else ends a
-run, the last iteration is written if its weights are good.
+overwritten. Ctrl-C stops with a snapshot. So does SIGTERM, with exit status 143; SIGUSR1 and SIGHUP write a snapshot,
+and training goes on. Whatever else ends a run, the last iteration is written if its weights are good.
 The log goes to standard error; 'parse_log' and 'plot_training_log' read it. With -log_dir a copy of it, metrics.csv (one
 row per display and test) and sheets of test images with boxes go to that directory.
 """
@@ -60,7 +59,7 @@ def parser() -> FlagParser:
         "skip_mismatched",
         default=False,
         type=boolean,
-        help="with -weights: layers of another shape than the file's start anew; each is named",
+        help="with -weights: initialize layers whose shape differs from the file's, instead of an error; each is named",
     )
     add_net_state(p)
     add_acceleration(p)
@@ -95,7 +94,7 @@ def parser() -> FlagParser:
         "patience",
         default=None,
         type=number(int, 1),
-        help="stop when this many tests in a row brought nothing better than <snapshot_prefix>_best.caffemodel",
+        help="stop when this many tests in a row had no better score than that of <snapshot_prefix>_best.caffemodel",
     )
     p.flag(
         "overwrite",

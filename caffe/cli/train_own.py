@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from caffe.cli import startup
 from caffe.cli.flags import WEIGHTS, FlagParser, boolean, number, run
 from caffe.cli.import_annotations import add_dataset_flags, read_divided
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, counted
 
 if TYPE_CHECKING:
     from caffe.recipe.rule import Machine
@@ -24,10 +25,10 @@ check_dataset, caffe train, caffe test with the best snapshot, score_voc, ssd_de
 below -out:
     best.caffemodel, model/deploy.prototxt, data/labelmap.prototxt    the detector
     report.html, score/, pictures/                                  what it does on the test images
-    check/check.html                                                what would hurt in the data
+    check/check.html                                                problems in the data
     commands.sh                                                     the commands
 
-Called again, it goes on where it was stopped, and does anew what depends on changed flags or photographs. With a higher
+Called again, it goes on where it was stopped, and repeats what depends on changed flags or photographs. With a higher
 -max_iter, training goes on from the last snapshot.
 
     scripts/train_own.sh photographs
@@ -50,11 +51,11 @@ def _parser() -> FlagParser:
     parser.flag("dry_run", type=boolean, default=False, help="only print the choices and the commands")
     parser.flag("weights", aliases=WEIGHTS, default="",
                 help="VGG's or an SSD's weights to start from (default: a narrow SSD300's)")  # fmt: skip
-    parser.flag("network", default="", choices=("", "ssd300", "ssd512", "mdssd300", "mdssd512"),
+    parser.flag("network", choices=("ssd300", "ssd512", "mdssd300", "mdssd512"),
                 metavar="NAME", help="ssd300, ssd512, mdssd300 or mdssd512 (default: by the sizes of the objects)")  # fmt: skip
     parser.flag("max_iter", type=number(int, 1), help="training iterations (default: by the number of images)")
     parser.flag("batch", type=number(int, 1), help="images per update (default: by the machine)")
-    parser.flag("gpu", default="auto", help="number of the GPU to use, or none (default: the first, if there is one)")
+    parser.flag("gpu", help="the GPU to use: its number, or none (default: the first, if there is one)")
     add_dataset_flags(parser)
     return parser
 
@@ -73,13 +74,13 @@ def _main(argv: Sequence[str]) -> int:
     if out == folder or out in folder.parents:
         raise CaffeError(f"-out '{out}' contains the photographs; give another directory")
     weights = read_start(Path(flags.weights or root / "demo/pretrain/ssd300_narrow.caffemodel").expanduser().resolve())
-    machine = _machine(flags.gpu)
+    machine = _machine(flags.gpu or "auto")
     dataset, parts = read_divided(flags, [out])
     data = survey(parts, root / "models/SSD300/VOC/deploy.prototxt")
-    recipe = choose(data, machine, weights, Wishes(flags.network, flags.max_iter or 0, flags.batch or 0))
-    classes = f"{len(data.objects):,} class{'es' if len(data.objects) > 1 else ''}"
-    print(f"{dataset.format} in '{folder}': {data.objects.total():,} objects of {classes}")
-    print(f"{data.train_images:,} images for training, {data.test_images:,} for testing: {parts.how}")
+    recipe = choose(data, machine, weights, Wishes(flags.network or "", flags.max_iter or 0, flags.batch or 0))
+    classes = counted(len(data.objects), "class", "classes")
+    print(f"{dataset.format} in '{flags.folder}': {counted(data.objects.total(), 'object')} of {classes}")
+    print(f"{counted(data.train_images, 'image')} for training, {data.test_images:,} for testing: {parts.how}")
     print("".join(f"- {reason}\n" for reason in recipe.reasons), end="", flush=True)
 
     words = _import_flags(flags) + ([f"-without={out}"] if folder in out.parents else [])
@@ -91,11 +92,23 @@ def _main(argv: Sequence[str]) -> int:
         whole.run()
     except KeyboardInterrupt:
         reached = f" after iteration {whole.iteration:,}" if whole.iteration else ""
-        print(f"\nStopped{reached}. This goes on:\n  train_own {shlex.join(argv)}", flush=True)
+        print(f"\nStopped{reached}. This goes on:\n  {_typed('train_own', root)} {shlex.join(argv)}", flush=True)
         return startup.INTERRUPTED
     longer = [*_without(argv, "max_iter"), f"-max_iter={2 * recipe.max_iter}"]
-    print(f"\nEverything is in {out}; commands.sh has the commands. To train longer:\n  train_own {shlex.join(longer)}")
+    place = whole.place
+    detector = map(str, (place.model / "deploy.prototxt", place.best, "PHOTOGRAPH", "-labelmap_file", place.labels))
+    print(
+        f"\nEverything is in {out}; commands.sh has the commands. To detect in other photographs, and to train longer:"
+    )
+    print(f"  {_typed('ssd_detect', root)} {shlex.join(detector)} -draw drawn")
+    print(f"  {_typed('train_own', root)} {shlex.join(longer)}")
     return 0
+
+
+def _typed(command: str, root: Path) -> str:
+    """A command as it can be typed here: its script, if the environment is not active."""
+    script = {"ssd_detect": "detect"}.get(command, command)
+    return command if shutil.which(command) else f"{root}/scripts/{script}.sh"
 
 
 def _without(argv: Sequence[str], flag: str) -> list[str]:

@@ -77,9 +77,10 @@ def read(flags: argparse.Namespace) -> Compared:
                 )
         files = {model: {name: of_model[name] for name in classes} for model, of_model in files.items()}
     _refuse_different_classes(files)
-    folder = Path(flags.annotations or Path(flags.voc) / "Annotations")
-    image_list = Path(flags.list or Path(flags.voc) / "ImageSets" / "Main" / f"{flags.set}.txt")
-    truth = voc.read_ground_truth(folder, image_list)
+    if flags.voc:
+        truth = voc.read_ground_truth(*voc.in_layout(flags.voc, flags.set))
+    else:
+        truth = voc.read_ground_truth(flags.annotations, flags.list)
     found = {model: {name: voc.read_detections(path) for name, path in paths.items()} for model, paths in files.items()}
     compared = Compared(truth, found)
     with_results = list(next(iter(found.values())))

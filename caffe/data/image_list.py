@@ -50,7 +50,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
 
 def read_labels(path: str | Path) -> list[tuple[str, int]]:
     """Lines of an image and its integer label, separated by the last space; the image's path may have spaces."""
-    pairs, faults = [], []
+    pairs, faults, annotations = [], [], 0
     for number, line in read_lines(path):
         image, _, label = line.rpartition(" ")
         try:
@@ -61,7 +61,9 @@ def read_labels(path: str | Path) -> list[tuple[str, int]]:
             pairs.append((image.rstrip(), value))
         else:
             faults.append(f"{path}:{number}: expected 'image label', found '{shown(line, 80)}'")
-    raise_faults(faults, f"list '{path}'")
+            annotations += label.lower().endswith((".xml", ".json", ".txt"))
+    note = "A label is a number. Annotations are for detection: convert_annoset -anno_type=detection."
+    raise_faults(faults, f"list '{path}'", note if annotations else "")
     return pairs
 
 

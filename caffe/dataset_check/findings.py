@@ -15,6 +15,7 @@ from caffe.data.orientation import UPRIGHT
 from caffe.dataset_check.examine import Examined
 from caffe.default_boxes.layout import Layout
 from caffe.default_boxes.reach import LEAST_OVERLAP, THRESHOLD, source_overlap
+from caffe.errors import counted
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ KINDS = {
              "check that the annotation belongs to the image and its size is right"),
         Kind("outside", "boxes that lie entirely outside their image", "remove them: nothing can be learned from them"),
         Kind("repeated", "boxes that are there twice", "remove one of them"),
-        Kind("leak", "images that are in more than one set", "remove them from one: the score counts what was learned"),
+        Kind("leak", "images that are in more than one set", "remove them from one: a score on training images says little"),
         Kind("duplicate", "images that are repeated in a set", "keep one of them, or merge their annotations"),
         Kind("near", "images that are nearly the same as one in another set",
              "keep frames of one film, and copies of one photograph, in the same set"),
@@ -248,7 +249,7 @@ def _of_classes(sets: Sequence[Checked], label_map: LabelMap | None) -> Iterator
     for where, count in counts.items():
         for name, objects in sorted(count.items()):
             if objects < RARE:
-                yield "rare", Entry(where, name, detail=f"{objects} objects")
+                yield "rare", Entry(where, name, detail=counted(objects, "object"))
 
 
 def _at_input(sets: Sequence[Checked], layout: Layout) -> Iterator[tuple[str, Entry]]:

@@ -7,7 +7,7 @@ from typing import Any
 from caffe.dataset_check.findings import KINDS, Findings
 from caffe.dataset_check.statistics import per_image_names
 from caffe.detection.report import table
-from caffe.errors import shown
+from caffe.errors import counted, shown
 
 #: how many entries of a kind the text names
 NAMED = 5
@@ -16,7 +16,7 @@ NAMED = 5
 def text(findings: Findings, numbers: dict[str, Any], *, short: bool = False) -> str:
     """Returns the findings with some of their places, and unless `short` the tables of classes and images."""
     lines = [
-        f"{name}: {values['images']:,} images, {values['objects']:,} objects"
+        f"{name}: {counted(values['images'], 'image')}, {counted(values['objects'], 'object')}"
         for name, values in numbers["sets"].items()
     ]
     lines.append("")
@@ -24,13 +24,13 @@ def text(findings: Findings, numbers: dict[str, Any], *, short: bool = False) ->
         entries = findings.of(kind.name)
         if not entries:
             continue
-        lines.append(f"{'FAULT' if kind.serious else 'note '}  {len(entries):,} {kind.what}: {kind.remedy}")
+        lines.append(f"{'FAULT' if kind.serious else 'note '}  {kind.what} ({len(entries):,}): {kind.remedy}")
         if not short:
             lines += [f"         {shown(str(entry), 200)}" for entry in entries[:NAMED]]
             if len(entries) > NAMED:
                 lines.append(f"         … and {len(entries) - NAMED:,} more")
     if not findings.entries:
-        lines.append("Nothing was found that would hurt a training.")
+        lines.append("No problems were found.")
     result = "\n".join(lines) + "\n"
     return result if short else "\n".join((result, class_table(findings, numbers), per_image_table(numbers)))
 

@@ -14,7 +14,7 @@ from caffe.data.augment.boxes import UNIT, Boxes, project
 from caffe.data.build.annotations import read_annotations
 from caffe.data.image_list import raise_faults, read_pairs
 from caffe.data.label_map import LabelMap
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,10 @@ def _collected(records: Iterable[Boxes], height: int, width: int, label_map: Lab
         images.append(np.full(int(kept.sum()), count - 1, np.int64))
     scaled = np.concatenate(corners).astype(np.float64) * [width, height, width, height]
     if not len(scaled):
-        what = f"none of its {seen:,} boxes has an area" if seen else f"none of its {count:,} images has a box"
-        raise DataError(f"{where} has no object to fit boxes to: {what}")
+        what = "no box has an area" if seen else "no image has a box"
+        raise DataError(
+            f"{where} has no object to fit boxes to: {what} ({counted(count, 'image')}, {counted(seen, 'box', 'boxes')})"
+        )
     every_label = np.concatenate(labels)
     return Objects(
         scaled, every_label, np.concatenate(images), _names(np.unique(every_label).tolist(), label_map), count,

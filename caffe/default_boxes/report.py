@@ -14,6 +14,7 @@ from caffe.default_boxes.layout import Layout
 from caffe.default_boxes.objects import Objects
 from caffe.default_boxes.reach import THRESHOLD, Reach
 from caffe.detection.report import percent, table
+from caffe.errors import counted
 
 #: the ranges of size in the tables, in pixels; an object's size is the square root of its area
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, math.inf)
@@ -52,10 +53,10 @@ def text(objects: Objects, layouts: Mapping[str, Layout], reaches: Mapping[str, 
     """Returns the tables as text: objects by size and by class, and the boxes."""
     layout = next(iter(layouts.values()))
     under = ", ".join(f"{int((objects.size < limit).sum()):,} under {limit}" for limit in UNDER)
-    left_out = f"; {objects.without_area:,} boxes without area left out" if objects.without_area else ""
+    left_out = f"; boxes without area left out: {objects.without_area:,}" if objects.without_area else ""
     head = (
         f"{layout.network}: {layout.width} x {layout.height} input\n"
-        f"{len(objects):,} objects in {objects.num_images:,} images, resized to the input{left_out}\n"
+        f"{counted(len(objects), 'object')} in {counted(objects.num_images, 'image')}, resized to the input{left_out}\n"
         f"size: the square root of the area, in pixels of the input; {under}\n"
         f"reached: the box that is matched to the object overlaps it by {THRESHOLD} or more\n"
         f"boxes over {THRESHOLD}: the average number of default boxes that overlap the object by that much\n"

@@ -288,7 +288,9 @@ def _kinds_in_order(diagnosis: ClassDiagnosis) -> NDArray[np.int64]:
 
 def _kind_legend(figure: Figure) -> None:
     handles = [mpl.patches.Patch(color=color) for color in _KIND_COLORS]
-    figure.legend(handles, [f"{kind}: {_KIND_NAMES[kind]}" for kind in KINDS], loc="lower center", ncols=4, fontsize=8)
+    labels = [f"{kind}: {_KIND_NAMES[kind]}" for kind in KINDS]
+    columns = 4 if figure.get_figwidth() > 6 else 2  # one row of them is 5.4 inches wide
+    figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=8, borderaxespad=0.2)
 
 
 # ---- TIDE, confusion

@@ -23,7 +23,7 @@ from caffe.data.image_list import read_lines
 from caffe.data.label_map import AnyName
 from caffe.detection.average_precision import eleven_point, max_integral
 from caffe.detection.pairs import Doubles, overlapping
-from caffe.errors import DataError, shown
+from caffe.errors import DataError, counted, shown
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,19 @@ class ClassScore:
 
 
 # ---- reading
+
+
+def in_layout(folder: str | Path, name: str) -> tuple[Path, Path]:
+    """Returns the directory of annotations and the list `name` (test, say) of a data set in VOC's layout.
+
+    Raises DataError, with the lists that there are, if there is no such list.
+    """
+    lists = Path(folder, "ImageSets", "Main")
+    if not (lists / f"{name}.txt").is_file():
+        there = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))[:10])
+        found = f"its lists: {there}" if there else "it should have JPEGImages, Annotations and ImageSets/Main"
+        raise DataError(f"'{folder}' has no list '{name}' (ImageSets/Main/{name}.txt); {found}")
+    return Path(folder, "Annotations"), lists / f"{name}.txt"
 
 
 def read_ground_truth(annotations: str | Path, image_list: str | Path) -> GroundTruth:
@@ -167,6 +180,13 @@ def find_result_files(folder: str | Path, prefix: str = "comp4_det_test_") -> di
     """The result files of a folder by class; raises DataError if there are none."""
     found = {p.stem[len(prefix) :]: p for p in sorted(Path(folder).glob(f"{prefix}*.txt"))}
     if not found:
+        if not Path(folder).is_dir():
+            raise DataError(f"'{folder}' is not a directory; result files {prefix}<class>.txt should be in it")
+        deeper = next(Path(folder).glob(f"*/{prefix}*.txt"), None)
+        if deeper is not None:
+            raise DataError(
+                f"no result files {prefix}<class>.txt in '{folder}'; give '{deeper.parent}', which has some"
+            )
         raise DataError(
             f"no result files {prefix}<class>.txt in '{folder}'. DetectionOutput writes them after all images of the "
             "test set: is num_test_image right, and test_iter times batch_size large enough?"
@@ -182,7 +202,7 @@ def check_detections(name: str, detections: Detections, truth: GroundTruth) -> N
     unknown = set(detections.images).difference(truth.images)
     if unknown:
         raise DataError(
-            f"class '{name}': {len(unknown)} images with detections are not in the image list, e.g. '{min(unknown)}'. "
+            f"class '{name}': {counted(len(unknown), 'image')} with detections but not in the image list, e.g. '{min(unknown)}'. "
             "Are the results from another data set, or were names and sizes listed in another order?"
         )
     if not (np.isfinite(detections.scores).all() and np.isfinite(detections.boxes).all()):

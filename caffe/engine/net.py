@@ -58,7 +58,7 @@ class Net(nn.Module):
             with_state.state.stage.extend(stages)
         filtered = filter_net(with_state)
         log_root("net.cpp:58", "Initializing net from parameters: \n" + to_text(filtered))
-        self.param = insert_splits(filtered)
+        self.param = insert_splits(filtered, with_state)
         self.name: str = self.param.name
         self.phase = int(self.param.state.phase)
         wiring = Wiring(self.param)

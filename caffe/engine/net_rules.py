@@ -69,11 +69,11 @@ def split_blob_name(layer: str, blob: str, top: int, split: int) -> str:
     return f"{blob}_{layer}_{top}_split_{split}"
 
 
-def insert_splits(net: Any) -> Any:
+def insert_splits(net: Any, whole: Any = None) -> Any:
     """The NetParameter with a Split layer after every top that more than one reader uses.
 
     A reader is a bottom of a later layer, or a loss weight on the top. Afterwards every blob is read at most once, so a
-    gradient is a sum only in a Split layer.
+    gradient is a sum only in a Split layer. `whole` is the net with all layers that its rules have left out, for errors.
     """
     source: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, bottom) -> the (layer, top) it reads
     readers: Counter[tuple[int, int]] = Counter()
@@ -82,7 +82,7 @@ def insert_splits(net: Any) -> Any:
     for i, layer in enumerate(net.layer):
         for j, bottom in enumerate(layer.bottom):
             if bottom not in last_top:
-                raise NetError(_unknown_bottom(layer, j, last_top))
+                raise NetError(_unknown_bottom(layer, j, last_top, net, whole or net))
             source[i, j] = last_top[bottom]
             readers[last_top[bottom]] += 1
         for j, top in enumerate(layer.top):
@@ -117,13 +117,32 @@ def insert_splits(net: Any) -> Any:
     return split
 
 
-def _unknown_bottom(layer: Any, index: int, known: dict[str, tuple[int, int]]) -> str:
+def _unknown_bottom(layer: Any, index: int, known: dict[str, tuple[int, int]], net: Any, whole: Any) -> str:
     import difflib
 
     bottom = layer.bottom[index]
     near = difflib.get_close_matches(bottom, known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
+    if not any(bottom in each.top for each in net.layer):
+        left_out = next((each for each in whole.layer if bottom in each.top), None)
+        hint = _why_left_out(left_out, whole.state) if left_out is not None else hint
     return (
         f"Unknown bottom blob '{bottom}' (layer '{layer.name}', bottom index {index}): "
         f"no earlier layer has a top with that name.{hint}"
     )
+
+
+def _why_left_out(layer: Any, state: Any) -> str:
+    """Why a layer is not part of the net in a NetState, as a sentence."""
+    here = caffe_pb2.Phase.Name(state.phase)
+    phases = [caffe_pb2.Phase.Name(rule.phase) for rule in layer.include if rule.HasField("phase")]
+    if phases and here not in phases:
+        found, wanted = (
+            ("the training net's", "a deploy or test") if here == "TEST" else ("the test net's", "a training")
+        )
+        return (
+            f" Layer '{layer.name}' has one, but only in phase {phases[0]}, and this is phase {here}: is this {found} "
+            f"prototxt, where {wanted} prototxt should be?"
+        )
+    stages = ", ".join(state.stage) or "none"
+    return f" Layer '{layer.name}' has one, but its rules leave it out in phase {here}, level {state.level}, stages: {stages}."

@@ -20,8 +20,10 @@ from caffe.proto import caffe_pb2
 from caffe.proto.weights import LayerWeights, read_weights, write_weights
 from caffe.runtime import runtime
 
-_START_ANEW = (
-    "To start this layer anew instead, rename it, or let `caffe train -skip_mismatched` skip all layers that do not fit"
+_OTHER_NET = (
+    "The weights are of a net with another width or other classes: use the prototxts that they were trained with. To start "
+    "a training from them anyway, rename this layer, or give `caffe train -skip_mismatched`, which initializes all layers "
+    "that do not fit"
 )
 
 
@@ -117,7 +119,7 @@ def copy_layer(
     if len(source.blobs) not in (len(target.blobs), len(target.blobs) - len(shared)):
         raise NetError(
             f"{path}: Incompatible number of blobs for layer {source.name}: the file has {len(source.blobs)}, "
-            f"the net's {target.type_name} layer has {len(target.blobs)}. {_START_ANEW}"
+            f"the net's {target.type_name} layer has {len(target.blobs)}. {_OTHER_NET}"
         )
     for i, (array, parameter) in enumerate(zip(source.blobs, _targets(source, target, shared), strict=True)):
         _copy(array, parameter, i, target, path)
@@ -162,7 +164,7 @@ def _copy(array: NDArray[Any], parameter: nn.Parameter, index: int, layer: Layer
     if not _same_shape(array, shape):
         raise NetError(
             f"{path}: Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. Source param shape is "
-            f"{_shape(array.shape)}; target param shape is {_shape(shape)}. {_START_ANEW}"
+            f"{_shape(array.shape)}; target param shape is {_shape(shape)}. {_OTHER_NET}"
         )
     if parameter.device.type == "cpu" and parameter.is_contiguous():
         # directly from the mapped file into the parameter, with any alignment

@@ -36,8 +36,10 @@ class OnnxScore:
 def score_detectors(
     paths: Sequence[str], lmdb: str | Path, mean_value: Sequence[float], label_map: str | Path, threads: int = 1
 ) -> list[OnnxScore]:
-    """Runs every model on every image, in turns so that all see the same machine. Raises CaffeError for other models."""
-    names = {item.label: item.name for item in LabelMap.read(label_map).items if item.label != 0}
+    """Runs every model on every image, in turns so that all see the same machine. Raises CaffeError for other models,
+    and for a label map that is not the database's."""
+    labels = LabelMap.read(label_map)
+    names = {item.label: item.name for item in labels.items if item.label != 0}
     sessions = [_session(path, threads) for path in paths]
     shapes = {tuple(session.get_inputs()[0].shape[1:]) for session in sessions}
     if len(shapes) != 1:
@@ -50,7 +52,7 @@ def score_detectors(
     images = []
     for record in records(lmdb, shapes.pop(), mean_value):
         images.append(record.key)
-        _add_objects(objects, record, names)
+        _add_objects(objects, record, labels)
         for session, rows, seconds in zip(sessions, found, times, strict=True):
             start = time.process_time()
             (table,) = session.run(None, {session.get_inputs()[0].name: record.data})
@@ -80,16 +82,16 @@ def _session(path: str, threads: int) -> Any:
     return session
 
 
-def _add_objects(objects: dict[str, dict[str, voc.Objects]], record: Record, names: Mapping[int, str]) -> None:
+def _add_objects(objects: dict[str, dict[str, voc.Objects]], record: Record, labels: LabelMap) -> None:
     if record.annotated is None:
         return
     boxes = Boxes.of(record.annotated)
     height, width = record.size
     for label in np.unique(boxes.labels[:, 0]).astype(int).tolist():
         chosen = boxes.labels[:, 0] == label
-        if label in names:
+        if label:
             corners = boxes.corners[chosen].astype(np.float64) * [width, height, width, height]
-            objects.setdefault(names[label], {})[record.key] = voc.Objects(corners, boxes.difficult[chosen])
+            objects.setdefault(labels.name_of(label), {})[record.key] = voc.Objects(corners, boxes.difficult[chosen])
 
 
 def _add_rows(

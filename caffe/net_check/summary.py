@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from caffe.errors import counted
 from caffe.net_check.files import Found
 from caffe.net_check.verdict import ERROR, KILLED, LACKS, NO_TEXT, PYTHON, Verdict
 
 _STATES = {
-    LACKS: "need layer types or fields that are missing",
-    PYTHON: "need Python modules",
-    NO_TEXT: "are no valid prototxt: templates, and texts with mistakes",
-    ERROR: "have another error",
-    KILLED: "took too much time or memory, or ended their process",
+    LACKS: "lacking layer types or fields",
+    PYTHON: "lacking Python modules",
+    NO_TEXT: "not valid prototxt: templates, and texts with mistakes",
+    ERROR: "with another error",
+    KILLED: "stopped: too much time or memory, or the process ended",
 }
 
 
@@ -21,10 +22,15 @@ def summary(verdicts: Sequence[Verdict], found: Found, ran: bool) -> str:
     """The counts, then what is missing: how many nets lack it, and how many lack nothing else."""
     states = Counter(verdict.state for verdict in verdicts)
     failed = sum(verdict.run_error is not None for verdict in verdicts)
-    runs = f", and {states[''] - failed} of them run" if ran else ""
+    runs = f", {states[''] - failed} of them run" if ran else ""
+    left = [
+        counted(number, *noun)
+        for number, noun in ((found.repeated, ("copy", "copies")), (found.others, ("other file",)))
+        if number
+    ]
     lines = [
-        f"{len(verdicts)} nets ({found.repeated} that repeat another and {found.others} other files are not counted)",
-        f"{states['']:6} build{runs}",
+        counted(len(verdicts), "net") + (f" (not counted: {' and '.join(left)})" if left else ""),
+        f"{states['']:6} built{runs}",
         *(f"{states[state]:6} {text}" for state, text in _STATES.items() if states[state]),
     ]
     lacks = Counter(thing for verdict in verdicts for thing in verdict.missing)

@@ -21,7 +21,7 @@ from caffe.files import replacing
 from caffe.proto import caffe_pb2
 from caffe.proto.print import to_text
 from caffe.proto.sniff import folder_looks_like, is_text, looks_like
-from caffe.proto.text_blocks import field_end, with_further_resizes
+from caffe.proto.text_blocks import field_end, outermost_names, with_further_resizes
 from caffe.proto.text_errors import SLIP, UNKNOWN_FIELD, Problems, either, explain
 from caffe.proto.upgrade import upgrade_net, upgrade_solver
 
@@ -100,6 +100,8 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
             unknown = UNKNOWN_FIELD.search(str(error))
             end = field_end(text, offset + len(unknown[2])) if unknown else None
             known = [f.name for f in message.DESCRIPTOR.fields]
+            if not looked_at and unknown and unknown[1] == message.DESCRIPTOR.full_name:
+                _refuse_another_kind(text, message, where)
             foreign = drop_unknown and unknown is not None and unknown[1] == message.DESCRIPTOR.full_name
             if unknown and end and foreign and not difflib.get_close_matches(unknown[2], known, 1, SLIP):
                 log.warning(log.here(), f"{where}:{error.GetLine()}: unknown field '{unknown[2]}' is ignored")
@@ -129,6 +131,34 @@ def parse_text(text: str, message: M, where: str, drop_unknown: bool = False) ->
     raise ProtoError(f"{many}\n{problems.text()}" if problems else many)
 
 
+#: what a prototxt may be, by its message, and what to do about one that is given in place of another
+_KINDS = {
+    caffe_pb2.NetParameter: "a net",
+    caffe_pb2.SolverParameter: "a solver",
+    caffe_pb2.LabelMap: "a label map",
+}
+_INSTEAD = {
+    ("a solver", "a net"): ": give the solver.prototxt whose 'net', or 'train_net', names it",
+    ("a net", "a solver"): ": give the prototxt that its 'net', 'train_net' or 'test_net' names",
+}
+
+
+def _refuse_another_kind(text: str, message: Message, where: str) -> None:
+    """Raises ProtoError if `text` is a prototxt of another kind than `message`, by the names of its outermost fields."""
+    names = outermost_names(text)
+
+    def known(kind: type[Message]) -> int:
+        return len(names & set(kind.DESCRIPTOR.fields_by_name))
+
+    wanted = type(message)
+    kind = max(_KINDS, key=known)
+    if wanted in _KINDS and known(kind) > known(wanted):
+        raise ProtoError(
+            f"{where}: {_KINDS[kind]}'s prototxt where {_KINDS[wanted]}'s should be"
+            f"{_INSTEAD.get((_KINDS[wanted], _KINDS[kind]), '')}"
+        )
+
+
 def _load(path: str | os.PathLike[str]) -> str:
     """The file's text. Raises ProtoError if it is missing, a directory, too large or not UTF-8 text."""
     try:
@@ -146,7 +176,9 @@ def _load(path: str | os.PathLike[str]) -> str:
             raise ProtoError(f"{path}: text in UTF-16; save it as UTF-8")
         kind = looks_like(data[:512])
         if kind is not None or b"\0" in data[:512]:
-            weights = "; give weights with -weights" if kind is not None and "NetParameter" in kind else ""
+            weights = (
+                "; are the prototxt and the weights exchanged?" if kind is not None and "NetParameter" in kind else ""
+            )
             found = f"it looks like {kind}" if kind is not None else "it holds binary data"
             raise ProtoError(f"{path}: not a prototxt, {found}{weights}")
     if len(data) > MAX_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,17 @@ def field_end(text: str, start: int) -> int | None:
             if token[0] not in "\"'":
                 break
     return end if scalar and depth == 0 else None
+
+
+def outermost_names(text: str) -> set[str]:
+    """The names of the fields that are in no block, among the first tokens; thousands of them tell enough."""
+    names, depth, previous = set(), 0, ""
+    for _, token in itertools.islice(_tokens(text), 5000):
+        if depth == 0 and (token == ":" or token in _CLOSES) and previous.isidentifier():
+            names.add(previous)
+        depth += (token in _CLOSES) - (token in _CLOSES.values())
+        previous = token
+    return names
 
 
 def open_blocks(text: str, end: int) -> list[tuple[int, str]]:

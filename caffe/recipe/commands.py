@@ -88,7 +88,7 @@ def preparation(
         Step("boxes", "Default boxes", (boxes,), (place.out / "boxes" / "boxes.json",)),
         Step("nets", "Networks and solver", (_generator(place, root, name, recipe, data, seed),),
              tuple(place.model / f"{net}.prototxt" for net in ("train", "test", "deploy", "solver"))),
-        Step("check", "What would hurt in the data",
+        Step("check", "Problems in the data",
              (_words("check_dataset", "-label_map_file", place.labels, "-net", place.model / "train.prototxt", "-short",
                      "-out", place.out / "check", place.lmdb("trainval"), place.lmdb("test")),),
              (place.out / "check" / "check.html",)),
@@ -139,7 +139,7 @@ def results(place: Place, name: str, recipe: Recipe, best: Path, data: Survey) -
              (place.out / "pictures",)),
         Step("report", "A page about the detector",
              (_words("caffe", "report", "-voc", place.data, "-title", name, "-out", place.out / "report.html",
-                     f"{recipe.network}={place.out}"),), (place.out / "report.html",)),
+                     f"{recipe.network.upper()}={place.out}"),), (place.out / "report.html",)),
     ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from caffe.errors import CaffeError, shown
+from caffe.errors import CaffeError, counted, shown
 from caffe.proto.weights import read_weights
 from caffe.recipe.survey import SMALL, Survey
 
@@ -104,14 +104,15 @@ def choose(data: Survey, machine: Machine, weights: Weights, wishes: Wishes) -> 
         max_iter, why_length = wishes.max_iter, "as asked"
     elif on_gpu:
         max_iter = min(max(100 * data.train_images // batch, 6_000), 120_000)
-        why_length = f"{max_iter * batch / data.train_images:,.0f} passes over {data.train_images:,} images"
+        why_length = f"{max_iter * batch / data.train_images:,.0f} passes over {counted(data.train_images, 'image')}"
     else:
         max_iter = min(max(12 * data.train_images, 2_400), 12_000)
         core_seconds = max_iter * _CORE_SECONDS[network] * (batch / 8) * float(width * 8)
         minutes = core_seconds / min(machine.cores, 4) / 60
         why_length = (
-            f"{max_iter * batch / data.train_images:,.0f} passes over {data.train_images:,} images; about "
-            f"{max(1, round(minutes)):,} to {max(2, round(1.6 * minutes)):,} minutes on {machine.cores} cores"
+            f"{max_iter * batch / data.train_images:,.0f} passes over "
+            f"{counted(data.train_images, 'image')}; about {max(1, round(minutes)):,} to {max(2, round(1.6 * minutes)):,} "
+            f"minutes on {counted(machine.cores, 'core')}"
         )
     narrow = width < Fraction(1, 2)
     design, why_boxes = _boxes(data, mdssd)
@@ -146,20 +147,22 @@ def _network(data: Survey, on_gpu: bool, weights: Weights, wishes: Wishes) -> tu
             raise CaffeError(f"-network {wishes.network}, but '{weights.path}' is for an input of {weights.size}")
         return wishes.network, "as asked"
     name, share = data.smallest
-    why = f"{data.small:.0%} of the training objects are small, under {SMALL:g} pixels at an input of 300"
+    small = f"small (under {SMALL:g} pixels at an input of 300)"
+    why = f"{data.small:.0%} of the training objects are {small}"
     if data.small >= _MANY_SMALL:
-        return f"mdssd{size}", f"{why} ({_MANY_SMALL:.0%} or more)"
+        return f"mdssd{size}", why
     if share >= _MANY_SMALL_OF_A_CLASS:
         return (
             f"mdssd{size}",
-            f"{share:.0%} of the training objects of {name} are small, under {SMALL:g} pixels at an input of 300",
+            f"{share:.0%} of the training objects of {name} are {small}",
         )
-    return f"ssd{size}", f"{why} (under {_MANY_SMALL:.0%}), and under half of every class's"
+    return f"ssd{size}", f"{why}; MDSSD is for {_MANY_SMALL:.0%} or more, or half of the objects of a class"
 
 
 def _boxes(data: Survey, mdssd: bool) -> tuple[str, str]:
     name, share = data.least_reached
-    reach = f"SSD300's released boxes reach {share:.0%} of the training objects of {name}, the least of a class"
+    least = "" if len(data.objects) == 1 else ", the least of all classes"
+    reach = f"SSD300's released boxes reach {share:.0%} of the training objects of {name}{least}"
     if mdssd:
         return "module1", f"proposed for Module 1; {reach}"
     if share < _ENOUGH_REACHED:

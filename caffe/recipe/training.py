@@ -55,7 +55,9 @@ def keep_apart(place: Place, data: str) -> None:
         aside.mkdir(parents=True)
         for path in snapshots:
             path.rename(aside / path.name)
-        print(f"The data or the net has changed: training starts anew. Earlier snapshots and logs are in {aside}")
+        print(
+            f"The data or the net has changed: training starts from the beginning. Earlier snapshots and logs are in {aside}"
+        )
     write_text(record, identity + "\n")
 
 

@@ -67,8 +67,8 @@ def constant_boxes(truth: voc.GroundTruth, found: Mapping[str, voc.Detections], 
         if same >= SAME_SHARE and objects_same < same - 0.1:
             warnings.append(
                 f"“{name}”: the best box is nearly the same in {100 * same:.0f} % of {len(best)} images, whatever they "
-                f"show; of the objects only {100 * objects_same:.0f} % are in that way alike. Its AP says where objects "
-                "usually are, not that they were found."
+                f"show, but only {100 * objects_same:.0f} % of the objects are as alike. Its AP shows where objects usually are, "
+                "not that they were found."
             )
     return warnings
 
@@ -173,7 +173,7 @@ def listed_sizes(path: str | Path, sizes: Sizes) -> list[str]:
     (width, height), (listed_width, listed_height) = sizes[wrong[0]], listed[wrong[0]]
     return [
         f"The list of image sizes that scaled the boxes, {path}, is wrong for {len(wrong):,} of {len(sizes):,} images: "
-        f"“{wrong[0]}” has {width} × {height} pixels, not {listed_width} × {listed_height}. Make it anew with get_image_size."
+        f"“{wrong[0]}” has {width} × {height} pixels, not {listed_width} × {listed_height}. Write it again with get_image_size."
     ]
 
 
@@ -234,7 +234,7 @@ def shared_images(images: Images, test: Sequence[str], train_list: str | Path) -
     if copies:
         parts.append(f"{len(copies)} with the same content, such as “{copies[0]}” and “{tested[hashes[copies[0]]]}”")
     return [
-        f"Training and test share images: {' and '.join(parts)}. The score counts what was learned by heart."
+        f"Training and test share images: {' and '.join(parts)}. The score is then partly one on training images."
     ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def score_of(test_net: Net, scores: Mapping[str, float], detection: bool) -> tup
 
 
 class BestWeights:
-    """Keeps the best weights, and tells when `patience` tests have brought nothing better (None: never)."""
+    """Keeps the best weights, and tells when `patience` tests in a row had no better score (None: never)."""
 
     def __init__(self, param: Any, patience: int | None = None) -> None:
         self._param, self._patience = param, patience
@@ -68,7 +68,9 @@ class BestWeights:
             found = json.loads(Path(self._note).read_bytes())
             self.best = Best(int(found["iteration"]), str(found["output"]), float(found["score"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            log.warning(log.here(), f"{self._note}: not readable, so the best score starts anew: {error}")
+            log.warning(
+                log.here(), f"{self._note}: not readable, so the search for the best score starts again: {error}"
+            )
 
     def forget(self) -> None:
         """Lets the scores start anew, also for later resumes; the weights stay until there are others."""
@@ -95,7 +97,7 @@ class BestWeights:
             return False
         log.info(
             log.here(),
-            f"Stopping: {tests} tests have brought nothing better than {name} = {ostream_number(before.score)} after "
+            f"Stopping: {tests} tests in a row had no better score than {name} = {ostream_number(before.score)} after "
             f"{before.iteration} iterations (-patience {self._patience})",
         )
         return True

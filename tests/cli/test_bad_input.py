@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from caffe.cli import caffe, convert_annoset, ssd_detect
+from caffe.cli import caffe, convert_annoset, import_annotations, score_voc, ssd_detect
 
 LABEL_MAP = """item { name: "none_of_the_above" label: 0 display_name: "background" }
 item { name: "cat" label: 1 display_name: "cat" }
@@ -203,6 +203,54 @@ def test_images_to_detect_in(run: Path, capfd: pytest.CaptureFixture[str]) -> No
     capfd.readouterr()
     assert ssd_detect.main(["nowhere.prototxt", "out/tiny_iter_2.caffemodel", "0.jpg"]) == 1
     assert "nowhere.prototxt" in complaint(capfd)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["trian", "-solver", "solver.prototxt"], "did you mean 'train'?"),
+        (["train", "solver.prototxt"], "arguments are flags with their values, such as -solver solver.prototxt"),
+        (
+            ["train", "-solver", "solver.prototxt", "--weight", "x"],
+            "unrecognized arguments: --weight x; did you mean -weights?",
+        ),
+        (["version", "now"], "unrecognized arguments: now\n"),
+    ],
+)
+def test_what_is_not_understood_gets_a_hint(words: list[str], hint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        status: object = caffe.main(words)
+    except SystemExit as end:
+        status = end.code
+    assert status == 1
+    assert hint in complaint(capfd)
+
+
+def test_an_annotated_list_for_classification(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert convert_annoset.main(["-encoded", "./", "list.txt", "other"]) == 1
+    assert "convert_annoset -anno_type=detection" in complaint(capfd)
+
+
+def test_the_folder_itself_as_output(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert import_annotations.main([".", "."]) == 1
+    assert "OUT '.' is FOLDER itself; give another directory" in complaint(capfd)
+
+
+def test_results_and_lists_that_are_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lists = tmp_path / "voc" / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "trainval.txt").write_text("a\n")
+    (tmp_path / "run" / "results").mkdir(parents=True)
+    (tmp_path / "run" / "results" / "comp4_det_test_cat.txt").write_text("a 0.5 1 1 5 5\n")
+
+    def said(results: str, data: str) -> str:
+        assert score_voc.main([str(tmp_path / results), "--voc", str(tmp_path / data)]) == 1
+        return complaint(capfd)
+
+    assert "is not a directory; result files" in said("none", "voc")
+    assert f"give '{tmp_path / 'run' / 'results'}', which has some" in said("run", "voc")
+    assert "has no list 'test' (ImageSets/Main/test.txt); its lists: trainval" in said("run/results", "voc")
+    assert "it should have JPEGImages, Annotations and ImageSets/Main" in said("run/results", "run")
 
 
 def test_no_space_left(run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,9 @@ def test_gpu_that_is_not_there(
     assert caffe.main(["train", "-solver", "solver.prototxt", "-gpu", "3"]) == 1
     assert "asked for GPU 3, but this machine has no GPU: " in capfd.readouterr().err
     assert caffe.main(["device_query", "-gpu", "all"]) == 1
+    queried = capfd.readouterr().err
+    assert "caffe device_query: no GPU: " in queried
+    assert "-gpu," not in queried, "it has no run to do on the CPU"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert caffe.main(["test", "-model", "net.prototxt", "-weights", "x", "-gpu", "2"]) == 1
     assert "asked for GPU 2, but this machine has 2 (0 to 1)" in capfd.readouterr().err

@@ -81,7 +81,7 @@ def test_bytes_that_nobody_reads(case: Case) -> None:
 def test_class_with_label_0(case: Case, capfd: pytest.CaptureFixture[str]) -> None:
     case("12_label_0")
     assert convert("nobg.prototxt") == 0
-    assert "1 boxes have label 0 ('red'), which nets take for the background" in capfd.readouterr().err
+    assert "1 box with label 0 ('red'), which nets take for the background" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

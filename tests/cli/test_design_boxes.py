@@ -83,9 +83,9 @@ def test_a_list_gives_what_its_database_gives(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([[], []], "has no object to fit boxes to: none of its 2 images has a box"),
-        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
-        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: none of its 1 boxes has an area"),
+        ([[], []], "has no object to fit boxes to: no image has a box (2 images, 0 boxes)"),
+        ([[(1, 0.5, 0.5, 0.5, 0.9)]], "has no object to fit boxes to: no box has an area (1 image, 1 box)"),
+        ([[(1, 0.5, 0.5, float("nan"), 0.9)]], "has no object to fit boxes to: no box has an area (1 image, 1 box)"),
     ],
 )
 def test_data_without_objects(

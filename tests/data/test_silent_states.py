@@ -46,7 +46,7 @@ def data_layer(folder: Folder) -> str:
         ([[voc_object("cat", 5, 5, 5, 9)], []], TRAIN, "there is no box with an area in its records"),
         ([[], []], TEST, None),
         ([[CAT], []], TRAIN, None),
-        ([[CAT, voc_object("none_of_the_above", 1, 2, 30, 40)]], TRAIN, "1 boxes in its records have label 0"),
+        ([[CAT, voc_object("none_of_the_above", 1, 2, 30, 40)]], TRAIN, "1 box with label 0 in its records"),
     ],
 )
 def test_labels_are_looked_at_before_training(

@@ -125,7 +125,7 @@ def test_boxes(folder: Folder) -> None:
 def test_classes(folder: Folder) -> None:
     folder.add("a", voc_xml(CAT))
     findings = checked(folder)
-    assert [(e.image, e.detail) for e in findings.of("rare")] == [("Cat", "1 objects")]
+    assert [(e.image, e.detail) for e in findings.of("rare")] == [("Cat", "1 object")]
     assert images(findings, "unused") == ["Dog"]
 
 
@@ -232,7 +232,7 @@ def test_short_form(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.add("a", voc_xml(CAT))
     assert check_dataset.main(["-short", str(folder.root)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "own: 1 images, 1 objects"
+    assert lines[0] == "own: 1 image, 1 object"
     assert len(lines) == 3
 
 

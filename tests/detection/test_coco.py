@@ -63,7 +63,7 @@ def test_command(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "ids").write_text("7\n")
     assert main([str(path), str(annotations), "--list", str(tmp_path / "ids"), "--out", str(tmp_path / "o.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 images, 1 detections"
+    assert lines[0] == "1 image, 1 detection"
     assert "AP small   100.0" in lines
     assert json.loads((tmp_path / "o.json").read_text())["measures"]["AP"] == pytest.approx(1)
 

@@ -46,8 +46,8 @@ def test_file(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert json.loads(archive.read(f"{name}.json")) == values
     text = capsys.readouterr().out
     assert "2 images, 101 detections: all ids, boxes and scores are valid" in text
-    assert "1 images have no detection" in text
-    assert "1 images have more than 100 detections" in text
+    assert "Images without a detection: 1." in text
+    assert "Images with more than 100 detections, of which the server takes the best: 1" in text
 
 
 @pytest.mark.parametrize(

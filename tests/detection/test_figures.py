@@ -146,6 +146,29 @@ def test_strange_names(data: Any, diagnoses: list[hoiem.ClassDiagnosis], recwarn
     assert len(recwarn) == 0
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_nothing_is_cut_off_or_covered(data: Any, diagnoses: list[hoiem.ClassDiagnosis], models: int) -> None:
+    """Legends and labels are inside their figure, and no legend below the panels covers their labels."""
+    diagnosed = {f"MDSSD300-{number}": diagnoses for number in range(models)}
+    drawn = {
+        "size": figures.size_figure(diagnosed),
+        "sensitivity": figures.sensitivity_figure(diagnosed),
+        "kinds": figures.kinds_figure(diagnosed),
+        "kinds by class": figures.class_kinds_figure(diagnoses[:models]),
+        "tide": figures.tide_figure({name: tide.tide(*data) for name in diagnosed}),
+        "confusion": figures.confusion_figure(confusion.confusion_matrix(*data, score=0.5)),
+    }
+    for name, figure in drawn.items():
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        legends = [legend.get_window_extent() for legend in figure.legends]
+        labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_xlabel()]
+        for box in (*legends, *labels):
+            assert whole.x0 <= box.x0 < box.x1 <= whole.x1, name
+            assert whole.y0 <= box.y0 < box.y1 <= whole.y1, name
+        assert not [legend for legend in legends for label in labels if legend.overlaps(label)], name
+
+
 def test_files(diagnoses: list[hoiem.ClassDiagnosis], tmp_path: Path) -> None:
     figure = figures.kinds_figure({"SSD": diagnoses})
     assert figures.save(figure, tmp_path, "kinds") == ["kinds.svg", "kinds.png"]

@@ -183,7 +183,7 @@ def test_no_detections() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("z", 0.5, square(1)), "class 'cat': 1 images with detections are not in the image list, e.g. 'z'"),
+        (("z", 0.5, square(1)), "class 'cat': 1 image with detections but not in the image list, e.g. 'z'"),
         (("a", math.nan, square(1)), "class 'cat': a detection has a score or a corner that is not finite"),
         (("a", 0.5, (1, 1, math.inf, 5)), "not finite"),
     ],

@@ -87,6 +87,21 @@ def test_start_loads_only_what_a_detection_needs(folder: Path) -> None:
     assert loaded & {"torch._dynamo", "sympy", "h5py", "matplotlib", "pycocotools", "PIL", "yaml", "onnx"} == set()
 
 
+def test_one_image_that_cannot_be_read_is_named_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "text.jpg").write_text("no image")
+    assert ssd_detect.main(command(folder, images="text.jpg")) == 1
+    assert capfd.readouterr().err.count("cannot decode the image") == 1
+
+
+def test_weights_of_a_net_of_another_width(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wide = MODEL.replace("num_output: 2 kernel_size: 1", "num_output: 4 kernel_size: 1").replace(
+        "num_classes: 2", "num_classes: 4"
+    )
+    (folder / "deploy.prototxt").write_text(wide)
+    assert ssd_detect.main(command(folder)) == 1
+    assert "another width or other classes: use the prototxts that they were trained with" in capfd.readouterr().err
+
+
 def test_files_and_pictures(folder: Path) -> None:
     flags = ["-out_file", "list.txt", "-json", "list.json", "-draw", "pictures", "-labelmap_file", "map"]
     flags = [f if f.startswith("-") else str(folder / f) for f in flags]

@@ -67,7 +67,7 @@ def test_nothing() -> None:
 
 
 def test_bad_detections() -> None:
-    with pytest.raises(DataError, match="are not in the image list"):
+    with pytest.raises(DataError, match="not in the image list"):
         tide.tide(truth_of(("a", "cat", square(1), False)), {"cat": detections_of(("z", 0.9, square(1)))})
 
 

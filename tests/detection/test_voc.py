@@ -141,7 +141,7 @@ def test_command_with_a_label_map(folder: Path, capsys: pytest.CaptureFixture[st
         (
             "results/comp4_det_test_cat.txt",
             "z 0.9 1 1 10 10\n",
-            "class 'cat': 1 images .* not in the image list, e.g. 'z'",
+            "class 'cat': 1 image .* not in the image list, e.g. 'z'",
         ),
         ("Annotations/b.xml", "<annotation>", r"b\.xml: not well-formed XML"),
         ("ImageSets/Main/test.txt", "a\nmissing\n", r"missing\.xml: cannot read"),

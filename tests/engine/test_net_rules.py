@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf import text_format
 
@@ -92,3 +94,23 @@ def test_an_unknown_bottom_names_layer_blob_and_the_nearest() -> None:
         insert_splits(
             net("layer { name: 'c' top: 'conv1_1' } layer { name: 'p' type: 'Pooling' bottom: 'conv1_2' top: 'p' }")
         )
+
+
+@pytest.mark.parametrize(
+    ("rule", "phase", "hint"),
+    [
+        (
+            "include { phase: TRAIN }",
+            caffe_pb2.TEST,
+            r"Layer 'd' has one, but only in phase TRAIN.*deploy or test prototxt",
+        ),
+        ("include { phase: TEST }", caffe_pb2.TRAIN, r"Layer 'd' has one, but only in phase TEST.*training prototxt"),
+        ("exclude { stage: 'a' }", caffe_pb2.TEST, r"Layer 'd' has one, but its rules leave it out.*TEST.*stages: a\."),
+    ],
+)
+def test_an_unknown_bottom_that_a_rule_has_left_out(rule: str, phase: Any, hint: str) -> None:
+    whole = net(f"layer {{ name: 'd' top: 'data' {rule} }} layer {{ name: 'p' bottom: 'data' top: 'p' }}")
+    whole.state.phase = phase
+    whole.state.stage.append("a")
+    with pytest.raises(NetError, match=hint):
+        insert_splits(filter_net(whole), whole)

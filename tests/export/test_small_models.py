@@ -107,6 +107,10 @@ def test_int8_half_and_the_score(model: str, lmdb: Path, tmp_path: Path, capsys:
     assert [line.split()[0] for line in said[2:]] == ["float.onnx", "half.onnx", "int8.onnx"]
     assert all(0 <= float(line.split()[1]) <= 100 for line in said[2:])
 
+    (tmp_path / "labelmap.prototxt").write_text('item { name: "none" label: 0 } item { name: "other" label: 2 }')
+    assert score_onnx.main([str(word) for word in words]) == 1
+    assert "label 1 is not in label map" in capsys.readouterr().err
+
 
 def test_heads_may_stay_float(model: str, lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (

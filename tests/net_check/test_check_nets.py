@@ -171,16 +171,14 @@ def test_the_command_prints_writes_and_counts(folder: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert f"builds and runs: {folder / 'good/again.prototxt'}" in printed
     assert f"does not build: {folder / 'bad/python.prototxt'}: needs Python module made_up_module" in printed
-    assert (
-        "8 nets (1 that repeat another and 2 other files are not counted)\n     1 build, and 1 of them run\n" in printed
-    )
-    assert "     2 need layer types or fields that are missing\n     1 need Python modules\n" in printed
+    assert "8 nets (not counted: 1 copy and 2 other files)\n     1 built, 1 of them run\n" in printed
+    assert "     2 lacking layer types or fields\n     1 lacking Python modules\n" in printed
     assert "     1     1  layer type Mish of Synopsys' Caffe" in printed
     assert "     1     0  layer type FocalLoss of CAFFE_SSD" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["state"] for row in rows] == [LACKS, ERROR, PYTHON, ERROR, NO_TEXT, LACKS, "", ERROR]
     assert main([str(folder / "good/deploy.prototxt"), "-short"]) == 0
-    assert capsys.readouterr().out.startswith("1 nets (0 that repeat")
+    assert capsys.readouterr().out.startswith("1 net\n")
 
 
 def test_no_nets_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

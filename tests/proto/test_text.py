@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ class TestFiles:
         net = caffe_pb2.NetParameter(name="n")
         net.layer.add(name="ip")
         write_weights(tmp_path / "w.caffemodel", net, [[np.zeros(3, "f4")]])
-        self.refuse(tmp_path / "w.caffemodel", "NetParameter.*-weights")
+        self.refuse(tmp_path / "w.caffemodel", "NetParameter.*are the prototxt and the weights exchanged")
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -162,6 +163,31 @@ class TestSolversOfOtherForks:
     def test_slips_of_known_fields_and_broken_ones_are_errors(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(ProtoError, match=r"solver\.prototxt:1:\d+: "):
             self.read(tmp_path, text)
+
+    @pytest.mark.parametrize(
+        ("text", "wanted", "message"),
+        [
+            (
+                "name: 'n'\nlayer { name: 'a' }\n" * 200,
+                read_solver,
+                "a net's prototxt where a solver's should be: give",
+            ),
+            ("net: 'n' base_lr: 1 debug_info: true", read_net, "a solver's prototxt where a net's should be: give"),
+            ("item { name: 'cat' label: 1 }", read_net, "a label map's prototxt where a net's should be"),
+        ],
+    )
+    def test_a_prototxt_of_another_kind(
+        self, tmp_path: Path, text: str, wanted: Any, message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "given.prototxt").write_text(text)
+        with pytest.raises(ProtoError, match=rf"given\.prototxt: {message}"):
+            wanted(tmp_path / "given.prototxt")
+        assert capsys.readouterr().err == ""
+
+    def test_a_net_with_a_slip_is_still_a_net(self, tmp_path: Path) -> None:
+        (tmp_path / "net.prototxt").write_text("layer { name: 'a' } momentum: 0.9")
+        with pytest.raises(ProtoError, match="net.prototxt:1:21: unknown field 'momentum'"):
+            read_net(tmp_path / "net.prototxt")
 
     def test_a_text_of_unknown_fields_alone_is_no_solver(self, tmp_path: Path) -> None:
         with pytest.raises(ProtoError, match="not a SolverParameter"):

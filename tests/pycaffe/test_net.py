@@ -163,7 +163,7 @@ def test_save_hdf5_takes_any_name(tmp_path: Path, net: caffe.Net) -> None:
 def test_weights_of_another_shape_name_layer_shapes_and_remedy(tmp_path: Path, net: caffe.Net) -> None:
     net.save(str(tmp_path / "w.caffemodel"))
     other = make(tmp_path, NET.replace("num_output: 13", "num_output: 7"), caffe.TEST)
-    with pytest.raises(NetError, match=r"(?s)layer 'ip'.*13 792.*7 792.*rename it.*-skip_mismatched"):
+    with pytest.raises(NetError, match=r"(?s)layer 'ip'.*13 792.*7 792.*rename this layer.*-skip_mismatched"):
         other.copy_from(str(tmp_path / "w.caffemodel"))
 
 

@@ -87,6 +87,19 @@ def test_the_flag_that_is_replaced() -> None:
     assert train_own._without(words, "max_iter") == ["a", "-seed=1"]
 
 
+@pytest.mark.parametrize(("command", "script"), [("train_own", "train_own.sh"), ("ssd_detect", "detect.sh")])
+def test_commands_that_are_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, script: str
+) -> None:
+    """They are printed as the scripts that find their interpreter themselves."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert train_own._typed(command, ROOT) == str(ROOT / "scripts" / script)
+    assert (ROOT / "scripts" / script).is_file()
+    (tmp_path / command).write_text("#!/bin/sh\n")
+    (tmp_path / command).chmod(0o755)
+    assert train_own._typed(command, ROOT) == command
+
+
 @pytest.mark.slow
 def test_a_whole_run_and_its_continuation(tmp_path: Path) -> None:
     """Half a minute on one core, for SSD300 with an eighth of the channels."""
@@ -100,6 +113,10 @@ def test_a_whole_run_and_its_continuation(tmp_path: Path) -> None:
     assert len([*(out / "pictures").iterdir()]) == 2
     assert "<html" in (out / "report.html").read_text(encoding="utf-8")
     assert (out / "check/check.html").is_file()
+    (detect,) = (line for line in done.stdout.splitlines() if "PHOTOGRAPH" in line)
+    image = str(photographs / "images" / "0.jpg")
+    run([image if word == "PHOTOGRAPH" else word for word in shlex.split(detect)], cwd=tmp_path, check=True)
+    assert (tmp_path / "drawn" / "0.png").is_file()
     done = run([*command, "-max_iter", "4"], check=True, seconds=600)
     assert done.stdout.count("done before") == 3
     assert re.search(r"Resuming from \S*ssd300_iter_2\.solverstate", (out / "log/caffe.INFO").read_text())

@@ -225,7 +225,7 @@ def test_what_a_run_was_made_with(data: Path, tmp_path: Path) -> None:
     assert main(["-voc", str(data), "-out", str(out), str(tmp_path / "new"), str(tmp_path / "old")]) == 0
     text = out.read_text()
     assert "trained with mdssd-caffe 0.1.0, PyTorch 2.13, commit 1a2b&lt;b&gt;" in text
-    assert "trained with unknown versions: no log says it" in text
+    assert "trained with unknown versions: there is no log that names them" in text
 
 
 def test_silent_classes(data: Path) -> None:
@@ -305,7 +305,7 @@ def test_unfinished_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("results/comp4_det_test_cat.txt", "elsewhere 0.5 1 1 9 9\n", "are not in the image list, e.g. 'elsewhere'"),
+        ("results/comp4_det_test_cat.txt", "elsewhere 0.5 1 1 9 9\n", "not in the image list, e.g. 'elsewhere'"),
         ("results/comp4_det_test_cat.txt", "t00 nan 1 1 9 9\n", "finite"),
         ("results/comp4_det_test_cow.txt", "", "are the results of another data set?"),
         ("log/metrics.csv", "a,b\n1,2\n", "its first columns are not"),

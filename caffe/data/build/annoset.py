@@ -29,7 +29,7 @@ from caffe.data.jpeg import ends_early
 from caffe.data.label_map import LabelMap
 from caffe.data.lmdb_source import MAX_KEY_BYTES, LmdbWriter
 from caffe.data.orientation import UPRIGHT, orientation_of, turned_size
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 from caffe.proto import caffe_pb2
 
 
@@ -286,19 +286,19 @@ def _report(found: Sequence[Found], lines: Sequence[tuple[str, str | int]], task
     if task.label_map is None:
         return
     boxes = ", ".join(f"{count:,} {task.label_map.display_name_of(label)}" for label, count in sorted(labels.items()))
-    log.info(log.here(), f"{labels.total():,} boxes: {boxes}" if labels else "0 boxes")
+    log.info(log.here(), f"{counted(labels.total(), 'box', 'boxes')}: {boxes}" if labels else "0 boxes")
     empty = [line[0] for line, each in zip(lines, found, strict=True) if not each.labels]
     if empty:
-        log.warning(log.here(), f"{len(empty):,} of {len(lines):,} images have no boxes: {_some(empty)}")
+        log.warning(log.here(), f"images without boxes, {len(empty):,} of {len(lines):,}: {_some(empty)}")
     if labels[0]:
         log.warning(
             log.here(),
-            f"{labels[0]:,} boxes have label 0 ('{task.label_map.display_name_of(0)}'), which nets take for the background. "
-            "Number the classes from 1; create_label_map -include_background does so",
+            f"{counted(labels[0], 'box', 'boxes')} with label 0 ('{task.label_map.display_name_of(0)}'), which nets take for "
+            "the background. Number the classes from 1; create_label_map -include_background does so",
         )
     absent = [item.name for item in task.label_map.items if item.label > 0 and not labels[item.label]]
     if absent:
-        log.warning(log.here(), f"{len(absent)} classes of the label map have no boxes: {', '.join(absent)}")
+        log.warning(log.here(), f"classes of the label map without boxes: {', '.join(absent)}")
 
 
 def _report_images(found: Sequence[Found], images: Sequence[str]) -> None:

@@ -266,7 +266,7 @@ def _size(height: float | None, width: float | None) -> tuple[int, int] | None:
 def describe(oddities: Counter[str], annotations: int) -> Iterator[str]:
     """The oddities, one line each."""
     for what, count in sorted(oddities.items()):
-        yield f"{count:,} {what}" if what.startswith("boxes") else f"{count:,} of {annotations:,} annotations {what}"
+        yield f"{what}: {count:,}" if what.startswith("boxes") else f"{count:,} of {annotations:,} annotations {what}"
 
 
 PARSERS: dict[str, Callable[[bytes, LabelMap], Annotations]] = {"xml": parse_xml, "json": parse_json, "txt": parse_txt}

@@ -21,7 +21,10 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 def find_datasets(root: Path) -> list[str]:
     """The data sets in `root`, by their folders' names; '.' if `root` is one itself."""
     if not root.is_dir():
-        raise DataError(f"no directory '{root}'")
+        raise DataError(
+            f"no directory '{root}'; it should hold data sets in VOC's layout, such as VOC2007 (scripts/get_voc.sh "
+            "downloads it)"
+        )
     found = sorted(path.parent.parent.name for path in root.glob("*/ImageSets/Main") if path.is_dir())
     if (root / "ImageSets" / "Main").is_dir():
         return ["."]

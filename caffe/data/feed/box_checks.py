@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caffe import log
 from caffe.data.augment.boxes import Boxes
 from caffe.data.lmdb_source import LmdbSource
-from caffe.errors import DataError
+from caffe.errors import DataError, counted
 
 #: how many records are looked at before training
 SAMPLE = 64
@@ -44,9 +44,9 @@ def warn_of_labels(source: LmdbSource, where: str) -> None:
     if background:
         log.warning(
             log.here(),
-            f"{where}: {background:,} boxes in {which} have label 0, which is the background unless background_label_id "
-            "says otherwise. Number the classes from 1 in the label map (create_label_map -include_background), and "
-            "build the database again",
+            f"{where}: {counted(background, 'box', 'boxes')} with label 0 in {which}; that is the background unless "
+            "background_label_id says otherwise. Number the classes from 1 in the label map (create_label_map "
+            "-include_background), and build the database again",
         )
 
 

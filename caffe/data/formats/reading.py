@@ -20,7 +20,7 @@ from caffe.data.formats.dataset import PARTS, AnnotatedImage, Dataset, Parsed, i
 from caffe.data.formats.folder import IMAGE_SUFFIXES, Folder
 from caffe.data.formats.image_size import in_frame, sides_of
 from caffe.data.formats.part_lists import listed_parts
-from caffe.errors import DataError, shown
+from caffe.errors import DataError, counted, shown
 
 #: the names of the formats for a user to choose, and what they are
 FORMATS = dict(
@@ -98,7 +98,9 @@ def read_dataset(
     dataset.faults += unreadable[_KINDS[chosen]]
     for name, other in readings.items():
         if other.images and name != chosen:
-            dataset.remarks.append(f"{FORMATS[name]} of {len(other.images):,} images is not used; -format {name} would")
+            dataset.remarks.append(
+                f"{FORMATS[name]} of {counted(len(other.images), 'image')} is not used; -format {name} uses it"
+            )
     return dataset
 
 
@@ -140,7 +142,7 @@ def _assemble(folder: Folder, chosen: str, reading: _Reading, keep_unannotated: 
         reading.images |= {path: Parsed() for path in bare}
     elif bare:
         some = ", ".join(folder.shown(path) for path in bare[:3]) + (", …" if len(bare) > 3 else "")
-        dataset.remarks.append(f"{len(bare):,} images have no annotation and are left out: {some}")
+        dataset.remarks.append(f"images without annotation, left out: {len(bare):,} ({some})")
     parts = listed_parts(folder, dataset.notes)
     paths = [path for path in folder.images if path in reading.images]
     for path, sides in _spread(sides_of, paths, "measuring"):
@@ -168,7 +170,7 @@ def _refuse(folder: Folder, readings: _Readings, unreadable: _Unreadable) -> Non
     counts = Counter({suffix: len(paths) for suffix, paths in folder.files.items()})
     files = ", ".join(f"{count:,} {suffix or 'without ending'}" for suffix, count in counts.most_common(8))
     kinds = ", ".join(FORMATS[name] for name in readings)
-    lines = [f"'{folder.root}' has {len(folder.images):,} images, and no annotations of them. Files: {files}.",
+    lines = [f"'{folder.root}' has {counted(len(folder.images), 'image')}, and no annotations. Files: {files}.",
              f"Looked for: {kinds}."]  # fmt: skip
     lines += [f"  {reason}" for reason in reasons[:10]]
     if len(reasons) > 10:

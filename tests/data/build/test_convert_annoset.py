@@ -42,7 +42,7 @@ def test_records_and_report(folder: Folder, capfd: pytest.CaptureFixture[str]) -
     assert record.datum.data == (folder.root / "a.jpg").read_bytes()
     assert (record.datum.height, record.datum.width, record.datum.channels) == (60, 80, 3)
     said = capfd.readouterr().err
-    for words in ("1 boxes without area", "1 boxes that reach beyond", "1 of 3 images have no boxes: b.jpg", "2 Cat"):
+    for words in ("boxes without area: 1", "boxes that reach beyond", "images without boxes, 1 of 3: b.jpg", "2 Cat"):
         assert words in said
 
 

@@ -148,5 +148,5 @@ def test_folders_without_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no images; known endings: \.bmp"):
         read_dataset(tmp_path)
     made.picture(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"has 1 images, and no annotations of them. Files: .*\nLooked for: VOC XML, "):
+    with pytest.raises(DataError, match=r"has 1 image, and no annotations. Files: .*\nLooked for: VOC XML, "):
         read_dataset(tmp_path)

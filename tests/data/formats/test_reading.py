@@ -125,7 +125,7 @@ def test_the_format_of_most_images_is_used(tmp_path: Path) -> None:
     made.text(tmp_path / "extra.csv", "filename,xmin,ymin,xmax,ymax,class\none.jpg,1,2,3,4,bird\n")
     dataset = read_dataset(tmp_path)
     assert dataset.format == "VOC XML"
-    assert dataset.remarks == ["CSV of 1 images is not used; -format csv would"]
+    assert dataset.remarks == ["CSV of 1 image is not used; -format csv uses it"]
     assert read_dataset(tmp_path, form="csv").images[0].objects[0].name == "bird"
 
 
@@ -134,7 +134,7 @@ def test_images_without_annotation(tmp_path: Path) -> None:
     made.picture(tmp_path / "photos/three.jpg")
     dataset = read_dataset(tmp_path)
     assert len(dataset.images) == 2
-    assert dataset.remarks == ["1 images have no annotation and are left out: photos/three.jpg"]
+    assert dataset.remarks == ["images without annotation, left out: 1 (photos/three.jpg)"]
     kept = read_dataset(tmp_path, keep_unannotated=True)
     assert [len(each.objects) for each in kept.images] == [2, 0, 1]
 
