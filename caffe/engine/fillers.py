@@ -46,6 +46,12 @@ def _positive_unitball(blob: Tensor, filler: Any) -> None:
     rows.div_(rows.sum(dim=1, keepdim=True))
 
 
+def _gaussian_unitball(blob: Tensor, filler: Any) -> None:
+    """Of caffe-windows: a vector of length 1 for each output, in a random direction."""
+    rows = blob.normal_().view(blob.shape[0], -1)
+    rows.div_((rows.square().sum(dim=1, keepdim=True) + 1e-12).sqrt())
+
+
 def _xavier(blob: Tensor, filler: Any) -> None:
     bound = math.sqrt(3 / _fan(blob, filler))
     blob.uniform_(-bound, bound)
@@ -68,6 +74,7 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
     "uniform": _uniform,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,
+    "gaussian_unitball": _gaussian_unitball,
     "xavier": _xavier,
     "msra": _msra,
     "bilinear": _bilinear,

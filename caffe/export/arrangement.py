@@ -20,9 +20,16 @@ _INT64 = 7
 @converts("InnerProduct")
 def _inner_product(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     p = layer.param.inner_product_param
+    layer.constrain()
     rows = g.add("Reshape", bottoms[0], g.constant([-1, layer.inputs], "shape"))
-    bias = [g.constant(blob(layer, 1), "bias")] if len(layer.blobs) > 1 else []
-    product = g.add("Gemm", rows, g.constant(blob(layer, 0), "weights"), *bias, transB=0 if p.transpose else 1)
+    if len(bottoms) > 1:
+        weights = g.add("Reshape", bottoms[1], g.constant([-1, layer.inputs], "shape"))
+        bias = [g.add("Reshape", bottoms[2], g.constant([-1], "shape"))] if len(bottoms) > 2 else []
+    else:
+        weights, bias = g.constant(blob(layer, 0), "weights"), []
+    if p.bias_term and len(bottoms) < 3:
+        bias = [g.constant(blob(layer, len(layer.blobs) - 1), "bias")]
+    product = g.add("Gemm", rows, weights, *bias, transB=0 if p.transpose else 1)
     return [product if len(tops[0]) == 2 else reshape(g, product, (), tops[0])]
 
 

@@ -1,14 +1,16 @@
-"""Layers of other forks on maps: neurons, channels, batch normalization, sizes, and pooling over regions."""
+"""Layers of other forks on maps: neurons, channels, batch normalization, sizes, masks, pooling over regions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from caffe.engine.layer import Shape
+from caffe.engine.layer_types.forks.masks import resize_weights
 from caffe.export.graph import Graph
-from caffe.export.registry import blob, converts, fail
+from caffe.export.registry import blob, converts, fail, reshape
 from caffe.proto import caffe_pb2
 
 
@@ -33,6 +35,21 @@ def _swish(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: 
     beta = layer.param.swish_param.beta
     scaled = bottoms[0] if beta == 1 else g.add("Mul", bottoms[0], g.constant(beta))
     return [g.add("Mul", bottoms[0], g.add("Sigmoid", scaled))]
+
+
+@converts("SeLu")
+def _selu(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    return [g.add("Selu", bottoms[0], alpha=layer.alpha, gamma=layer.factor)]
+
+
+@converts("SeLuDropout")
+def _selu_dropout(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    return [g.add("Identity", bottoms[0])]
+
+
+@converts("Switch")
+def _switch(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    return [reshape(g, bottoms[-1], shapes[-1], tops[0])]
 
 
 @converts("Axpy")
@@ -121,3 +138,25 @@ def _roi_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], 
 @converts("PSROIPooling")
 def _psroi_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     raise fail(layer, "ONNX has no pooling in which each cell has channels of its own")
+
+
+@converts("MaskPooling")
+def _mask_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    return [g.add("Mul", bottoms[0], bottoms[1])]
+
+
+@converts("MaskResize")
+def _mask_resize(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    rows = g.constant(resize_weights(shapes[0][2], tops[0][2]).numpy(), "rows")
+    columns = g.constant(resize_weights(shapes[0][3], tops[0][3]).t().numpy(), "columns")
+    return [g.add("MatMul", g.add("MatMul", rows, bottoms[0]), columns)]
+
+
+@converts("Maximum")
+def _maximum(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    channels, height, width = shapes[0][1:]
+    values = g.add("Reshape", bottoms[0], g.constant([-1, channels, 1, height * width]))
+    where = g.add("ArgMax", values, axis=3, keepdims=1)
+    row = g.add("Div", where, g.constant(width))
+    place = [g.add("Cast", axis, to=TensorProto.FLOAT) for axis in (g.add("Mod", where, g.constant(width)), row)]
+    return [g.add("Concat", *place, g.add("ReduceMax", values, axes=[3], keepdims=1), axis=3)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffe.engine.layer import Shape
+from caffe.export.faces import unit_norm
 from caffe.export.graph import Graph
 from caffe.export.registry import along_channels, blob, converts, reshape
 from caffe.proto import caffe_pb2
@@ -20,6 +21,8 @@ def _softmax(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops
 
 @converts("Normalize")
 def _normalize(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    if layer.unit:
+        return unit_norm(g, layer, bottoms, shapes, tops)
     axes = list(range(1, len(shapes[0]))) if layer.across_spatial else [1]
     squares = g.add("Mul", bottoms[0], bottoms[0])
     # without the axes of 1 meanwhile: with the channels last, ONNX Runtime adds to a last axis of 1 slowly
@@ -65,6 +68,7 @@ def _mvn(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: li
 
 @converts("Scale")
 def _scale(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    layer.constrain()
     p = layer.param.scale_param
     axis = p.axis % len(shapes[0])
     top = g.add("Mul", bottoms[0], _operand(g, layer, bottoms, shapes, axis))

@@ -17,6 +17,7 @@ from caffe.errors import NetError, shown
 from caffe.export import (  # noqa: F401  (they register their conversions)
     arrangement,
     detection,
+    faces,
     forks,
     neurons,
     normalization,

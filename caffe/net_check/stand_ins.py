@@ -15,6 +15,8 @@ _SIDE = 224
 _SEGNET = (360, 480)
 #: boxes in a batch of AnnotatedData
 _BOXES = 4
+#: the layers whose labels are images
+_DENSE = {"DenseImageData", "ImageLabelmapData", "ImageSegData"}
 #: the layers that read files, and the field with the size of their batches
 _READERS = {
     "AnnotatedData": "data_param",
@@ -22,6 +24,8 @@ _READERS = {
     "DenseImageData": "dense_image_data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
+    "ImageLabelmapData": "image_data_param",
+    "ImageSegData": "image_data_param",
     "MemoryData": "memory_data_param",
     "VideoData": "data_param",
     "WindowData": "window_data_param",
@@ -66,10 +70,12 @@ def _input(layer: Any) -> Any:
     if layer.type == "AnnotatedData":
         yolo = layer.annotated_data_param.yolo_data_type == 1
         label = [batch, 1, YOLO_ROWS, 5] if yolo else [1, 1, _BOXES, 8]
-    elif layer.type == "DenseImageData":
-        label = [batch, 1, height, width]
+    elif layer.type in _DENSE:
+        divided = layer.dense_image_data_param.label_divide_factor or 1
+        label = [batch, 1, height // divided, width // divided]
     for number in range(len(layer.top)):
-        stand_in.input_param.shape.add(dim=label if number else data)
+        sizes = layer.type == "ImageSegData" and number == 2  # of the images
+        stand_in.input_param.shape.add(dim=[batch, 1, 1, 2] if sizes else label if number else data)
     return stand_in
 
 

@@ -11,15 +11,10 @@ _CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
 _CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
 _CASCADE = "Cascade R-CNN and MS-CNN (zhaoweicai/cascade-rcnn, zhaoweicai/mscnn)"
 _MNC = "MNC (daijifeng001/MNC)"
-_SSTD = "SSTD (BestSonny/SSTD)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
 _FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
-_OPENPOSE = "OpenPose's Caffe (CMU-Perceptual-Computing-Lab/caffe_rtpose)"
 _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
-_SPHEREFACE = "SphereFace (wy1iu/sphereface)"
-_HED = "HED (s9xie/hed)"
-_OSVOS = "OSVOS (kmaninis/OSVOS-caffe)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
 _CRF = "CRF-RNN (torrvision/crfasrnn)"
 _DEFORMABLE = "deformable convolutions for Caffe (unsky/Deformable-ConvNets-caffe)"
@@ -32,9 +27,8 @@ _RISTRETTO = "Ristretto (pmgysel/caffe)"
 _FIELDS: dict[str, dict[str, str]] = {
     _PSPNET: {
         "LayerParameter": "adaptive_bias_channel_param bias_channel_param dense_crf_param domain_transform_param "
-        "mat_read_param mat_write_param seg_accuracy_param unique_label_param",
-        "TransformationParameter": "scale_factors crop_width crop_height",
-        "ImageDataParameter": "ignore_label label_type",
+        "mat_read_param mat_write_param unique_label_param",
+        "TransformationParameter": "crop_width crop_height",
         "BatchNormParameter": "update_global_stats",
     },
     _YOLO: {
@@ -63,7 +57,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     _CAFFE_SSD: {
         "LayerParameter": "focal_loss_param",
-        "InterpParameter": "use_blob_size",
     },
     _CAFFE: {
         "InfogainLossParameter": "axis",
@@ -73,19 +66,11 @@ _FIELDS: dict[str, dict[str, str]] = {
         "detection_group_loss_param eval_data_param frcnn_output_param image_gt_data_param proposal_target_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
-    _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
     _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
-        "LayerParameter": "normalize_param inner_distance_param general_contrastive_loss_param "
-        "general_triplet_loss_param label_specific_add_param label_specific_rescale_param flip_param noise_param",
-        "AccuracyParameter": "min_is_better",
-        "SoftmaxParameter": "normalize_type",
-        "ParameterParameter": "blob_filler",
-        "InnerProductParameter": "normalize",
-        "ScaleParameter": "min_value",
+        "LayerParameter": "label_specific_rescale_param noise_param",
     },
-    _SPHEREFACE: {"LayerParameter": "margin_inner_product_param"},
     _MASK_YOLO: {
         "LayerParameter": "roi_alignment_param decode_rois_param roi_gen_param resize_param yolo_loss_param",
         "TransformationParameter": "jitter resize_h resize_w",
@@ -93,7 +78,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     _CRF: {"LayerParameter": "multi_stage_meanfield_param"},
     _DEFORMABLE: {"LayerParameter": "deformable_convolution_param"},
-    _SYNOPSYS: {"LayerParameter": "selu_dropout_param"},
     _NVIDIA: {
         "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug "
         "detectnet_groundtruth_param detectnet_augmentation_param trt_param",
@@ -115,14 +99,12 @@ _FIELDS: dict[str, dict[str, str]] = {
         "ConcatParameter": "per_fla_fuse",
     },
     _OPENVINO: {
-        "PriorBoxParameter": "width height",
         "DetectionOutputParameter": "input_width input_height normalized",
     },
 }
 
 _TYPES: dict[str, str] = {
-    _PSPNET: "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform ImageSegData MatRead MatWrite SegAccuracy "
-    "UniqueLabel",
+    _PSPNET: "AdaptiveBiasChannel BiasChannel DenseCRF DomainTransform MatRead MatWrite UniqueLabel",
     _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
@@ -130,23 +112,16 @@ _TYPES: dict[str, str] = {
     _CASCADE: "BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
     "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput",
     _MNC: "ROIWarping",
-    _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
-    _OPENPOSE: "Switch Maximum",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "
     "GenerateAugmentationParameters LpqLoss Mean FlowAugmentation",
-    _WINDOWS: "InnerDistance GeneralContrastiveLoss GeneralTripletLoss ChannelScale Flip Noise LabelSpecificAdd "
-    "LabelSpecificRescale GlobalLSEMargin LargeMarginInnerProduct TripletLoss",
-    _SPHEREFACE: "MarginInnerProduct",
-    _HED: "ImageLabelmapData",
-    _OSVOS: "SigmoidCrossEntropyBalanceLoss",
+    _WINDOWS: "Noise LabelSpecificRescale GlobalLSEMargin LargeMarginInnerProduct TripletLoss",
     _MASK_YOLO: "ROIAlignment DecodeRois RoiGen MaskBoxData KpsBoxData",
     _CRF: "MultiStageMeanfield",
     _SYNOPSYS: "Mish HardSwish",
     _RISTRETTO: "ConvolutionRistretto FcRistretto LRNRistretto DeconvolutionRistretto",
-    _OPENVINO: "PriorBoxClustered",
 }
 
 FORK_OF_TYPE: dict[str, str] = {name: fork for fork, names in _TYPES.items() for name in names.split()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -159,8 +160,18 @@ def _refuse_another_kind(text: str, message: Message, where: str) -> None:
         )
 
 
+#: a string, which may contain #, or a comment
+_STRING_OR_COMMENT = re.compile(rb"""\"(?:\\.|[^"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*""")
+
+
+def _comment_in_utf8(match: re.Match[bytes]) -> bytes:
+    """A comment without the bytes of other encodings: the original looks at no comment. Strings stay as they are."""
+    found = match[0]
+    return found.decode(errors="replace").encode() if found.startswith(b"#") else found
+
+
 def _load(path: str | os.PathLike[str]) -> str:
-    """The file's text. Raises ProtoError if it is missing, a directory, too large or not UTF-8 text."""
+    """The file's text. Raises ProtoError if it is missing, a directory, too large or not UTF-8 text, comments apart."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -183,12 +194,15 @@ def _load(path: str | os.PathLike[str]) -> str:
             raise ProtoError(f"{path}: not a prototxt, {found}{weights}")
     if len(data) > MAX_BYTES:
         raise ProtoError(f"{path}: {size:,} bytes; prototxts of more than {MAX_BYTES:,} are not read")
-    try:
+    with suppress(UnicodeDecodeError):
         return data.decode("utf-8-sig")
+    try:
+        return _STRING_OR_COMMENT.sub(_comment_in_utf8, data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        byte = f"byte 0x{data[error.start]:02x}"
+        read: bytes = error.object
+        line = read.count(b"\n", 0, error.start) + 1
+        column = error.start - read.rfind(b"\n", 0, error.start)
+        byte = f"byte 0x{read[error.start]:02x}"
         raise ProtoError(f"{path}:{line}:{column}: not UTF-8 text ({byte}); save the file as UTF-8") from None
 
 

@@ -7,31 +7,56 @@ import pytest
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from caffe.engine.layer import TEST, layer_types
+from caffe.engine.layer import TEST, layer_class, layer_types
 from caffe.engine.net import Net
 from caffe.proto import caffe_pb2
 from tests.export.runs import engine, run
 from tests.layer_harness import Case, spread_out
 from tests.layers.cases import CASES as CAFFES
-from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_yolo
+from tests.layers.forks import (
+    cases_faces,
+    cases_maps,
+    cases_masks,
+    cases_mscnn,
+    cases_openpose,
+    cases_regions,
+    cases_segmentation,
+    cases_yolo,
+)  # fmt: skip
 
 # without onnx, the lines above skip this module
 # isort: split
 from caffe.export.onnx_model import onnx_model
 from caffe.export.registry import ExportError, converter
 
-CASES = [*CAFFES, *cases_maps.CASES, *cases_mscnn.CASES, *cases_openpose.CASES, *cases_regions.CASES, *cases_yolo.CASES]
+MODULES = (
+    cases_faces,
+    cases_maps,
+    cases_masks,
+    cases_mscnn,
+    cases_openpose,
+    cases_regions,
+    cases_segmentation,
+    cases_yolo,
+)
+CASES = [
+    case
+    for case in (*CAFFES, *(case for module in MODULES for case in module.CASES))
+    if not layer_class(case.type, "").constant_tops
+]
 #: of those with cases: what has no place in a net that is exported, and why
 REFUSED = {
     "Accuracy": "there is no conversion for this type. There is one for AbsVal",
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
-         "Yolov3", "CenterLoss"),
+         "Yolov3", "CenterLoss", "SigmoidCrossEntropyBalanceLoss",
+         "GeneralContrastiveLoss", "GeneralTripletLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(
-        ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute"),
+        ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
+         "ROIAlign", "ScaleRoute", "SegAccuracy"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
@@ -43,6 +68,11 @@ FIXED_BATCH = {
     "Slice slice_param { slice_dim: 0 } 2x3x4x5",
     "Flatten flatten_param { axis: 0 end_axis: -2 } 2x3x4x5",
     "Permute permute_param { order: 3 } 2x3x4x5",
+    "InnerDistance plain 3x4+5x4x1x1",
+    "InnerDistance inner_distance_param { distance_type: 'L1' } 3x4+5x2x2",
+    "InnerDistance inner_distance_param { update_center_only: true } 3x4+5x4+3",
+    "InnerProduct inner_product_param { bias_term: false } 4x5+3x5x1x1",
+    "InnerProduct inner_product_param { axis: 2 } 4x2x6+3x2x3+3",
     "LSTMUnit plain 1x2x3+1x2x12+1x2",
     "RNN recurrent_param { num_output: 3 } 3x2x4+3x2",
     "RNN recurrent_param { num_output: 3 } 3x2x2x2+3x2+2x5",
@@ -52,8 +82,9 @@ FIXED_BATCH = {
     "LSTM recurrent_param { num_output: 3 expose_hidden: true } 3x2x4+3x2+1x2x3+1x2x3",
 }
 #: without cases there: sources of data, layers that write or score, and those with tests of their own
-SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData", "DenseImageData"}
-ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "Split"}
+SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData", "DenseImageData",
+           "ImageLabelmapData", "ImageSegData"}  # fmt: skip
+ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "PriorBoxClustered", "Split"}
 
 
 def refusal(case: Case) -> str | None:
@@ -131,6 +162,24 @@ def test_no_type_is_forgotten() -> None:
         with pytest.raises(ExportError, match=rf"layer 'l' \({kind}\) cannot be exported: "):
             converter(layer)
     assert set(layer_types()) > SOURCES
+
+
+@pytest.mark.parametrize("case", [c for c in cases_masks.CASES if c.type == "PriorBoxClustered"], ids=str)
+def test_priors_become_constants(case: Case) -> None:
+    """They are added to a blob, because a graph of constants alone does not run."""
+    arrays = [np.zeros(bottom.shape) for bottom in case.bottoms]
+    expected = case.reference(case.layer().param, arrays, [], TEST)[0]
+    inputs = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims(array.shape)} }} }} }}'
+        for name, array in zip(("x0", "x1", "z"), (*arrays, expected), strict=True)
+    )
+    text = f"""{inputs} layer {{ name: "l" type: "{case.type}" bottom: "x0" bottom: "x1" top: "p" {case.text} }}
+               layer {{ name: "e" type: "Eltwise" bottom: "z" bottom: "p" top: "y" }}"""
+    model = onnx_model(Net(text_format.Parse(text, caffe_pb2.NetParameter()), TEST))
+    z = np.random.default_rng(0).normal(size=expected.shape).astype(np.float32)
+    feature, image = (array.astype(np.float32) for array in arrays)
+    found = run(model, z=z, x0=feature, x1=image)["y"]
+    np.testing.assert_allclose(found, z + expected, rtol=1e-5, atol=1e-5)
 
 
 def test_constant_sources_become_constants() -> None:

@@ -150,6 +150,12 @@ def stand_in(text: str) -> Any:
         ('type: "AnnotatedData" annotated_data_param { yolo_data_type: 1 }', [[2, 3, 224, 224], [2, 1, 300, 5]]),
         ('type: "DenseImageData" dense_image_data_param { new_height: 5 new_width: 6 }', [[2, 3, 5, 6], [2, 1, 5, 6]]),
         ('type: "DenseImageData" dense_image_data_param { batch_size: 1 }', [[1, 3, 360, 480], [1, 1, 360, 480]]),
+        (
+            'type: "DenseImageData" dense_image_data_param { new_height: 16 new_width: 33 label_divide_factor: 8 }',
+            [[2, 3, 16, 33], [2, 1, 2, 4]],
+        ),
+        ('type: "ImageLabelmapData" image_data_param { batch_size: 1 }', [[1, 3, 224, 224], [1, 1, 224, 224]]),
+        ('type: "ImageSegData" transform_param { crop_size: 9 } top: "c"', [[1, 3, 9, 9], [1, 1, 9, 9], [1, 1, 1, 2]]),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

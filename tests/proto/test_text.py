@@ -102,15 +102,21 @@ class TestFiles:
         [
             (b"\xff\xd8\xff\xe0\0\0", "a JPEG image"),
             ("name: 'a'".encode("utf-16"), "UTF-16; save it as UTF-8"),
-            (b"name: 'a'\n# ol\xe9\n", r":2:5: not UTF-8 text \(byte 0xe9\)"),
+            (b"# ol\xe9\nname: 'ol\xe9' # ol\xe9\n", r":2:10: not UTF-8 text \(byte 0xe9\)"),
+            (b"name: '#ol\xe9'\n", r":1:11: not UTF-8 text \(byte 0xe9\)"),
             (b"a\0\0\1\2\0", "binary data"),
-            (b"\n# ol\xe9 " + b"x" * 200, r":2:5: not UTF-8"),
+            (b"\nol\xe9 " + b"x" * 200, r":2:3: not UTF-8"),
         ],
     )
     def test_what_is_no_text_is_named(self, tmp_path: Path, content: bytes, says: str) -> None:
         path = tmp_path / "net.prototxt"
         path.write_bytes(content)
         self.refuse(path, says)
+
+    def test_comments_may_have_another_encoding(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.prototxt"
+        path.write_bytes("# 如果图片\nname: 'a#b' # 方式\n#'则".encode("gbk"))
+        assert read_net(path).name == "a#b"
 
     def test_an_endless_file_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "net.prototxt"

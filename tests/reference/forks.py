@@ -27,6 +27,15 @@ def swish(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> l
     return [np.vectorize(lambda x: x / (1 + math.exp(-param.swish_param.beta * x)))(bottoms[0])]
 
 
+def selu(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    factor, alpha = getattr(param.selu_param, "lambda"), param.selu_param.alpha
+    return [np.vectorize(lambda x: factor * (x if x > 0 else alpha * (math.exp(x) - 1)))(bottoms[0])]
+
+
+def last(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    return [bottoms[-1].reshape(bottoms[0].shape)]
+
+
 def axpy(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
     a, x, top = bottoms[0], bottoms[1], bottoms[2].copy()
     for n in range(x.shape[0]):
@@ -192,7 +201,9 @@ def interp(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> 
     x = bottoms[0]
     x = x[:, :, -p.pad_beg : x.shape[2] + p.pad_end, -p.pad_beg : x.shape[3] + p.pad_end]
     sizes = list(x.shape[2:])
-    if p.HasField("height") and p.HasField("width") and p.HasField("zoom_factor") == p.HasField("shrink_factor"):
+    if p.use_blob_size:
+        out = list(bottoms[1].shape[2:])
+    elif p.HasField("height") and p.HasField("width") and p.HasField("zoom_factor") == p.HasField("shrink_factor"):
         out = [p.height, p.width]
     else:
         out = [(s - 1) // p.shrink_factor + 1 for s in sizes]

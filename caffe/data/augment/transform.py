@@ -55,6 +55,8 @@ class Transformer:
         self.param, self.phase, self.where, self.samplers = param, phase, where, BatchSamplers(samplers)
         if param.force_color and param.force_gray:
             raise NetError(f"{where}: transform_param has both force_color and force_gray")
+        if param.scale_factors:
+            raise NetError(f"{where}: scale_factors of transform_param are for ImageSegData layers alone")
         self.distorts, self.expands, self.resizes, self.noises, self.constrains = (
             param.HasField(f"{name}_param" if name != "emit" else "emit_constraint")
             for name in ("distort", "expand", "resize", "noise", "emit")

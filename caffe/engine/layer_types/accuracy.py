@@ -16,6 +16,9 @@ class Accuracy(Layer):
     """Scores with classes along `axis`, one label for each other position; among equal scores the later class ranks
     first.
 
+    With min_is_better (of caffe-windows) the scores are distances: the smallest ranks first, of equal ones the earlier
+    class.
+
     Labels equal to ignore_label are not counted; if none is left, the accuracy is NaN. A second top is the accuracy of
     each class, 0 for a class without labels.
     """
@@ -61,8 +64,12 @@ class Accuracy(Layer):
                 f"(0 to {classes - 1})"
             )
         own = scores.gather(1, index[:, None])
-        later = torch.arange(classes, device=scores.device) > index[:, None]
-        rank = ((scores > own) | ((scores == own) & later)).sum(dim=1)
+        order = torch.arange(classes, device=scores.device)
+        if param.min_is_better:
+            before = (scores < own) | ((scores == own) & (order < index[:, None]))
+        else:
+            before = (scores > own) | ((scores == own) & (order > index[:, None]))
+        rank = before.sum(dim=1)
         hit = ((rank < param.top_k) & valid & ~bad).to(bottom[0].dtype)
         accuracy: Tensor = hit.sum() / valid.sum()
         if self.num_tops < 2:

@@ -32,13 +32,14 @@ class Silence(Layer):
 
 @register
 class Parameter(Layer):
-    """A learned blob of `shape` as a top; zeros at first."""
+    """A learned blob of `shape` as a top; zeros at first, or as blob_filler (of caffe-windows) says."""
 
     type_name = "Parameter"
     bottoms = (0, 0)
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        self.add_blob(tuple(self.param.parameter_param.shape.dim))
+        param = self.param.parameter_param
+        self.add_blob(tuple(param.shape.dim), param.blob_filler if param.HasField("blob_filler") else None)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [tuple(self.blobs[0].shape)]

@@ -88,6 +88,10 @@ class ImageListLayer(PrefetchingLayer):
         if self.options.batch_size < 1:
             self.fail(f"{self.settings} needs a batch_size over 0")
 
+    def transform_param(self) -> Any:
+        """What the Transformer does to the image, which the labels do not know of."""
+        return self.param.transform_param
+
     def read_list(self, read: Callable[[str], Lines]) -> Lines:
         """The lines of the list file, which `read` reads. Raises DataError, with the layer's name."""
         with self.named_in_errors():
@@ -107,7 +111,7 @@ class ImageListLayer(PrefetchingLayer):
             lines,
             param.root_folder,
             ImageFormat(gray=not param.is_color, resize_height=param.new_height, resize_width=param.new_width),
-            Transformer(self.param.transform_param, self.phase, self.where),
+            Transformer(self.transform_param(), self.phase, self.where),
             Order.of_phase(len(lines), self.phase == TRAIN, skip),
             seed,
             param.shuffle,
@@ -130,6 +134,9 @@ class ImageData(ImageListLayer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.check_options(("new_height", "new_width"))
+        given = [name for name in ("label_type", "ignore_label", "normalize") if self.options.HasField(name)]
+        if given:
+            self.fail(f"{', '.join(given)} of image_data_param: for ImageSegData and ImageLabelmapData layers alone")
         log.info("image_data_layer.cpp:37", f"Opening file {self.options.source}")
         lines = self.read_list(read_labels)
         if self.options.shuffle:

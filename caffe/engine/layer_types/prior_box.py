@@ -28,19 +28,8 @@ class PriorBox(Layer):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.prior_box_param
-        if not param.min_size:
-            self.fail("needs at least one min_size in prior_box_param")
-        for name in ("min_size", "aspect_ratio", "variance"):
-            for value in getattr(param, name):
-                if not value > 0:
-                    self.fail(f"{name} must be positive, not {value:g}")
-        if len(param.max_size) not in (0, len(param.min_size)):
-            self.fail(
-                f"has {len(param.max_size)} max_size for {len(param.min_size)} min_size: give none, or one for each"
-            )
-        for smallest, largest in zip(param.min_size, param.max_size, strict=False):
-            if not largest > smallest:
-                self.fail(f"max_size {largest:g} must be greater than its min_size {smallest:g}")
+        sizes = self.box_sizes()
+        self.check_positive("variance")
         if len(param.variance) not in (0, 1, 4):
             self.fail(f"has {len(param.variance)} variance; give one or four")
         self.variances = list(param.variance) or [0.1]
@@ -48,9 +37,32 @@ class PriorBox(Layer):
         self.step = self._pair("step_h", "step_w", "step")
         # A buffer, so that it moves with the net; as integers with the same bits, so that a net cast to another
         # precision keeps its boxes.
-        sizes = prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
         self.register_buffer("_size_bits", sizes.view(torch.int32), persistent=False)
         self._made: dict[tuple[object, ...], Tensor] = {}
+
+    def box_sizes(self) -> Tensor:
+        """Widths and heights in pixels of the boxes at each position, K×2; raises NetError for fields that are wrong."""
+        param = self.param.prior_box_param
+        if param.width or param.height:
+            self.fail("width and height of prior_box_param are for PriorBoxClustered layers")
+        if not param.min_size:
+            self.fail("needs at least one min_size in prior_box_param")
+        self.check_positive("min_size", "aspect_ratio")
+        if len(param.max_size) not in (0, len(param.min_size)):
+            self.fail(
+                f"has {len(param.max_size)} max_size for {len(param.min_size)} min_size: give none, or one for each"
+            )
+        for smallest, largest in zip(param.min_size, param.max_size, strict=False):
+            if not largest > smallest:
+                self.fail(f"max_size {largest:g} must be greater than its min_size {smallest:g}")
+        return prior_box_sizes(param.min_size, param.max_size, param.aspect_ratio, param.flip)
+
+    def check_positive(self, *names: str) -> None:
+        """Raises NetError for values of these fields of prior_box_param that are not positive."""
+        for name in names:
+            for value in getattr(self.param.prior_box_param, name):
+                if not value > 0:
+                    self.fail(f"{name} must be positive, not {value:g}")
 
     @property
     def _sizes(self) -> Tensor:

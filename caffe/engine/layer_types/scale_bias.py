@@ -46,13 +46,19 @@ class _Broadcast(Layer):
 
 @register
 class Scale(_Broadcast):
-    """x · factor, plus bias if bias_term is set. Blobs: factor (1 at first; none with two bottoms), bias (0 at first)."""
+    """x · factor, plus bias if bias_term is set. Blobs: factor (1 at first; none with two bottoms), bias (0 at first).
+
+    With min_value or max_value (of caffe-windows) the learned factor is brought back within them before each pass.
+    """
 
     type_name = "Scale"
     fresh_tops = True
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.scale_param
+        self.limited = param.HasField("min_value") or param.HasField("max_value")
+        if self.limited and len(bottom) > 1:
+            self.fail("min_value and max_value are for a learned factor, not for a second bottom")
         shape = bottom[1] if len(bottom) > 1 else self.operand_shape(bottom, param)
         if len(bottom) == 1:
             ones = caffe_pb2.FillerParameter(type="constant", value=1)
@@ -67,7 +73,20 @@ class Scale(_Broadcast):
             self.check_operand(bottom[0], self.blobs[-1].shape, axis)
         return [bottom[0]]
 
+    def compile_obstacle(self) -> str | None:
+        return "limits its weights in place" if self.limited else None
+
+    def constrain(self) -> None:
+        """What is done to the factor before each pass; where both are given, max_value comes last."""
+        param = self.param.scale_param
+        if param.HasField("min_value"):
+            self.blobs[0].data.clamp_(min=param.min_value)
+        if param.HasField("max_value"):
+            self.blobs[0].data.clamp_(max=param.max_value)
+
     def forward(self, *bottom: Tensor) -> Tensor:
+        if self.limited:
+            self.constrain()
         x = bottom[0]
         param = self.param.scale_param
         top = x * self.spread(bottom[1] if len(bottom) > 1 else self.blobs[0], x, param.axis)

@@ -124,6 +124,10 @@ class SoftmaxWithLoss(LossLayer):
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.loss_param
         self.mode = self.normalization_mode()
+        if self.param.softmax_param.normalize_type != "Softmax":
+            self.fail(
+                f"normalize_type '{self.param.softmax_param.normalize_type}' is not supported; it must be Softmax"
+            )
         self.ignore_label: int | None = param.ignore_label if param.HasField("ignore_label") else None
         if param.weight_by_label_freqs and not param.class_weighting:
             self.fail("weight_by_label_freqs needs class_weighting, one weight for each class")

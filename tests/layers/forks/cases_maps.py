@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe.engine.layer import TEST
 from tests.layer_harness import Bottom, Case, Shape
-from tests.reference import forks, windows
+from tests.reference import forks, values, windows
 
 B = Bottom
 MAP = B((2, 4, 7, 9))
@@ -55,6 +55,11 @@ CASES = [
     Case(
         "ReLU6", "relu6_param { negative_slope: 0.25 }", [B((4, 5), lambda rng, s: rng.uniform(-4, 12, s))], forks.relu6
     ),
+    Case("SeLu", "", [MAP], forks.selu),
+    Case("SeLu", "selu_param { lambda: 0.5 alpha: 3 }", [MAP], forks.selu),
+    Case("SeLuDropout", "", [MAP], values.identity, phase=TEST),
+    Case("Switch", "", [MAP, Bottom((1, 2, 3, 4), smooth=False), B((2, 4, 9, 7))], forks.last, resized=[(1, 2)] * 3),
+    Case("Switch", "", [MAP], forks.last),
     Case("Clip", "clip_param { min: -0.5 max: 0.75 }", [MAP], forks.clip),
     Case("Swish", "", [MAP], forks.swish),
     Case("Swish", "swish_param { beta: -1.5 }", [MAP], forks.swish),
@@ -71,6 +76,13 @@ CASES = [
     Case("Reorg", "reorg_param { stride: 2 }", [B((2, 8, 4, 6))], forks.reorg, resized=[(1, 4, 2, 2)]),
     Case("Reorg", "reorg_param { stride: 3 }", [B((1, 9, 6, 3))], forks.reorg),
     Case("Reorg", "reorg_param { stride: 2 reverse: true }", [B((2, 8, 3, 5))], forks.reorg),
+    Case(
+        "Interp",
+        "interp_param { use_blob_size: true zoom_factor: 2 pad_beg: -1 }",
+        [MAP, Bottom((1, 2, 5, 11), smooth=False)],
+        forks.interp,
+        resized=[(1, 2, 5, 5), (2, 1, 3, 4)],
+    ),
     *(
         Case("Interp", f"interp_param {{ {text} }}", [MAP], forks.interp, resized=[(1, 2, 5, 5)])
         for text in (
@@ -120,6 +132,8 @@ EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
     ("Upsample", "", [(0, 2, 4, 4), (0, 2, 4, 4)], (0, 2, 8, 8)),
     ("ShuffleChannel", "shuffle_channel_param { group: 2 }", [(0, 4, 2, 2)], (0, 4, 2, 2)),
     ("Reorg", "reorg_param { stride: 2 }", [(0, 4, 2, 2)], (0, 16, 1, 1)),
+    ("SeLuDropout", "", [(0, 4)], (0, 4)),
+    ("Switch", "", [(0, 4), (0, 4)], (0, 4)),
     ("Axpy", "", [(0, 4, 1, 1), (0, 4, 2, 2), (0, 4, 2, 2)], (0, 4, 2, 2)),
 ]
 
@@ -130,6 +144,9 @@ BAD: list[tuple[str, str, list[Shape], str]] = [
         [(1, 2, 4, 4)],
         "contradict each other",
     ),
+    ("SeLuDropout", "selu_dropout_param { dropout_ratio: 1 }", [(1, 2)], "at least 0 and below 1, not 1"),
+    ("Switch", "", [(1, 2, 3), (1, 6)], "needs bottoms with as many axes, .* not 1×2×3, 1×6"),
+    ("Switch", "", [(1, 2, 3), (1, 2, 4)], "the first and last with as many values, not 1×2×3, 1×2×4"),
     ("Clip", "clip_param { min: 0 }", [(1, 2)], "must give max"),
     ("Axpy", "", [(1, 3, 1, 1), (1, 2, 4, 4), (1, 2, 4, 4)], "they are 1×3×1×1"),
     ("ShuffleChannel", "shuffle_channel_param { group: 3 }", [(1, 4, 2, 2)], "group 3 must divide the 4 channels"),

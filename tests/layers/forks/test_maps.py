@@ -48,3 +48,19 @@ def test_a_mask_of_pooling_puts_values_back() -> None:
     top = run(layer, pooled, mask)[0]
     assert int((top != 0).sum()) == pooled.numel()
     torch.testing.assert_close(top[top != 0], x[top != 0])
+
+
+def test_selus_dropout_keeps_mean_and_variance() -> None:
+    layer = make_layer("SeLuDropout", "selu_dropout_param { dropout_ratio: 0.25 }", [(200_000,)], phase=TRAIN)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200_000, generator=generator, dtype=torch.float64).requires_grad_()
+    torch.manual_seed(1)
+    (top,) = run(layer, x)
+    (gradient,) = torch.autograd.grad(top.sum(), x)
+    kept = gradient != 0
+    assert 0.74 < float(kept.double().mean()) < 0.76
+    np.testing.assert_allclose(gradient[kept], layer.factor)  # type: ignore[arg-type]
+    torch.testing.assert_close(top[kept], layer.factor * x[kept] + layer.shift)  # type: ignore[operator]
+    assert len(top[~kept].unique()) == 1
+    assert abs(float(top.detach().mean())) < 0.02
+    assert abs(float(top.detach().var()) - 1) < 0.02

@@ -60,6 +60,17 @@ def test_resized_labels_keep_their_values(tmp_path: Path) -> None:
     layer.close()
 
 
+def test_labels_smaller_by_a_factor(tmp_path: Path) -> None:
+    """Of ENet: the labels of its encoder, which makes maps of an eighth of the size."""
+    ((_, label),) = write(tmp_path, [(10, 12)])
+    layer = layer_of(tmp_path, "batch_size: 1 new_height: 9 new_width: 16 label_divide_factor: 4")
+    assert layer.reshape([]) == [(1, 3, 9, 16), (1, 1, 2, 4)]
+    data, labels = run(layer)
+    assert data.shape == (1, 3, 9, 16)
+    np.testing.assert_array_equal(labels[0, 0], cv2.resize(label, (4, 2), interpolation=cv2.INTER_NEAREST))
+    layer.close()
+
+
 def test_mirror_and_crop_change_both_alike(tmp_path: Path) -> None:
     """The label image here is the image's first channel, and stays it."""
     write(tmp_path, [(7, 9)])

@@ -14,20 +14,20 @@ from torch import Tensor
 from caffe import log
 from caffe.data.augment.transform import Source
 from caffe.data.feed.prefetch import Array
-from caffe.data.feed.stream import layer_seed, record_rng
+from caffe.data.feed.stream import record_rng
 from caffe.data.image_list import read_pairs
-from caffe.data.images import ImageFormat, read_image
 from caffe.engine.layer import Shape, register
-from caffe.engine.layer_types.image_data import ImageListLayer, ImageRecords
+from caffe.engine.layer_types.forks.label_images import LabelImageLayer, LabelImages
 from caffe.errors import DataError
 
 
-class _LabelImages(ImageRecords):
+class _DenseImages(LabelImages):
     """Images and their label images, turned over and cut alike."""
 
     def __init__(self, param: Any, *args: Any) -> None:
         super().__init__(*args)
-        self.size = (param.new_width, param.new_height)
+        self.divided = param.label_divide_factor
+        self.size = (param.new_width // self.divided, param.new_height // self.divided)
         self.crop = (param.crop_height, param.crop_width)
         self.mirror = param.mirror
 
@@ -35,7 +35,7 @@ class _LabelImages(ImageRecords):
         """Data [C, H, W], in `room` if that has its shape, and labels [1, H, W]."""
         epoch, index, (_, label) = self.line(place)
         source = self.read(place)
-        labels = self._labels(label, source)
+        labels = self.labels(label, source, self.size, cv2.INTER_NEAREST, self.divided)
         rng = record_rng(self.seed, epoch, index)
         image, height, width = source.image, *source.image.shape[:2]
         if self.mirror and rng.integers(2):
@@ -52,31 +52,17 @@ class _LabelImages(ImageRecords):
         data, _ = self.transformer(Source(np.ascontiguousarray(image), source.where), None, rng, room)
         return data, np.ascontiguousarray(labels[None], dtype=np.float32)
 
-    def _labels(self, path: str, source: Source) -> Any:
-        """The label image at `path`, [H, W], at the image's size."""
-        where = f"label image '{self.root}{path}' of {source.where}"
-        try:
-            _, labels = read_image(self.root + path, ImageFormat(gray=True))
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        if self.size[0]:
-            labels = cv2.resize(labels, self.size, interpolation=cv2.INTER_NEAREST)
-        height, width = labels.shape[:2]
-        if (height, width) != source.image.shape[:2]:
-            raise DataError(
-                f"{where} is {height}×{width} (height × width), the image "
-                f"{source.image.shape[0]}×{source.image.shape[1]}; they must have one size"
-            )
-        return labels.reshape(height, width)
-
 
 @register
-class DenseImageData(ImageListLayer):
+class DenseImageData(LabelImageLayer):
     """Images of a list file with lines `image labels`. Tops: data N × C × H × W, labels N × 1 × H × W.
 
     The label image is gray: a pixel's value is its class. Both are resized to new_height × new_width (labels to the
     nearest pixel), turned over at random with `mirror`, and cut to crop_height × crop_width somewhere at random, in both
     phases. Mean and scale of transform_param change the image alone. What it has at random, the fork refuses, too.
+
+    With label_divide_factor (of ENet, which trains its encoder alone first) height and width of the labels are divided
+    by it.
     """
 
     type_name = "DenseImageData"
@@ -85,24 +71,24 @@ class DenseImageData(ImageListLayer):
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.options
         self.check_options(("new_height", "new_width"), ("crop_height", "crop_width"))
-        known = {"scale", "mean_file", "mean_value", "force_color", "force_gray"}
-        given = [field.name for field, _ in self.param.transform_param.ListFields() if field.name not in known]
-        if given:
+        self.check_transform("dense_image_data_param has mirror, crop_height and crop_width")
+        if param.label_divide_factor < 1:
+            self.fail("label_divide_factor must be at least 1, not 0")
+        if param.label_divide_factor > 1 and (param.crop_height or not param.new_height):
+            self.fail("label_divide_factor needs new_height and new_width, and no crop")
+        if param.new_height and min(param.new_height, param.new_width) < param.label_divide_factor:
             self.fail(
-                f"transform_param has {', '.join(given)}, which would change the image and not its labels; "
-                "dense_image_data_param has mirror, crop_height and crop_width"
+                f"label_divide_factor {param.label_divide_factor} leaves nothing of labels of "
+                f"{param.new_height}×{param.new_width} (height × width)"
             )
-        log.info(log.here(), f"Opening file {param.source}")
-        lines = self.read_list(read_pairs)
-        seed = layer_seed()
-        records = self.open_images(partial(_LabelImages, param), lines, seed, self.drawn_skip(len(lines), seed))
+        records = self.open_labeled(partial(_DenseImages, param), read_pairs)
         height, width, channels = self.first_readable(records.read).image.shape
         shape = (channels, param.crop_height or height, param.crop_width or width)
         self.start(records, shape, log.here())
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
-        size, _, height, width = self._data_shape
-        return [self._data_shape, (size, 1, height, width)]
+        size, _, *sides = self._data_shape
+        return [self._data_shape, (size, 1, *(side // self.options.label_divide_factor for side in sides))]
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
         data, labels = self.next_records()

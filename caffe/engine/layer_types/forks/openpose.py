@@ -1,4 +1,4 @@
-"""ImResize and Nms of OpenPose (Cao et al. 2017): from a net's maps to the peaks of body parts.
+"""ImResize, Nms, Maximum and Switch of OpenPose (Cao et al. 2017): from a net's maps to the peaks of body parts.
 
 The fork's CPU and GPU versions differ. These are the GPU's, which its programs use.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import Layer, Shape, register
-from caffe.engine.layer_types.shapes import full_precision, text
+from caffe.engine.layer_types.shapes import count, full_precision, text
 
 #: pixels on each side of a peak that its place is averaged over
 _REACH = 3
@@ -151,3 +151,57 @@ class Nms(Layer):
         place = [(values * axis).sum(dim=(1, 2)) / total for axis in (columns, rows)]
         top[image, part, rank + 1] = torch.stack([*place, x[image, part, y, z]], dim=1)
         return top
+
+
+@register
+class Maximum(Layer):
+    """Bottom: maps N × C × H × W. Top: column, row and value of each map's largest value, N × C × 1 × 3.
+
+    Of equal values the first in reading order counts; which one the fork takes depends on the threads that find them. No
+    gradient.
+    """
+
+    type_name = "Maximum"
+    fresh_tops = True
+
+    def takes_gradient(self, index: int) -> bool:
+        return False
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        shape = bottom[0]
+        if len(shape) != 4 or min(shape[2:]) < 1:
+            self.fail(f"needs maps of 4 axes (num, channels, height, width) that are not empty, not {text(shape)}")
+        return [(*shape[:2], 1, 3)]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        x = full_precision(bottom[0].detach())
+        values = x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
+        largest = values.amax(dim=2, keepdim=True)
+        order = torch.arange(values.shape[2], device=x.device)
+        where = torch.where(values == largest, order, values.shape[2] - 1).amin(dim=2, keepdim=True)
+        place = [where % x.shape[3], where // x.shape[3]]
+        return torch.cat([*(axis.to(x) for axis in place), largest], dim=2).unsqueeze(2)
+
+
+@register
+class Switch(Layer):
+    """The last of its bottoms, in the shape of the first. Programs of the fork can choose another one.
+
+    Only the bottom that is chosen gets a gradient.
+    """
+
+    type_name = "Switch"
+    bottoms = (1, None)
+
+    def takes_gradient(self, index: int) -> bool:
+        return index == len(self.param.bottom) - 1
+
+    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        first, last = bottom[0], bottom[-1]
+        if any(len(shape) != len(first) for shape in bottom) or count(first) != count(last):
+            shapes = ", ".join(text(shape) for shape in bottom)
+            self.fail(f"needs bottoms with as many axes, and the first and last with as many values, not {shapes}")
+        return [first]
+
+    def forward(self, *bottom: Tensor) -> Tensor:
+        return bottom[-1].reshape(bottom[0].shape)

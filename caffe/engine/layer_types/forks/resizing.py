@@ -18,10 +18,15 @@ class Interp(Layer):
 
     Bottom: N × C × H × W, of which pad_beg and pad_end (at most 0) first cut rows and columns off at the beginning and
     end. Top: shrunk to (size − 1) / shrink_factor + 1, zoomed to (size − 1) · zoom_factor + 1, or height × width; that
-    is what counts if both factors are given, too, and without it the shrinking comes first.
+    is what counts if both factors are given, too, and without it the shrinking comes first. With use_blob_size (of
+    CAFFE_SSD) a second bottom gives the height and width, whatever else is given; it gets no gradient.
     """
 
     type_name = "Interp"
+    bottoms = (1, 2)
+
+    def takes_gradient(self, index: int) -> bool:
+        return index == 0
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         param = self.param.interp_param
@@ -32,7 +37,9 @@ class Interp(Layer):
                 self.fail(f"{factor} must be at least 1, not {getattr(param, factor)}")
         self.shrinks, self.zooms = param.HasField("shrink_factor"), param.HasField("zoom_factor")
         self.sized = param.HasField("height") and param.HasField("width") and self.shrinks == self.zooms
-        if not (self.shrinks or self.zooms or self.sized):
+        if param.use_blob_size != (len(bottom) > 1):
+            self.fail("a second bottom, whose size the top gets, and use_blob_size: true need each other")
+        if not (self.shrinks or self.zooms or self.sized or param.use_blob_size):
             self.fail("interp_param must give height and width, zoom_factor or shrink_factor")
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
@@ -42,7 +49,11 @@ class Interp(Layer):
         sizes = [size + param.pad_beg + param.pad_end for size in shape[2:]]
         if min(sizes) < 1:
             self.fail(f"pad_beg {param.pad_beg} and pad_end {param.pad_end} leave nothing of {text(shape[2:])}")
-        if self.sized:
+        if param.use_blob_size:
+            if len(bottom[1]) != 4:
+                self.fail(f"needs a second bottom of 4 axes (num, channels, height, width), not {text(bottom[1])}")
+            sizes = list(bottom[1][2:])
+        elif self.sized:
             sizes = [param.height, param.width]
         else:
             sizes = [((size - 1) // param.shrink_factor) * param.zoom_factor + 1 for size in sizes]
@@ -51,9 +62,8 @@ class Interp(Layer):
         return [(*shape[:2], *sizes)]
 
     def forward(self, *bottom: Tensor) -> Tensor:
-        (x,) = bottom
-        param = self.param.interp_param
-        top = self.reshape([tuple(x.shape)])[0]
+        x, param = bottom[0], self.param.interp_param
+        top = self.reshape([tuple(b.shape) for b in bottom])[0]
         begin, end = -param.pad_beg, -param.pad_end
         x = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end]
         if not x.numel():
