@@ -1,4 +1,4 @@
-"""Controls of DSSD: its deconvolution modules with a sum for the product, or with a product that starts as the encoder.
+"""Controls of DSSD: a sum for the product in its deconvolution modules, a product that starts as the encoder, or none.
 
 A module multiplies the encoder's blob with one that comes from the deeper layers, both batch-normalized, so both have
 a mean of 0. With random weights the deeper factor changes the encoder's sign and size at random.
@@ -34,8 +34,26 @@ def start_near_one(net: caffe_pb2.NetParameter) -> None:
             layer.scale_param.bias_filler.value = 1
 
 
+def use_encoder_alone(net: caffe_pb2.NetParameter) -> None:
+    """Takes the deconvolutions and the product away; the encoder's blobs keep their two convolutions."""
+    modules = [layer.type for layer in net.layer if layer.name.startswith("combined_")]
+    if modules and "Eltwise" not in modules:
+        return  # it was done before
+    encoder = {product.top[0]: product.bottom[1] for product in products(net)}
+    kept = [layer for layer in net.layer if layer.name not in encoder and not layer.name.startswith("deconv_")]
+    for layer in kept:
+        layer.bottom[:] = [encoder.get(bottom, bottom) for bottom in layer.bottom]
+    changed = caffe_pb2.NetParameter(layer=kept)
+    del net.layer[:]
+    net.layer.extend(changed.layer)
+
+
 #: by the ending of the network's name in an arm
-CONTROLS: dict[str, Callable[[caffe_pb2.NetParameter], None]] = {"sum": use_sums, "near_one": start_near_one}
+CONTROLS: dict[str, Callable[[caffe_pb2.NetParameter], None]] = {
+    "sum": use_sums,
+    "near_one": start_near_one,
+    "encoder": use_encoder_alone,
+}
 
 
 def products(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
@@ -47,14 +65,15 @@ def products(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
 
 
 def change(folder: Path, control: str) -> None:
-    """Makes the nets in a directory that a generator wrote into a control. It may be called again."""
+    """Makes the nets in a directory that a generator wrote into a control. It may be called again.
+
+    Raises CaffeError if they are not DSSD's.
+    """
     for path in sorted(folder.glob("*.prototxt")):
         if path.name.startswith("solver"):
             continue
         with log.quiet():
             net = read_net(str(path))
-        before = to_text(net)
+        heading = path.read_text(encoding="utf-8").partition("\n")[0]
         CONTROLS[control](net)
-        if to_text(net) != before:
-            heading = path.read_text(encoding="utf-8").partition("\n")[0]
-            write_text(path, f"{heading}\n{to_text(net)}")
+        write_text(path, f"{heading}\n{to_text(net)}")

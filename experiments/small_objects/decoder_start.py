@@ -29,6 +29,8 @@ from caffe.proto.text import read_net
 from caffe.runtime import set_random_seed
 from experiments.small_objects.decoder_control import CONTROLS, products
 
+#: the controls that have both sides
+_COMBINING = [control for control in CONTROLS if control != "encoder"]
 #: the weight of the squared coefficients in the classifier's fit, per cell of the training half
 _RIDGE = 2e-3
 
@@ -108,7 +110,7 @@ def _command(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     parser.add_argument("folder", type=Path, help="directory with the train.prototxt of a DSSD")
     parser.add_argument("--weights", help="a .caffemodel of that network (default: random weights)")
-    parser.add_argument("--control", choices=CONTROLS, help="change the modules into this control first")
+    parser.add_argument("--control", choices=_COMBINING, help="change the modules into this control first")
     parser.add_argument("--images", type=int, default=64, help="number of images of the LMDB (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and order (default: %(default)s)")
     options = parser.parse_args(arguments)

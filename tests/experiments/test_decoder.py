@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from caffe.engine.layer import TRAIN
+from caffe.engine.net import Net
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
 from experiments.small_objects.decoder_control import CONTROLS, change
 from experiments.small_objects.decoder_start import area_under_curve, inside, kurtosis, main, separation
+from experiments.small_objects.decoder_trainings import NETWORKS, small_net, train
+from experiments.small_objects.decoder_trainings import main as train_all
 from experiments.small_objects.plan import ARMS
 from prototxt_gen.command_line import main as generate
 from prototxt_gen.dssd321 import DSSD321
+from prototxt_gen.network import WHOLE
 from prototxt_gen.ssd321 import SSD321
-from tests.narrow import narrow_deploy
+from tests.narrow import narrow_deploy, narrow_train
 
 MODULES = ("8", "7", "6", "5", "3")
 
@@ -49,21 +54,42 @@ def test_deeper_factors_that_start_near_one() -> None:
         assert (scale.filler.value, scale.bias_filler.value) == (pytest.approx(0.1), 1)
 
 
+def test_the_encoder_alone() -> None:
+    plain, net = narrow_train(2, DSSD321, WHOLE), narrow_train(2, DSSD321, WHOLE)
+    CONTROLS["encoder"](net)
+    removed = {layer.name for layer in plain.layer} - {layer.name for layer in net.layer}
+    assert removed == {
+        name
+        for module in MODULES
+        for name in (
+            f"deconv_{module}", f"deconv_{module}_pre", f"deconv_{module}_pre_bn", f"deconv_{module}_pre_scale",
+            f"combined_{module}_EltwisePROD",
+        )
+    }  # fmt: skip
+    sides = {layer.top[0]: layer.bottom[0] for layer in net.layer if layer.name.startswith("combined_")}
+    assert sides["combined_3_EltwisePROD_relu"] == "res3b3_relu_pre2"
+    assert len(sides) == len(MODULES)
+    assert Net(net, TRAIN).outputs == Net(plain, TRAIN).outputs, "no layer is left without a reader"
+
+
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_need_a_decoder(control: str) -> None:
     with pytest.raises(CaffeError, match="has no deconvolution modules; this needs a DSSD"):
         CONTROLS[control](narrow_deploy(SSD321))
 
 
-def test_changed_files(tmp_path: Path) -> None:
-    (tmp_path / "train.prototxt").write_text(f"# Made by: a generator\n{to_text(narrow_deploy(DSSD321))}")
+@pytest.mark.parametrize("control", CONTROLS)
+def test_changed_files(control: str, tmp_path: Path) -> None:
+    before = f"# Made by: a generator\n{to_text(narrow_deploy(DSSD321))}"
+    (tmp_path / "train.prototxt").write_text(before)
     (tmp_path / "solver.prototxt").write_text("base_lr: 1\n")
-    change(tmp_path, "sum")
+    change(tmp_path, control)
     text = (tmp_path / "train.prototxt").read_text()
     assert text.startswith("# Made by: a generator\n")
-    assert "operation: PROD" not in text
+    assert "operation: PROD" not in text or control == "near_one"
+    assert text != before
     assert (tmp_path / "solver.prototxt").read_text() == "base_lr: 1\n"
-    change(tmp_path, "sum")
+    change(tmp_path, control)
     assert (tmp_path / "train.prototxt").read_text() == text
 
 
@@ -163,4 +189,53 @@ def test_of_a_network(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_mistakes(arguments: list[str], message: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+# ---- the trainings of a small DSSD
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_small_networks(name: str, tmp_path: Path) -> None:
+    labels = tmp_path / "six.prototxt"
+    labels.write_text("".join(f'item {{ name: "{i}" label: {i} }}\n' for i in range(7)))
+    param = small_net(name, tmp_path / "lmdb", labels)
+    assert param.layer[0].data_param.source == str(tmp_path / "lmdb")
+    inputs: Any = caffe_pb2.LayerParameter(name="data", type="Input", top=["data", "label"])
+    for shape in ((2, 3, 161, 161), (1, 1, 6, 8)):
+        inputs.input_param.shape.add().dim.extend(shape)
+    param.layer[0].CopyFrom(inputs)
+    net = Net(param, TRAIN)
+    last = "res3b3" if name == "ssd" else "combined_3_EltwisePROD_relu"
+    assert net.blobs[last].shape == (2, 64, 20, 20)
+    assert net.blobs["res4b2"].shape == (2, 128, 10, 10)
+    assert net.blobs["res8"].shape == (2, 128, 1, 1)
+    assert ("deconv_7" in net.blobs) == (name not in ("ssd", "dssd-encoder"))
+    assert net.outputs == ["mbox_loss"]
+
+
+class Written:
+    """Commands that write a training log instead of training."""
+
+    def run(self, log: Path, *words: object) -> float:
+        lines = [f"Iteration {i}, loss = {i / 10}" for i in range(0, 101, 10)]
+        log.write_text("".join(f"I20260102 03:04:05.000000 1 solver.cpp:243] {line}\n" for line in lines))
+        return 1.0
+
+
+def test_the_loss_is_that_of_the_last_iterations(tmp_path: Path) -> None:
+    commands: Any = Written()
+    assert train(commands, caffe_pb2.NetParameter(), tmp_path, 0.01, 100, 1) == pytest.approx(8)  # 6, 7, 8, 9, 10
+    assert "base_lr: 0.01" in (tmp_path / "solver.prototxt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["."], "it has no lmdb/trainval"), ([".", "--iterations", "49"], "--iterations 49: must be at least 50")],
+)
+def test_mistakes_with_trainings(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert train_all(arguments) == 1
     assert message in capsys.readouterr().err
