@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from prototxt_gen.layers import Width
 from prototxt_gen.mdssd300 import MDSSD300
-from prototxt_gen.network import Network, deploy_net, train_net
+from prototxt_gen.network import FIRST, Network, deploy_net, train_net
 from prototxt_gen.settings import Settings
 
 CLASSES = 5
@@ -31,9 +32,9 @@ def narrow_deploy(network: Network = MDSSD300) -> Any:
     return deploy_net(network, narrow_settings(1))
 
 
-def narrow_train(batch: int = 2, network: Network = MDSSD300) -> Any:
-    """The training net, its data layer replaced by an Input of images and six label rows."""
-    net = train_net(network, narrow_settings(batch))
+def narrow_train(batch: int = 2, network: Network = MDSSD300, training: str = FIRST) -> Any:
+    """The net of a training, its data layer replaced by an Input of images and six label rows."""
+    net = train_net(network, replace(narrow_settings(batch), training=training))
     data = net.layer[0]
     tops = list(data.top)
     data.Clear()

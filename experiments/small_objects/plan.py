@@ -10,6 +10,7 @@ from pathlib import Path
 
 from caffe.errors import CaffeError, shown
 from caffe.files import write_text
+from experiments.small_objects.decoder_control import CONTROLS
 
 NETWORKS = ("ssd300", "mdssd300")
 #: the networks by the approximate size of their input
@@ -27,12 +28,13 @@ _SNAPSHOTS_PER_POINT = 2
 class Arm:
     """One side of the comparison.
 
-    network: the name of a generator, or `mdssd300-shallow`, MDSSD without the deep sides of its modules. boxes: those of
-    the released models, or those that design_boxes proposes. start: `trunk`, everything except the prediction heads
-    from a trained SSD, as in the paper; `function`, weights that initially compute what that SSD computes, where new
-    heads consider the background likely (the generators' --start_from); or `scratch`, random numbers from the
-    fillers of the prototxt, with batch normalization in all networks (normalization.py). longer: trained for the same
-    time as MDSSD, instead of the same number of iterations.
+    network: the name of a generator, or of a control: `mdssd300-shallow`, MDSSD without the deep sides of its modules,
+    or a DSSD with the ending of a control of its decoder (decoder_control.py). boxes: those of the released models, or
+    those that design_boxes proposes. start: `trunk`, everything except the prediction heads from a trained SSD, as in
+    the paper; `function`, weights that initially compute what that SSD computes, where new heads consider the background
+    likely (the generators' --start_from); or `scratch`, random numbers from the fillers of the prototxt, with batch
+    normalization in all networks (normalization.py). longer: trained for the same time as MDSSD, instead of the same
+    number of iterations.
     """
 
     network: str
@@ -43,7 +45,13 @@ class Arm:
     @property
     def generator(self) -> str:
         """The name of the network's program in prototxt_gen/, which is also that of the network that has its sources."""
-        return self.network.removesuffix(SHALLOW)
+        return self.network.partition("-")[0]
+
+    @property
+    def control(self) -> str | None:
+        """The control of DSSD's decoder, if it is one."""
+        ending = self.network.partition("-")[2]
+        return ending if ending in CONTROLS else None
 
     @property
     def flags(self) -> list[str]:
@@ -88,6 +96,7 @@ ARMS = {
         Arm("mdssd300-shallow", "designed"),
         Arm("mdssd300-shallow", "designed", start="function"),
         Arm("ssd300", "designed", start="function", longer=True),
+        *(Arm(f"dssd321-{control}", "designed", start="scratch") for control in CONTROLS),
         *(
             Arm(network, boxes, start="scratch")
             for boxes in BOXES

@@ -15,6 +15,7 @@ from caffe.files import write_text
 from caffe.proto import caffe_pb2
 from caffe.proto.weights import read_weights, write_weights
 from experiments.small_objects.commands import ROOT, Commands
+from experiments.small_objects.decoder_control import change
 from experiments.small_objects.normalization import normalize
 from experiments.small_objects.plan import NETWORKS, Arm, Plan
 
@@ -82,6 +83,14 @@ def generate(
     )  # fmt: skip
 
 
+def complete(arm: Arm, output: Path) -> None:
+    """Changes the nets of an arm that `generate` wrote as its start and its control need it. It may be called again."""
+    if arm.start == "scratch":
+        normalize(output)
+    if arm.control:
+        change(output, arm.control)
+
+
 def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
     """Creates what does not exist yet, step by step. The file of a step appears last and complete."""
     log = folder.out / "log"
@@ -122,8 +131,7 @@ def prepare(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
             )  # fmt: skip
         if not (folder.model(model) / "solver.prototxt").exists():
             generate(commands, folder, model, folder.model(model), folder.plan.iterations, 1)
-        if model.start == "scratch":
-            normalize(folder.model(model))
+        complete(model, folder.model(model))
 
 
 def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:

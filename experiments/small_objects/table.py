@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 from caffe.cli.flags import run
 from caffe.errors import CaffeError
 from caffe.files import write_text
+from experiments.small_objects.decoder_control import CONTROLS
 from experiments.small_objects.intervals import Summary, paired, summarize
 from experiments.small_objects.plan import ARMS, BOXES, FAMILIES, Plan
 from experiments.small_objects.preparation import Folder
@@ -73,6 +74,14 @@ DIFFERENCES = (
         if mdssd.startswith("mdssd")
         for other in networks
         if other != mdssd
+    ),
+    *(
+        (
+            f"DSSD321 − DSSD321 with the control {control}",
+            "dssd321-designed-scratch",
+            f"dssd321-{control}-designed-scratch",
+        )
+        for control in CONTROLS
     ),
 )
 

@@ -12,9 +12,8 @@ from caffe.errors import CaffeError
 from caffe.files import write_text
 from caffe.proto.text import read_solver
 from experiments.small_objects.commands import Commands, OutOfTime
-from experiments.small_objects.normalization import normalize
 from experiments.small_objects.plan import Run
-from experiments.small_objects.preparation import Folder, classes_of, generate
+from experiments.small_objects.preparation import Folder, classes_of, complete, generate
 from experiments.small_objects.scoring import score
 
 #: a training with less time is not started, because its setup would take most of it
@@ -76,8 +75,7 @@ class Training:
                 commands, self.folder, self.run.arm, self.run.folder, iterations, self.run.seed,
                 start=self.run.arm.start == "function",
             )  # fmt: skip
-        if self.run.arm.start == "scratch":
-            normalize(self.run.folder)
+        complete(self.run.arm, self.run.folder)
         if self.reached() < iterations:
             self._train(commands, iterations)
         for iteration in self.unscored():
