@@ -42,7 +42,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "AnnotatedDataParameter": "single_class seg_scales seg_resize_width seg_resize_height difficult_label_warmup",
     },
     _YOLO_V2: {
-        "LayerParameter": "region_param eval_detection_param detection_loss_param",
+        "LayerParameter": "region_param eval_detection_param",
         "DataParameter": "side num_label",
         "DetectionOutputParameter": "biases classes coords nms_threshold side",
     },
@@ -69,8 +69,8 @@ _FIELDS: dict[str, dict[str, str]] = {
         "InfogainLossParameter": "axis",
     },
     _CASCADE: {
-        "LayerParameter": "detection_accuracy_param detection_data_param detection_group_accuracy_param "
-        "detection_group_loss_param eval_data_param frcnn_output_param image_gt_data_param proposal_target_param",
+        "LayerParameter": "detection_data_param eval_data_param frcnn_output_param hard_mining_param "
+        "proposal_target_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
@@ -127,8 +127,7 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
-    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput",
+    _CASCADE: "BboxAccuracy ProposalTarget DetectionData EvalData FrcnnOutput HardMining",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",

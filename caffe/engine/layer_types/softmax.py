@@ -81,7 +81,7 @@ class Softmax(Neuron):
         return softmax(bottom[0], self.param.softmax_param.axis)
 
 
-class _NegativeLogSoftmax(torch.autograd.Function):
+class NegativeLogSoftmax(torch.autograd.Function):
     """−log of each position's label's softmax, cut off at −log of the smallest float32; the gradient is not cut off.
 
     scores are outer × classes × inner, labels outer × inner; a label that is not a class gives NaN.
@@ -160,7 +160,7 @@ class SoftmaxWithLoss(LossLayer):
         self.check_labels(label, valid, classes)
         if valid is not None:
             label = torch.where(valid, label, 0)
-        losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
+        losses, prob = NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
         if self._class_weights is not None:
             losses = losses * self._class_weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:

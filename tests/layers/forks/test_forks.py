@@ -9,17 +9,25 @@ from caffe.engine.layer import _registry, check_types
 from caffe.errors import NetError
 from tests.layer_harness import Case, Shape, make_layer, run
 from tests.layers.comparison import assert_as_reference, assert_gradient
-from tests.layers.forks import cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo
+from tests.layers.forks import (
+    cases_maps,
+    cases_mscnn,
+    cases_mscnn_training,
+    cases_openpose,
+    cases_regions,
+    cases_training,
+    cases_yolo,
+)
 
-MODULES = (cases_maps, cases_mscnn, cases_openpose, cases_regions, cases_training, cases_yolo)
+MODULES = (cases_maps, cases_mscnn, cases_mscnn_training, cases_openpose, cases_regions, cases_training, cases_yolo)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
-    "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "Proposal", "ScaleRoute",
-    "YoloDetectionOutput", "Yolov3DetectionOutput",
+    "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy", "DetectionGroupAccuracy",
+    "ImResize", "Nms", "Proposal", "ScaleRoute", "YoloDetectionOutput", "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
-OTHER_GRADIENT = {"CenterLoss", "RegionLoss", "Yolov3"}
+OTHER_GRADIENT = {"CenterLoss", "DetectionGroupLoss", "DetectionLoss", "RegionLoss", "Yolov3"}
 #: reads files, and is tested by itself
 SOURCES = {"DenseImageData"}
 

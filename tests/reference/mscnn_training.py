@@ -1,0 +1,225 @@
+"""Slow versions of the layers that MS-CNN and Cascade R-CNN train with: loops over cells, in the order of the sources."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def _scale(param: Any) -> tuple[list[float], list[float]]:
+    p = param.bbox_reg_param
+    if len(p.bbox_mean) and len(p.bbox_std):
+        return list(p.bbox_mean), list(p.bbox_std)
+    return [0.0] * 4, [1.0] * 4
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...], pixel: float = 0) -> float:
+    """Of two boxes x, y, width, height. `pixel` 1: both border pixels belong to a box."""
+    if min(*a[2:], *b[2:]) <= 0:
+        return 0.0
+    left, top = max(a[0], b[0]), max(a[1], b[1])
+    right, bottom = (min(a[k] + a[2 + k] - pixel, b[k] + b[2 + k] - pixel) for k in (0, 1))
+    apart = (left > right or top > bottom) if pixel else (left >= right or top >= bottom)
+    shared = 0.0 if apart else (right - left + pixel) * (bottom - top + pixel)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max())
+    return np.asarray(e / e.sum())
+
+
+def _goal(param: Any, given: Array, field: tuple[float, float], stride: float, h: int, w: int) -> list[float]:
+    """The offsets that an anchor should have."""
+    mean, deviation = _scale(param)
+    raw = [
+        (given[0] - (w + 0.5) * stride) / field[0],
+        (given[1] - (h + 0.5) * stride) / field[1],
+        math.log(max(given[2], 2) / field[0]),
+        math.log(max(given[3], 2) / field[1]),
+    ]
+    return [(value - mean[k]) / deviation[k] for k, value in enumerate(raw)]
+
+
+def _limits(param: Any, whr: float, xyr: float) -> list[tuple[float, float]]:
+    mean, deviation = _scale(param)
+    result = []
+    for first, most in ((0, 1 / xyr), (2, math.log(whr))):
+        middle = (mean[first] + mean[first + 1]) / 2
+        spread = math.sqrt(deviation[first] * deviation[first + 1])
+        result += [((-most - middle) / spread, (most - middle) / spread)] * 2
+    return result
+
+
+def _smooth(d: float) -> float:
+    return 0.5 * d * d if abs(d) < 1 else abs(d) - 0.5
+
+
+def _sum(
+    param: Any, p: Any, scores: Array, offsets: Array, labels: Array, kept: Array, weight: Array,
+    fields: list[tuple[float, float]], stride: float, limits: list[tuple[float, float]] | None, smooth: bool,
+) -> list[Array]:  # fmt: skip
+    """The top, given which cells count: all with `kept`."""
+    ignore = param.loss_param.ignore_label if param.loss_param.HasField("ignore_label") else None
+    classes, found = 0.0, 0
+    places, taught = 0.0, 0
+    for i, h, w in np.ndindex(*kept.shape):
+        label = int(labels[i, 0, h, w])
+        target = min(1, label) if p.objectness else label
+        if not kept[i, h, w]:
+            continue
+        if target != ignore:
+            prob = _softmax(scores[i, :, h, w])[target]
+            classes -= math.log(max(prob, TINY)) * weight[i, h, w]
+            found += 1
+        if label not in (0, ignore):
+            goal = _goal(param, labels[i, 1:5, h, w], fields[i % len(fields)], stride, h, w)
+            for k in range(4):
+                value = float(offsets[i, k, h, w])
+                if limits:
+                    value = min(max(limits[k][0], value), limits[k][1])
+                difference = value - goal[k]
+                places += _smooth(difference) if smooth else 0.5 * difference**2
+                taught += 1
+    places *= getattr(p, "lambda") / max(taught, 1)
+    return [np.array([classes / max(found, 1) + places, places]).reshape(1, 1, 1, 2)]
+
+
+def _hard(pairs: list[tuple[float, int]], count: int) -> list[int]:
+    return [index for _, index in sorted(pairs, reverse=True)[:count]]
+
+
+def detection_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    """For sample modes without random numbers."""
+    x, labels = bottoms
+    return detection_loss_of(param, x, labels, _negatives(param.detection_loss_param, x, labels))
+
+
+def _negatives(p: Any, x: Array, labels: Array) -> Array:
+    able = (labels[:, 0] == 0) & (labels[:, 5] < p.bg_threshold)
+    if p.sample_mode != "bootstrap":
+        return np.asarray(able)
+    kept = np.zeros_like(able)
+    for i in range(len(x)):
+        for k in range(1, p.cls_num):
+            target = np.minimum(labels[i, 0], 1) if p.objectness else labels[i, 0]
+            count = max(4, int((target == k).sum()) * p.bg_multiple)
+            scores = x[i, k].ravel()
+            pairs = [(scores[j], j) for j in np.flatnonzero(able[i].ravel())]
+            kept[i].reshape(-1)[_hard(pairs, count)] = True
+    return np.asarray(kept)
+
+
+def detection_loss_of(param: Any, x: Array, labels: Array, negatives: Array) -> list[Array]:
+    """The loss if these cells are the negatives."""
+    p = param.detection_loss_param
+    positive = labels[:, 0] != 0
+    weight = np.ones(positive.shape)
+    if p.iou_weighted:
+        weight[positive] = labels[:, 5][positive]
+    if p.pos_neg_weighted and weight[positive].sum():
+        share, count = 1 / (1 + p.bg_multiple), negatives.sum() + positive.sum()
+        fore, back = weight[positive].sum(), weight[negatives].sum()
+        weight[positive] *= share * count / fore
+        if back:
+            weight[~positive] *= (1 - share) * count / back
+    limits = _limits(param, p.field_whr, p.field_xyr)
+    return _sum(
+        param, p, x[:, : p.cls_num], x[:, p.cls_num :], labels, positive | negatives, weight,
+        [(p.field_w, p.field_h)], p.downsample_rate, limits, p.bb_smooth,
+    )  # fmt: skip
+
+
+def detection_group_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    """For samples without random numbers: bootstrap, and no more cells with objects than wanted."""
+    p = param.detection_group_loss_param
+    scores, _, labels = bottoms
+    anchors = len(p.field_w)
+    kept = np.zeros(labels[:, 0].shape, bool)
+    for image in range(len(scores) // anchors):
+        part = slice(image * anchors, (image + 1) * anchors)
+        own = kept[part].reshape(-1)
+        label, over = labels[part, 0].ravel(), labels[part, 5].ravel()
+        prob = np.apply_along_axis(_softmax, 1, scores[part])[:, 0].ravel()
+        hard = 1 - prob if p.neg_ranking_type == "conf_prob" else -np.log(np.maximum(prob, TINY))
+        back = np.flatnonzero((label == 0) & (over < p.bg_threshold))
+        positives = int((label > 0).sum())
+        count = max(positives * p.bg_multiple, p.min_num_neg)
+        if p.batch_size != -1:
+            assert positives <= math.floor(p.batch_size / (1 + p.bg_multiple) + 0.5)
+            count = p.batch_size - positives
+        own[label > 0] = True
+        own[_hard([(hard[j], j) for j in back], count)] = True
+    return detection_group_loss_of(param, bottoms, kept)
+
+
+def detection_group_loss_of(param: Any, bottoms: list[Array], kept: Array) -> list[Array]:
+    """The loss if these are the samples."""
+    p = param.detection_group_loss_param
+    scores, offsets, labels = bottoms
+    weight = np.ones(kept.shape)
+    if p.pos_neg_weighted:
+        positive, share = labels[:, 0] > 0, 1 / (1 + p.bg_multiple)
+        for of, part in ((positive, share), (~positive, 1 - share)):
+            if (kept & of).sum():
+                weight[of] *= part * kept.sum() / (kept & of).sum()
+    limits = None
+    if p.HasField("field_whr") and p.HasField("field_xyr"):
+        limits = _limits(param, p.field_whr, p.field_xyr)
+    fields = list(zip(p.field_w, p.field_h, strict=True))
+    smooth = p.bbox_loss_type == "Smooth_L1"
+    return _sum(param, p, scores, offsets, labels, kept, weight, fields, p.stride, limits, smooth)
+
+
+def _accuracy(
+    param: Any, p: Any, scores: Array, offsets: Array, labels: Array, fields: list[tuple[float, float]],
+    stride: float, top_k: int, later_first: bool, pixel: float,
+) -> list[Array]:  # fmt: skip
+    ignore = param.loss_param.ignore_label if param.loss_param.HasField("ignore_label") else None
+    mean, deviation = _scale(param)
+    right: list[bool] = []
+    fore: list[bool] = []
+    fits: list[float] = []
+    for i, h, w in np.ndindex(labels.shape[0], *labels.shape[2:]):
+        label = int(labels[i, 0, h, w])
+        target = min(1, label) if p.objectness else label
+        if target != ignore and not (target == 0 and labels[i, 5, h, w] >= p.bg_threshold):
+            sign = 1 if later_first else -1
+            ranked = sorted(range(p.cls_num), key=lambda k, i=i, h=h, w=w: (scores[i, k, h, w], sign * k), reverse=True)
+            right.append(target in ranked[:top_k])
+            if target != 0:
+                fore.append(right[-1])
+        if label not in (0, ignore):
+            x, y, wide, high = (float(offsets[i, k, h, w]) * deviation[k] + mean[k] for k in range(4))
+            field = fields[i % len(fields)]
+            x, y = (min(max(-1 / p.field_xyr, v), 1 / p.field_xyr) for v in (x, y))
+            wide, high = (
+                field[k] * math.exp(min(max(-math.log(p.field_whr), v), math.log(p.field_whr)))
+                for k, v in enumerate((wide, high))
+            )
+            x, y = x * field[0] + (w + 0.5) * stride, y * field[1] + (h + 0.5) * stride
+            gx, gy, gw, gh = labels[i, 1:5, h, w]
+            fits.append(iou((x - wide / 2, y - high / 2, wide, high), (gx - gw / 2, gy - gh / 2, gw, gh), pixel))
+    means = [float(np.mean(values)) if values else -1.0 for values in (right, fore, fits)]
+    return [np.array(means[:2]).reshape(1, 1, 1, 2), np.array(means[2]).reshape(1, 1, 1, 1)][: len(param.top)]
+
+
+def detection_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    p = param.detection_accuracy_param
+    x, labels = bottoms
+    return _accuracy(
+        param, p, x[:, : p.cls_num], x[:, p.cls_num :], labels, [(p.field_w, p.field_h)], p.downsample_rate, p.top_k,
+        later_first=True, pixel=0,
+    )  # fmt: skip
+
+
+def detection_group_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    p = param.detection_group_accuracy_param
+    fields = list(zip(p.field_w, p.field_h, strict=True))
+    return _accuracy(param, p, *bottoms, fields, p.stride, 1, later_first=False, pixel=1)
