@@ -22,10 +22,14 @@ _READERS = {
     "DenseImageData": "dense_image_data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
+    "ImageGtData": "image_gt_data_param",
     "MemoryData": "memory_data_param",
     "VideoData": "data_param",
     "WindowData": "window_data_param",
 }
+#: of these, those of MS-CNN and Cascade R-CNN: how many values a row of their objects has; the field with the pixels per
+#: cell of their label maps
+_OBJECT_READERS = {"ImageGtData": (7, "downsample_rate")}
 
 
 def without_files(net: Any) -> Any:
@@ -62,6 +66,10 @@ def _input(layer: Any) -> Any:
     batch = max(1, min(_BATCH, param.batch_size or _BATCH))
     height, width = _size(layer)
     data = [batch, _channels(layer), height, width]
+    if layer.type in _OBJECT_READERS:
+        for shape in [data, *_object_tops(layer, param, batch, height, width)]:
+            stand_in.input_param.shape.add(dim=shape)
+        return stand_in
     label = [batch]
     if layer.type == "AnnotatedData":
         yolo = layer.annotated_data_param.yolo_data_type == 1
@@ -73,10 +81,22 @@ def _input(layer: Any) -> Any:
     return stand_in
 
 
+def _object_tops(layer: Any, param: Any, batch: int, height: int, width: int) -> list[list[int]]:
+    """The shapes of the tops after the data: label maps, and rows of objects."""
+    row, stride = _OBJECT_READERS[layer.type]
+    maps = [
+        [batch, 6, *(max(1, round(side / pixels)) for side in (height, width))] for pixels in getattr(param, stride)
+    ]
+    return [*maps, [1, row, 1, 1]][: len(layer.top) - 1]
+
+
 def _size(layer: Any) -> tuple[int, int]:
     """The height and width of the layer's images in the net."""
     transform, images, dense = layer.transform_param, layer.image_data_param, layer.dense_image_data_param
+    objects = layer.image_gt_data_param
     pairs = [
+        (objects.crop_height, objects.crop_width),
+        (objects.resize_height, objects.resize_width),
         (dense.crop_height, dense.crop_width),
         (transform.crop_size, transform.crop_size),
         (transform.crop_h, transform.crop_w),

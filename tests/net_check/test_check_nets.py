@@ -150,6 +150,11 @@ def stand_in(text: str) -> Any:
         ('type: "AnnotatedData" annotated_data_param { yolo_data_type: 1 }', [[2, 3, 224, 224], [2, 1, 300, 5]]),
         ('type: "DenseImageData" dense_image_data_param { new_height: 5 new_width: 6 }', [[2, 3, 5, 6], [2, 1, 5, 6]]),
         ('type: "DenseImageData" dense_image_data_param { batch_size: 1 }', [[1, 3, 360, 480], [1, 1, 360, 480]]),
+        (
+            'type: "ImageGtData" top: "c" image_gt_data_param { resize_height: 64 resize_width: 90 crop_height: 48 '
+            "crop_width: 40 downsample_rate: 8 output_gt_boxes: true }",
+            [[2, 3, 48, 40], [2, 6, 6, 5], [1, 7, 1, 1]],
+        ),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

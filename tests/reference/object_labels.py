@@ -60,8 +60,10 @@ def label_maps(
                     ):  # fmt: skip
                         table[5, h, w] = 1
                         continue
-                elif rules.inside is not None:
-                    if _overlap(anchor, (left, top, left + wide, top + high), rules.pixel, "IOFU") < rules.inside:
+                whole = (left, top, left + wide, top + high)
+                if rules.margin is None and rules.inside is not None:
+                    part = _overlap(anchor, whole, rules.pixel, "IOFU")
+                    if part < rules.inside:
                         table[5, h, w] = 1
                         continue
                 near = sum(_overlap(anchor, region, rules.pixel, "IOFU") for region in regions)

@@ -13,6 +13,8 @@ from caffe.errors import DataError, shown
 from caffe.files import decoded
 
 Boxes = NDArray[np.float64]
+#: no number in such a file is larger
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class _Words:
             value = int(word)
         except ValueError:
             raise self.fail(f"expected {what}, an integer, found '{shown(word)}'{self.numbers}") from None
+        if abs(value) > _MOST:
+            raise self.fail(f"{what} is {shown(word)}, which is too large")
         if least is not None and value < least:
             raise self.fail(f"{what} is {value}; it must be at least {least}")
         return value

@@ -64,6 +64,7 @@ def test_objects_that_may_be_difficult(tmp_path: Path) -> None:
         ),
         ("1 0 10 20", "0 0 10 20", "line 6, image 'images/a.png': an object's label is 0; it must be at least 1"),
         ("96 120", "96 tall", "line 4, image 'images/a.png': expected the image's width, an integer, found 'tall'"),
+        ("1 0 10 20", f"1 0 10 {10**30}", "line 6, image 'images/a.png': y1 of an object is 1000000000"),
         ("96 120", "0 120", "line 4, image 'images/a.png': the image's height is 0; it must be at least 1"),
         (
             "images/a.png",
