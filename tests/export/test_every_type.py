@@ -27,11 +27,12 @@ REFUSED = {
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
-         "Yolov3", "CenterLoss"),
+         "Yolov3", "CenterLoss", "DetectionLoss", "DetectionGroupLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(
-        ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute"),
+        ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute",
+         "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget", "BboxAccuracy"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
@@ -52,7 +53,17 @@ FIXED_BATCH = {
     "LSTM recurrent_param { num_output: 3 expose_hidden: true } 3x2x4+3x2+1x2x3+1x2x3",
 }
 #: without cases there: sources of data, layers that write or score, and those with tests of their own
-SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData", "DenseImageData"}
+SOURCES = {
+    "Data",
+    "AnnotatedData",
+    "ImageData",
+    "MemoryData",
+    "HDF5Data",
+    "WindowData",
+    "VideoData",
+    "DenseImageData",
+    "ImageGtData",
+}
 ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "Split"}
 
 

@@ -223,3 +223,76 @@ def detection_group_accuracy(param: Any, bottoms: list[Array], blobs: list[Array
     p = param.detection_group_accuracy_param
     fields = list(zip(p.field_w, p.field_h, strict=True))
     return _accuracy(param, p, *bottoms, fields, p.stride, 1, later_first=False, pixel=1)
+
+
+def proposal_target(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    """For samples without random numbers: all of the foreground and background, and others in their order."""
+    p = param.proposal_target_param
+    regions, objects = (b.reshape(len(b), -1) for b in bottoms)
+    objects = objects[objects[:, 0] != -1]
+    boxes = [*regions, *(objects[:, :5] if p.append_gtbox else [])]
+    fore: list[tuple[int, int]] = []
+    back: list[tuple[int, int]] = []
+    others: list[tuple[int, int]] = []
+    fits = []
+    for r, box in enumerate(boxes):
+        match, most = -1, -1.0
+        for g, other in enumerate(objects):
+            if other[0] == box[0] and (fit := iou(_sized(box), _sized(other))) > most:
+                match, most = g, fit
+        fits.append(max(most, 0))
+        if fits[-1] >= p.fg_thr:
+            if not objects[match, 6]:
+                fore.append((r, match))
+        else:
+            (back if p.bg_thr_lw <= fits[-1] < p.bg_thr_hg else others).append((r, match))
+    if p.batch_size != -1:
+        assert len(fore) <= math.floor(p.fg_fraction * p.batch_size + 0.5)
+        assert len(back) <= p.batch_size - len(fore)
+        if p.pickup_discard:
+            back += others[: p.batch_size - len(fore) - len(back)]
+    chosen = [(r, int(objects[g, 5]), g) for r, g in fore] + [(r, 0, g) for r, g in back]
+    aware = param.bbox_reg_param.cls_aware
+    mean, deviation = _scale(param)
+    size, width = len(chosen), 4 * p.cls_num if aware else 8
+    tops = [np.zeros((size, n, 1, 1)) for n in (5, 1, width, width, width, 6, 1)]
+    for i, (r, label, g) in enumerate(chosen):
+        tops[0][i, :, 0, 0], tops[1][i] = boxes[r][:5], label
+        tops[6][i] = fits[r] if p.iou_weighted and label else 1
+        if not label:
+            continue
+        (x, y, w, h), (gx, gy, gw, gh) = _sized(boxes[r]), _sized(objects[g])
+        raw = [(gx + gw / 2 - x - w / 2) / w, (gy + gh / 2 - y - h / 2) / h, math.log(gw / w), math.log(gh / h)]
+        for k in range(4):
+            at = 4 * (label if aware else 1) + k
+            tops[2][i, at] = (raw[k] - mean[k]) / deviation[k]
+            tops[3][i, at] = tops[4][i, at] = p.bbox_thr_lw <= fits[r] <= p.bbox_thr_hg
+        tops[5][i, :, 0, 0] = [label, *objects[g, 1:5], fits[r]]
+    positive = tops[1].ravel() > 0
+    total = tops[6][positive].sum()
+    if total:
+        tops[6][positive] *= p.fg_fraction * size / total
+        tops[6][~positive] *= (1 - p.fg_fraction) * size / max((~positive).sum(), 1)
+    return tops[: len(param.top)]
+
+
+def _sized(row: Array) -> tuple[float, float, float, float]:
+    return row[1], row[2], row[3] - row[1] + 1, row[4] - row[2] + 1
+
+
+def bbox_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    offsets, regions, objects = (b.reshape(len(b), -1) for b in bottoms)
+    mean, deviation = _scale(param)
+    after, before = [], []
+    for move, region, given in zip(offsets, regions, objects, strict=True):
+        label = int(given[0])
+        if label <= 0 or given[5] > 0.975:
+            continue
+        if not param.bbox_reg_param.cls_aware:
+            label = 1
+        px, py, pw, ph = (move[4 * label + k] * deviation[k] + mean[k] for k in range(4))
+        x, y, w, h = _sized(region)
+        tw, th = w * math.exp(pw), h * math.exp(ph)
+        after.append(iou((px * w + x + 0.5 * w - tw / 2, py * h + y + 0.5 * h - th / 2, tw, th), _sized(given)))
+        before.append(iou((x, y, w, h), _sized(given)))
+    return [np.full((1, 1, 1, 1), np.mean(v) if v else -1.0) for v in (after, before)][: len(param.top)]

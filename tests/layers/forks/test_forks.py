@@ -14,22 +14,29 @@ from tests.layers.forks import (
     cases_mscnn,
     cases_mscnn_training,
     cases_openpose,
+    cases_proposal_target,
     cases_regions,
     cases_training,
     cases_yolo,
 )
 
-MODULES = (cases_maps, cases_mscnn, cases_mscnn_training, cases_openpose, cases_regions, cases_training, cases_yolo)
+MODULES = (
+    cases_maps, cases_mscnn, cases_mscnn_training, cases_openpose, cases_proposal_target, cases_regions, cases_training,
+    cases_yolo,
+)  # fmt: skip
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
-    "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy", "DetectionGroupAccuracy",
-    "ImResize", "Nms", "Proposal", "ScaleRoute", "YoloDetectionOutput", "Yolov3DetectionOutput",
+    "BboxAccuracy", "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy",
+    "DetectionGroupAccuracy", "ImResize", "Nms", "Proposal", "ProposalTarget", "ScaleRoute", "YoloDetectionOutput",
+    "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
 OTHER_GRADIENT = {"CenterLoss", "DetectionGroupLoss", "DetectionLoss", "RegionLoss", "Yolov3"}
+#: the least number of tops, where that is not 1
+TOPS = {"BoxAnnotatorOHEM": 2, "ProposalTarget": 6}
 #: reads files, and is tested by itself
-SOURCES = {"DenseImageData"}
+SOURCES = {"DenseImageData", "ImageGtData"}
 
 
 @pytest.mark.parametrize("resized", [False, True], ids=["", "resized"])
@@ -57,15 +64,14 @@ def test_every_type_of_a_fork_has_a_case() -> None:
 
 @pytest.mark.parametrize(("kind", "text", "shapes", "top"), [e for module in MODULES for e in module.EMPTY])
 def test_an_empty_batch(kind: str, text: str, shapes: list[Shape], top: Shape) -> None:
-    tops = 2 if kind == "BoxAnnotatorOHEM" else 1
-    layer = make_layer(kind, text, shapes, tops)
+    layer = make_layer(kind, text, shapes, TOPS.get(kind, 1))
     assert tuple(run(layer, *(torch.zeros(s) for s in shapes))[0].shape) == top
 
 
 @pytest.mark.parametrize(("kind", "text", "shapes", "message"), [b for module in MODULES for b in module.BAD])
 def test_bad_settings(kind: str, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=f"layer 'l' .{kind}.: .*{message}"):
-        make_layer(kind, text, shapes, 2 if kind == "BoxAnnotatorOHEM" else 1)
+        make_layer(kind, text, shapes, TOPS.get(kind, 1))
 
 
 def test_unknown_types_are_named_at_once_with_the_fork() -> None:

@@ -22,10 +22,10 @@ RELU = 'layer {{ name: "{0}_relu" type: "ReLU" bottom: "{0}" top: "{0}" }}\n'
 
 #: two scales: maps of 8 and of 16 pixels per cell, with one anchor each
 MSCNN = (
-    """layer { name: "data" type: "ImageGtData" top: "data" top: "label_8" top: "label_16"
+    """layer { name: "data" type: "ImageGtData" top: "data" top: "label_8" top: "label_16" top: "gt_boxes"
   transform_param { mirror: true mean_value: 40 }
   image_gt_data_param {
-    source: "windows.txt" batch_size: 4 scale: 0.01 shuffle: true crop_width: 48 crop_height: 48
+    source: "windows.txt" batch_size: 4 output_gt_boxes: true scale: 0.01 shuffle: true crop_width: 48 crop_height: 48
     downsample_rate: 8 field_w: 16 field_h: 16 downsample_rate: 16 field_w: 26 field_h: 26
   } }
 """
@@ -47,6 +47,33 @@ layer {{
         for stride, bottom, side, mode in ((8, "c2", 16, "random"), (16, "c3", 26, "bootstrap"))
     )
 )  # fmt: skip
+
+#: regions that the maps propose, sampled, pooled and classified
+SECOND_STAGE = """layer {
+  name: "proposals" type: "BoxOutput" bottom: "map_8" bottom: "map_16" top: "proposals"
+  box_output_param { fg_thr: -5 iou_thr: 0.7 field_w: [16, 26] field_h: [16, 26] downsample_rate: [8, 16] min_size: 8
+    max_nms_num: 24 max_post_nms_num: 12 } }
+layer {
+  name: "samples" type: "ProposalTarget" bottom: "proposals" bottom: "gt_boxes" top: "rois" top: "labels" top: "targets"
+  top: "inside" top: "outside" top: "matches"
+  proposal_target_param { cls_num: 2 batch_size: 24 num_img_per_batch: 4 fg_fraction: 0.5 bg_thr_lw: 0 img_width: 48
+    img_height: 48 }
+  bbox_reg_param { cls_aware: false bbox_std: [0.1, 0.1, 0.2, 0.2] bbox_mean: [0, 0, 0, 0] } }
+layer { name: "pool" type: "ROIPooling" bottom: "c2" bottom: "rois" top: "pool"
+  roi_pooling_param { pooled_h: 3 pooled_w: 3 spatial_scale: 0.125 pad_ratio: 0.25 } }
+layer { name: "fc" type: "InnerProduct" bottom: "pool" top: "fc"
+  inner_product_param { num_output: 24 weight_filler { type: "msra" } } }
+layer { name: "fc_relu" type: "ReLU" bottom: "fc" top: "fc" }
+layer { name: "cls" type: "InnerProduct" bottom: "fc" top: "cls"
+  inner_product_param { num_output: 2 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "move" type: "InnerProduct" bottom: "fc" top: "move"
+  inner_product_param { num_output: 8 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "loss_cls" type: "SoftmaxWithLoss" bottom: "cls" bottom: "labels" top: "loss_cls" }
+layer { name: "loss_move" type: "SmoothL1Loss" bottom: "move" bottom: "targets" bottom: "inside" bottom: "outside"
+  top: "loss_move" loss_weight: 0.3 }
+layer { name: "after" type: "BboxAccuracy" bottom: "move" bottom: "rois" bottom: "matches" top: "after" top: "before"
+  bbox_reg_param { cls_aware: false bbox_std: [0.1, 0.1, 0.2, 0.2] bbox_mean: [0, 0, 0, 0] } }
+"""
 
 SOLVER = """net: "net.prototxt" base_lr: 0.02 momentum: 0.9 lr_policy: "fixed" snapshot_prefix: "it" solver_mode: CPU
   random_seed: 5 """
@@ -97,15 +124,17 @@ def assert_resumes(net: str) -> None:
     assert any((a != b).any() for a, b in zip(weights(whole), weights(first), strict=True))
 
 
-def test_a_net_of_two_scales_learns(workdir: Path) -> None:
+def test_a_net_of_two_scales_and_two_stages_learns(workdir: Path) -> None:
     write_scenes(workdir, random_scenes(12))
-    early, late = train(MSCNN, 90)
+    early, late = train(MSCNN + SECOND_STAGE, 70)
     for stride in (8, 16):
         assert late[f"loss_{stride}"] < 0.6 * early[f"loss_{stride}"]
         assert late[f"accuracy_{stride}"] > 0.85
     assert late["fit_8"] > early["fit_8"] + 0.05
+    assert late["loss_cls"] < 0.9 * early["loss_cls"]
+    assert late["after"] > late["before"]
 
 
 def test_it_resumes_bit_for_bit(workdir: Path) -> None:
     write_scenes(workdir, random_scenes(7))
-    assert_resumes(MSCNN)
+    assert_resumes(MSCNN + SECOND_STAGE)
