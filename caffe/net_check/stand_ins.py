@@ -20,6 +20,7 @@ _READERS = {
     "AnnotatedData": "data_param",
     "Data": "data_param",
     "DenseImageData": "dense_image_data_param",
+    "DetectionData": "detection_data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
     "ImageGtData": "image_gt_data_param",
@@ -29,7 +30,7 @@ _READERS = {
 }
 #: of these, those of MS-CNN and Cascade R-CNN: how many values a row of their objects has; the field with the pixels per
 #: cell of their label maps
-_OBJECT_READERS = {"ImageGtData": (7, "downsample_rate")}
+_OBJECT_READERS = {"DetectionData": (8, "stride"), "ImageGtData": (7, "downsample_rate")}
 
 
 def without_files(net: Any) -> Any:
@@ -93,8 +94,12 @@ def _object_tops(layer: Any, param: Any, batch: int, height: int, width: int) ->
 def _size(layer: Any) -> tuple[int, int]:
     """The height and width of the layer's images in the net."""
     transform, images, dense = layer.transform_param, layer.image_data_param, layer.dense_image_data_param
-    objects = layer.image_gt_data_param
+    objects, detection = layer.image_gt_data_param, layer.detection_data_param
     pairs = [
+        (detection.crop_height, detection.crop_width),
+        (detection.crop_long_size, detection.crop_short_size),
+        (detection.resize_height, detection.resize_width),
+        (_multiple(detection.long_size), _multiple(detection.short_size)),
         (objects.crop_height, objects.crop_width),
         (objects.resize_height, objects.resize_width),
         (dense.crop_height, dense.crop_width),
@@ -110,6 +115,11 @@ def _size(layer: Any) -> tuple[int, int]:
     ]
     unknown = _SEGNET if layer.type == "DenseImageData" else (_SIDE, _SIDE)
     return next(((high, wide) for high, wide in pairs if high and wide), unknown)
+
+
+def _multiple(side: int) -> int:
+    """The nearest multiple of 32, as DetectionData takes it."""
+    return (side + 16) // 32 * 32
 
 
 def _channels(layer: Any) -> int:

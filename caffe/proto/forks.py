@@ -69,7 +69,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "InfogainLossParameter": "axis",
     },
     _CASCADE: {
-        "LayerParameter": "detection_data_param eval_data_param frcnn_output_param hard_mining_param",
+        "LayerParameter": "eval_data_param frcnn_output_param hard_mining_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
@@ -126,7 +126,7 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "DetectionData EvalData FrcnnOutput HardMining",
+    _CASCADE: "EvalData FrcnnOutput HardMining",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",

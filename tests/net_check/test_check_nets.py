@@ -155,6 +155,11 @@ def stand_in(text: str) -> Any:
             "crop_width: 40 downsample_rate: 8 output_gt_boxes: true }",
             [[2, 3, 48, 40], [2, 6, 6, 5], [1, 7, 1, 1]],
         ),
+        (
+            'type: "DetectionData" top: "c" detection_data_param { short_size: 600 long_size: 1000 batch_size: 1 stride: 16 '
+            "stride: 32 }",
+            [[1, 3, 992, 608], [1, 6, 62, 38], [1, 6, 31, 19]],
+        ),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

@@ -51,6 +51,7 @@ OF_FORKS = {
     ("LayerParameter", "detection_group_loss_param"),
     ("LayerParameter", "detection_group_accuracy_param"),
     ("LayerParameter", "proposal_target_param"),
+    ("LayerParameter", "detection_data_param"),
     ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),

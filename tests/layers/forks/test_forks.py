@@ -36,7 +36,7 @@ OTHER_GRADIENT = {"CenterLoss", "DetectionGroupLoss", "DetectionLoss", "RegionLo
 #: the least number of tops, where that is not 1
 TOPS = {"BoxAnnotatorOHEM": 2, "ProposalTarget": 6}
 #: reads files, and is tested by itself
-SOURCES = {"DenseImageData", "ImageGtData"}
+SOURCES = {"DenseImageData", "DetectionData", "ImageGtData"}
 
 
 @pytest.mark.parametrize("resized", [False, True], ids=["", "resized"])

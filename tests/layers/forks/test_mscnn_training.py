@@ -75,6 +75,58 @@ layer { name: "after" type: "BboxAccuracy" bottom: "move" bottom: "rois" bottom:
   bbox_reg_param { cls_aware: false bbox_std: [0.1, 0.1, 0.2, 0.2] bbox_mean: [0, 0, 0, 0] } }
 """
 
+FIELDS = "field_w: [16, 24] field_h: [24, 16] stride: 8"
+OFFSETS = "bbox_reg_param { cls_aware: false bbox_std: [0.1, 0.1, 0.2, 0.2] bbox_mean: [0, 0, 0, 0] }"
+STAGE = """layer {{
+  name: "samples{0}" type: "ProposalTarget" bottom: "{1}" bottom: "gt_boxes" top: "rois{0}" top: "labels{0}"
+  top: "targets{0}" top: "inside{0}" top: "outside{0}" top: "matches{0}"
+  proposal_target_param {{ cls_num: 2 batch_size: {2} num_img_per_batch: 3 fg_fraction: 0.5 bg_thr_lw: 0 }} {3} }}
+layer {{ name: "pool{0}" type: "ROIPooling" bottom: "c2" bottom: "rois{0}" top: "pool{0}"
+  roi_pooling_param {{ pooled_h: 3 pooled_w: 3 spatial_scale: 0.125 }} }}
+layer {{ name: "cls{0}" type: "InnerProduct" bottom: "pool{0}" top: "cls{0}"
+  inner_product_param {{ num_output: 2 weight_filler {{ type: "gaussian" std: 0.05 }} }} }}
+layer {{ name: "move{0}" type: "InnerProduct" bottom: "pool{0}" top: "move{0}"
+  inner_product_param {{ num_output: 8 weight_filler {{ type: "gaussian" std: 0.01 }} }} }}
+layer {{ name: "loss_cls{0}" type: "SoftmaxWithLoss" bottom: "cls{0}" bottom: "labels{0}" top: "loss_cls{0}" }}
+layer {{ name: "loss_move{0}" type: "SmoothL1Loss" bottom: "move{0}" bottom: "targets{0}" bottom: "inside{0}"
+  bottom: "outside{0}" top: "loss_move{0}" loss_weight: 0.3 }}
+layer {{ name: "after{0}" type: "BboxAccuracy" bottom: "move{0}" bottom: "rois{0}" bottom: "matches{0}" top: "after{0}"
+  {3} }}
+"""
+RESHAPE = """layer {{ name: "{0}_of" type: "Reshape" bottom: "{0}" top: "{0}_of"
+  reshape_param {{ shape {{ dim: [-1, {1}, 0, 0] }} }} }}
+"""
+#: one map with two anchors, and two stages of regions, the second of which starts from what the first has moved
+CASCADE = (
+    """layer { name: "data" type: "DetectionData" top: "data" top: "label_a" top: "label_b" top: "gt_boxes"
+  transform_param { mirror: true mean_value: 40 scale: 0.01 }
+  detection_data_param {
+    source: "windows.txt" batch_size: 3 output_gt_boxes: true shuffle: "random_aspect" short_size: 64 long_size: 96
+    stride: [8, 8] field_w: [16, 24] field_h: [24, 16] low_scale_ratio: 0.8 high_scale_ratio: 1.2
+  } }
+layer { name: "label" type: "Concat" bottom: "label_a" bottom: "label_b" top: "label" }
+"""
+    + CONV.format("c1", "data", 12, "kernel_size: 5 pad: 2 stride: 4") + RELU.format("c1")
+    + CONV.format("c2", "c1", 12, "kernel_size: 3 pad: 1 stride: 2") + RELU.format("c2")
+    + CONV.format("map_cls", "c2", 4, "kernel_size: 3 pad: 1") + RESHAPE.format("map_cls", 2)
+    + CONV.format("map_box", "c2", 8, "kernel_size: 3 pad: 1") + RESHAPE.format("map_box", 4)
+    + RESHAPE.format("label", 6)
+    + f"""layer {{ name: "loss_map" type: "DetectionGroupLoss" bottom: "map_cls_of" bottom: "map_box_of" bottom: "label_of"
+  top: "loss_map" detection_group_loss_param {{ cls_num: 2 batch_size: 32 bg_multiple: 1 bg_threshold: 0.3
+    objectness: true field_whr: 8 field_xyr: 1 {FIELDS} }} }}
+layer {{ name: "accuracy" type: "DetectionGroupAccuracy" bottom: "map_cls_of" bottom: "map_box_of" bottom: "label_of"
+  top: "accuracy" top: "fit" detection_group_accuracy_param {{ cls_num: 2 objectness: true field_whr: 8 field_xyr: 1
+    {FIELDS} }} }}
+layer {{ name: "prob" type: "Softmax" bottom: "map_cls_of" top: "prob" }}
+layer {{ name: "proposals" type: "BoxGroupOutput" bottom: "prob" bottom: "map_box_of" top: "proposals"
+  box_group_output_param {{ iou_thr: 0.7 field_whr: 8 field_xyr: 1 min_size: 5 max_nms_num: 24 max_post_nms_num: 12
+    box_group_param {{ {FIELDS} }} }} }}
+"""
+    + STAGE.format(1, "proposals", 24, OFFSETS)
+    + f'layer {{ name: "moved" type: "DecodeBBox" bottom: "move1" bottom: "rois1" bottom: "matches1" top: "moved" {OFFSETS} }}\n'
+    + STAGE.format(2, "moved", -1, OFFSETS)
+)  # fmt: skip
+
 SOLVER = """net: "net.prototxt" base_lr: 0.02 momentum: 0.9 lr_policy: "fixed" snapshot_prefix: "it" solver_mode: CPU
   random_seed: 5 """
 
@@ -138,3 +190,15 @@ def test_a_net_of_two_scales_and_two_stages_learns(workdir: Path) -> None:
 def test_it_resumes_bit_for_bit(workdir: Path) -> None:
     write_scenes(workdir, random_scenes(7))
     assert_resumes(MSCNN + SECOND_STAGE)
+
+
+def test_a_cascade_learns_and_resumes(workdir: Path) -> None:
+    scenes = [*random_scenes(5, 64, 96), *random_scenes(5, 96, 64, seed=1)]
+    write_scenes(workdir, scenes, difficult=True)
+    early, late = train(CASCADE, 60)
+    assert late["loss_map"] < 0.6 * early["loss_map"]
+    assert late["accuracy"] > 0.85
+    for stage in ("1", "2"):
+        assert late[f"loss_cls{stage}"] < early[f"loss_cls{stage}"]
+        assert late[f"after{stage}"] > 0.4
+    assert_resumes(CASCADE)
