@@ -21,6 +21,7 @@ _READERS = {
     "Data": "data_param",
     "DenseImageData": "dense_image_data_param",
     "DetectionData": "detection_data_param",
+    "EvalData": "eval_data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
     "ImageGtData": "image_gt_data_param",
@@ -30,7 +31,7 @@ _READERS = {
 }
 #: of these, those of MS-CNN and Cascade R-CNN: how many values a row of their objects has; the field with the pixels per
 #: cell of their label maps
-_OBJECT_READERS = {"DetectionData": (8, "stride"), "ImageGtData": (7, "downsample_rate")}
+_OBJECT_READERS = {"DetectionData": (8, "stride"), "EvalData": (8, ""), "ImageGtData": (7, "downsample_rate")}
 
 
 def without_files(net: Any) -> Any:
@@ -51,6 +52,8 @@ def without_files(net: Any) -> Any:
         if own.type == "DetectionOutput":
             own.detection_output_param.ClearField("save_output_param")
             own.detection_output_param.ClearField("visualize")
+        elif own.type == "FrcnnOutput":
+            own.frcnn_output_param.ClearField("save_output_param")
         elif own.type == "DetectionEvaluate":
             own.detection_evaluate_param.ClearField("name_size_file")
     return copy
@@ -94,12 +97,14 @@ def _object_tops(layer: Any, param: Any, batch: int, height: int, width: int) ->
 def _size(layer: Any) -> tuple[int, int]:
     """The height and width of the layer's images in the net."""
     transform, images, dense = layer.transform_param, layer.image_data_param, layer.dense_image_data_param
-    objects, detection = layer.image_gt_data_param, layer.detection_data_param
+    objects, detection, test = layer.image_gt_data_param, layer.detection_data_param, layer.eval_data_param
     pairs = [
         (detection.crop_height, detection.crop_width),
         (detection.crop_long_size, detection.crop_short_size),
         (detection.resize_height, detection.resize_width),
         (_multiple(detection.long_size), _multiple(detection.short_size)),
+        (test.resize_height, test.resize_width),
+        (_multiple(test.long_size), _multiple(test.short_size)),
         (objects.crop_height, objects.crop_width),
         (objects.resize_height, objects.resize_width),
         (dense.crop_height, dense.crop_width),

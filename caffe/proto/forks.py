@@ -68,9 +68,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     _CAFFE: {
         "InfogainLossParameter": "axis",
     },
-    _CASCADE: {
-        "LayerParameter": "eval_data_param frcnn_output_param hard_mining_param",
-    },
+    _CASCADE: {"LayerParameter": "hard_mining_param"},
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
@@ -126,7 +124,7 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "EvalData FrcnnOutput HardMining",
+    _CASCADE: "HardMining",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",

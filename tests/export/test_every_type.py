@@ -32,7 +32,7 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute",
-         "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget", "BboxAccuracy"),
+         "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget", "BboxAccuracy", "FrcnnOutput"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",

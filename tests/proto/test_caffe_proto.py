@@ -52,6 +52,8 @@ OF_FORKS = {
     ("LayerParameter", "detection_group_accuracy_param"),
     ("LayerParameter", "proposal_target_param"),
     ("LayerParameter", "detection_data_param"),
+    ("LayerParameter", "eval_data_param"),
+    ("LayerParameter", "frcnn_output_param"),
     ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),

@@ -28,7 +28,7 @@ CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
     "BboxAccuracy", "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy",
-    "DetectionGroupAccuracy", "ImResize", "Nms", "Proposal", "ProposalTarget", "ScaleRoute", "YoloDetectionOutput",
+    "DetectionGroupAccuracy", "FrcnnOutput", "ImResize", "Nms", "Proposal", "ProposalTarget", "ScaleRoute", "YoloDetectionOutput",
     "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
@@ -36,7 +36,7 @@ OTHER_GRADIENT = {"CenterLoss", "DetectionGroupLoss", "DetectionLoss", "RegionLo
 #: the least number of tops, where that is not 1
 TOPS = {"BoxAnnotatorOHEM": 2, "ProposalTarget": 6}
 #: reads files, and is tested by itself
-SOURCES = {"DenseImageData", "DetectionData", "ImageGtData"}
+SOURCES = {"DenseImageData", "DetectionData", "EvalData", "ImageGtData"}
 
 
 @pytest.mark.parametrize("resized", [False, True], ids=["", "resized"])

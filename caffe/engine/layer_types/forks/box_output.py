@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.forks.anchor_maps import moved_anchors
-from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, little_overlap, offsets_scale
+from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, inclusive_overlap, little_overlap, offsets_scale
 from caffe.engine.layer_types.forks.suppression import suppress
 from caffe.engine.layer_types.shapes import full_precision, text
 
@@ -224,10 +224,4 @@ class BoxGroupOutput(_Proposals):
         return table[:, :4], table[:, 2:4] - table[:, :2] + 1, table[:, 4]
 
     def apart(self) -> Callable[[Tensor, Tensor], Tensor]:
-        # The fork's comparisons: boxes that share one row of pixels do not overlap, those that share one column do.
-        return little_overlap(
-            self.options.iou_thr,
-            self.options.nms_type,
-            1,
-            lambda across: (across[:, 0] >= 0) & (across[:, 1] > 0),
-        )
+        return inclusive_overlap(self.options.iou_thr, self.options.nms_type)

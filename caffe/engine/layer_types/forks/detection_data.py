@@ -19,7 +19,7 @@ from caffe.engine.layer import Shape, register
 from caffe.engine.layer_types.forks.object_data import ObjectDataLayer, ObjectImages, label_rows, record_of
 
 #: sides that follow from short_size and long_size are multiples of this
-_MULTIPLE = 32
+MULTIPLE = 32
 _SHUFFLES = ("random", "random_aspect", "random_mix_aspect")
 
 
@@ -30,7 +30,7 @@ def has(param: Any, *names: str) -> bool:
 
 def rounded_side(side: float) -> int:
     """The nearest multiple of 32."""
-    return nearest(side / _MULTIPLE) * _MULTIPLE
+    return nearest(side / MULTIPLE) * MULTIPLE
 
 
 class _Sizes:
@@ -244,9 +244,7 @@ class DetectionData(ObjectDataLayer):
                 self.fail(f"{long} must be over {short}; found {getattr(param, long)} and {getattr(param, short)}")
         least = min(param.template_ratio, default=1)
         if not least > 0 or (has(param, "short_size", "long_size") and rounded_side(param.short_size * least) < 1):
-            self.fail(
-                f"short_size {param.short_size} times template_ratio {least:g} is nearer to 0 than to {_MULTIPLE}"
-            )
+            self.fail(f"short_size {param.short_size} times template_ratio {least:g} is nearer to 0 than to {MULTIPLE}")
 
     def _check_scales(self, param: Any) -> None:
         pairs = (("min_scale", "max_scale"), ("low_scale_ratio", "high_scale_ratio"), ("min_whaspect", "max_whaspect"))

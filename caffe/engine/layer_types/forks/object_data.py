@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class ObjectDataLayer(PrefetchingLayer):
     A row is image, x1, y1, x2, y2, label, ignored (and difficult). See `caffe.data.feed.anchor_labels` for the maps.
     """
 
-    tops = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
     #: columns of the rows of objects
     row = 7
 
@@ -189,6 +189,11 @@ def label_rows(
     tables = label_maps(
         maps, rules, canvas, (view.left, view.top, width, height), boxes, image.label, ignore, view.regions
     )
-    columns = [boxes, image.label[:, None], ignore[:, None], *([image.difficult[:, None]] if difficult else [])]
-    rows = np.concatenate(columns, axis=1).astype(np.float32)
-    return np.concatenate([*(table.reshape(-1) for table in tables), rows.reshape(-1)])
+    rows = object_rows(view, image, ignore, difficult)
+    return np.concatenate([*(table.reshape(-1) for table in tables), rows])
+
+
+def object_rows(view: ObjectView, image: ListedImage, ignore: NDArray[np.bool_], difficult: bool) -> Array:
+    """The rows of a view's objects without the first value, in one axis; `ignore` says which are ignored."""
+    columns = [view.boxes, image.label[:, None], ignore[:, None], *([image.difficult[:, None]] if difficult else [])]
+    return np.concatenate(columns, axis=1).astype(np.float32).reshape(-1)
