@@ -88,10 +88,9 @@ def _input(layer: Any) -> Any:
 def _object_tops(layer: Any, param: Any, batch: int, height: int, width: int) -> list[list[int]]:
     """The shapes of the tops after the data: label maps, and rows of objects."""
     row, stride = _OBJECT_READERS[layer.type]
-    maps = [
-        [batch, 6, *(max(1, round(side / pixels)) for side in (height, width))] for pixels in getattr(param, stride)
-    ]
-    return [*maps, [1, row, 1, 1]][: len(layer.top) - 1]
+    strides = getattr(param, stride) if stride else ()
+    maps = [[batch, 6, *(max(1, round(side / pixels)) for side in (height, width))] for pixels in strides if pixels]
+    return [*maps, [1, row, 1, 1], [batch, 2, 1, 1]][: len(layer.top) - 1]
 
 
 def _size(layer: Any) -> tuple[int, int]:

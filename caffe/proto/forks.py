@@ -9,7 +9,6 @@ _TEXTBOXES = "TextBoxes++ (MhLiao/TextBoxes_plusplus)"
 _TSN = "TSN's Caffe (yjxiong/caffe)"
 _CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
 _CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
-_CASCADE = "Cascade R-CNN and MS-CNN (zhaoweicai/cascade-rcnn, zhaoweicai/mscnn)"
 _MNC = "MNC (daijifeng001/MNC)"
 _SSTD = "SSTD (BestSonny/SSTD)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
@@ -68,7 +67,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     _CAFFE: {
         "InfogainLossParameter": "axis",
     },
-    _CASCADE: {"LayerParameter": "hard_mining_param"},
     _MNC: {"LayerParameter": "roi_warping_param"},
     _SSTD: {"LayerParameter": "mask_resize_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
@@ -124,7 +122,6 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "HardMining",
     _MNC: "ROIWarping",
     _SSTD: "MaskPooling MaskResize",
     _DEFORMABLE: "DeformableConvolution",

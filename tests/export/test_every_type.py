@@ -32,7 +32,8 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Nms", "ROIAlign", "ScaleRoute",
-         "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget", "BboxAccuracy", "FrcnnOutput"),
+         "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget", "BboxAccuracy", "FrcnnOutput",
+         "HardMining"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",

@@ -160,6 +160,10 @@ def stand_in(text: str) -> Any:
             "stride: 32 }",
             [[1, 3, 992, 608], [1, 6, 62, 38], [1, 6, 31, 19]],
         ),
+        (
+            'type: "EvalData" top: "c" eval_data_param { short_size: 600 long_size: 1000 batch_size: 1 }',
+            [[1, 3, 992, 608], [1, 8, 1, 1], [1, 2, 1, 1]],
+        ),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

@@ -53,6 +53,7 @@ OF_FORKS = {
     ("LayerParameter", "proposal_target_param"),
     ("LayerParameter", "detection_data_param"),
     ("LayerParameter", "eval_data_param"),
+    ("LayerParameter", "hard_mining_param"),
     ("LayerParameter", "frcnn_output_param"),
     ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),

@@ -296,3 +296,22 @@ def bbox_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], phase: i
         after.append(iou((px * w + x + 0.5 * w - tw / 2, py * h + y + 0.5 * h - th / 2, tw, th), _sized(given)))
         before.append(iou((x, y, w, h), _sized(given)))
     return [np.full((1, 1, 1, 1), np.mean(v) if v else -1.0) for v in (after, before)][: len(param.top)]
+
+
+def hard_mining(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    p, losses, image = param.hard_mining_param, bottoms[0].ravel(), bottoms[1].reshape(-1, 5)[:, 0]
+    kept: list[int] = []
+    left: list[tuple[float, int]] = []
+    for number in range(p.num_image):
+        ranked = sorted(((losses[i], i) for i in range(len(losses)) if image[i] == number), reverse=True)
+        kept += [i for _, i in ranked[: p.num_roi_per_image]]
+        left += ranked[p.num_roi_per_image :]
+    kept += [i for _, i in sorted(left, reverse=True)[: p.num_roi_per_image * p.num_image - len(kept)]]
+    return [b[sorted(kept)].reshape(len(kept), *(*b.shape, 1, 1, 1)[1:4]) for b in bottoms[1:]]
+
+
+def smooth_l1_loss(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    """With inside and outside weights, and the loss of each position."""
+    a, b, inside, outside = (x.reshape(*x.shape, *(1,) * (4 - x.ndim)) for x in bottoms)
+    each = outside * np.vectorize(_smooth)(inside * (a - b))
+    return [np.array(each.sum() / len(a)), each.sum(axis=1, keepdims=True)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.layer_harness import Array, Bottom, Case, Shape
+from tests.layer_harness import Array, Bottom, Case, Shape, labels
 from tests.layers.forks.cases_mscnn import NORMALIZED
-from tests.reference import mscnn_training
+from tests.reference import forks, mscnn_training
 
 
 def draw_regions(rng: np.random.Generator, shape: Shape) -> Array:
@@ -42,6 +42,10 @@ def draw_matches(rng: np.random.Generator, shape: Shape) -> Array:
     return np.concatenate([rows, fit], axis=1).reshape(shape)
 
 
+def zero_or_one(rng: np.random.Generator, shape: Shape) -> Array:
+    return rng.integers(0, 2, shape).astype(float)
+
+
 REGIONS = Bottom((24, 5, 1, 1), draw_regions, smooth=False)
 OBJECTS = Bottom((6, 8, 1, 1), draw_objects, smooth=False)
 MSCNN_OBJECTS = Bottom((5, 7), draw_objects, smooth=False)
@@ -62,6 +66,20 @@ CASES = [
     ),
     Case("ProposalTarget", TARGET % "batch_size: -1", [REGIONS, MSCNN_OBJECTS], mscnn_training.proposal_target, 7,
          resized=[(9, 5), (3, 7)]),
+    Case("SoftmaxWithLoss", "loss_param { ignore_label: 1 }", [Bottom((6, 3)), labels(6, classes=3)],
+         forks.softmax_loss_ohem, 3),
+    *(
+        Case("SmoothL1Loss", "", [Bottom(shape)] * 2 + [Bottom(shape, zero_or_one, smooth=False)] * 2,
+             mscnn_training.smooth_l1_loss, 2)
+        for shape in ((4, 8), (2, 3, 2, 4))
+    ),
+    *(
+        Case("HardMining", f"hard_mining_param {{ {options} }}", [
+            Bottom((14, 1, 1, 1), lambda rng, s: rng.integers(0, 6, s).astype(float), smooth=False),
+            Bottom((14, 5), draw_regions, smooth=False), Bottom((14, 3, 2), smooth=False)],
+            mscnn_training.hard_mining, 2, resized=[(5, 1, 1, 1), (5, 5), (5, 3, 2)])
+        for options in ("num_roi_per_image: 3 num_image: 2", "num_roi_per_image: 3 num_image: 4", "")
+    ),
     *(
         Case("BboxAccuracy", text, [Bottom((9, width), lambda rng, s: 0.3 * rng.normal(size=s), smooth=False),
              Bottom((9, 5), draw_regions, smooth=False), Bottom((9, 6, 1, 1), draw_matches, smooth=False)],
@@ -75,6 +93,7 @@ EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
     ("ProposalTarget", TARGET % "batch_size: 3", [(0, 5, 1, 1), (0, 7, 1, 1)], (3, 5, 1, 1)),
     ("ProposalTarget", TARGET % "batch_size: 3", [(0, 5, 1, 1), (0, 8, 1, 1)], (1, 5, 1, 1)),
     ("BboxAccuracy", "", [(0, 8), (0, 5), (0, 6)], (1, 1, 1, 1)),
+    ("HardMining", "", [(0,), (0, 5)], (0, 5, 1, 1)),
 ]
 
 BAD: list[tuple[str, str, list[Shape], str]] = [
@@ -92,6 +111,10 @@ BAD: list[tuple[str, str, list[Shape], str]] = [
     ("ProposalTarget", TARGET % "", [(2, 6), (2, 7)], "'b0' is 2×6; it must have rows of 5 values"),
     ("ProposalTarget", TARGET % "", [(2, 5), (2, 6)], "'b1' is 2×6; it must have rows of 7 or 8 values"),
     ("ProposalTarget", TARGET % "" + NORMALIZED.replace("0.1,", "0,"), [(2, 5), (2, 7)], "bbox_std must be positive"),
+    ("HardMining", "hard_mining_param { num_image: 0 }", [(2,), (2, 5)], "must be positive, not 128 and 0"),
+    ("HardMining", "", [(2,), (2, 5), (2, 3)], "needs a top for each bottom but the first, 2; it has 1"),
+    ("HardMining", "", [(2, 2), (2, 5)], "'b0' is 2×2; it must be 2×1"),
+    ("HardMining", "", [(2,), (3, 5)], "'b1' is 3×5; it must be 2×5"),
     ("BboxAccuracy", "", [(2, 10), (2, 5), (2, 6)], "'b0' is 2×10; it must be 2×4·classes"),
     ("BboxAccuracy", AGNOSTIC, [(2, 12), (2, 5), (2, 6)], "'b0' is 2×12; it must be 2×8"),
     ("BboxAccuracy", "", [(2, 8), (2, 5), (2, 5)], "'b2' is 2×5; it must be 2×6"),

@@ -28,8 +28,8 @@ CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
     "BboxAccuracy", "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy",
-    "DetectionGroupAccuracy", "FrcnnOutput", "ImResize", "Nms", "Proposal", "ProposalTarget", "ScaleRoute", "YoloDetectionOutput",
-    "Yolov3DetectionOutput",
+    "DetectionGroupAccuracy", "FrcnnOutput", "HardMining", "ImResize", "Nms", "Proposal", "ProposalTarget", "ScaleRoute",
+    "YoloDetectionOutput", "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
 OTHER_GRADIENT = {"CenterLoss", "DetectionGroupLoss", "DetectionLoss", "RegionLoss", "Yolov3"}

@@ -126,3 +126,9 @@ def test_bad_objects_are_named(change: tuple[int, int, float], message: str) -> 
     regions[4, 0] = 5
     with pytest.raises(NetError, match="a row of 'b0' is of image 5"):
         found("", regions=regions)
+
+
+def test_hard_mining_names_an_image_that_is_not_in_the_batch() -> None:
+    layer = make_layer("HardMining", "hard_mining_param { num_image: 2 }", [(2,), (2, 5)])
+    with pytest.raises(NetError, match="a region of 'b1' is of image 2; with num_image: 2 there are images 0 to 1"):
+        run(layer, torch.zeros(2), torch.tensor([[1.0, 0, 0, 9, 9], [2, 0, 0, 9, 9]]))
