@@ -62,7 +62,7 @@ def _smooth(d: float) -> float:
 
 
 def _sum(
-    param: Any, p: Any, scores: Array, offsets: Array, labels: Array, kept: Array, weight: Array,
+    param: Any, p: Any, scores: Array, offsets: Array, labels: Array, kept: Any, weight: Array,
     fields: list[tuple[float, float]], stride: float, limits: list[tuple[float, float]] | None, smooth: bool,
 ) -> list[Array]:  # fmt: skip
     """The top, given which cells count: all with `kept`."""
@@ -76,7 +76,7 @@ def _sum(
             continue
         if target != ignore:
             prob = _softmax(scores[i, :, h, w])[target]
-            classes -= math.log(max(prob, TINY)) * weight[i, h, w]
+            classes -= math.log(max(prob, TINY)) * float(weight[i, h, w])
             found += 1
         if label not in (0, ignore):
             goal = _goal(param, labels[i, 1:5, h, w], fields[i % len(fields)], stride, h, w)
@@ -111,12 +111,12 @@ def _negatives(p: Any, x: Array, labels: Array) -> Array:
             target = np.minimum(labels[i, 0], 1) if p.objectness else labels[i, 0]
             count = max(4, int((target == k).sum()) * p.bg_multiple)
             scores = x[i, k].ravel()
-            pairs = [(scores[j], j) for j in np.flatnonzero(able[i].ravel())]
+            pairs = [(float(scores[j]), int(j)) for j in np.flatnonzero(able[i].ravel())]
             kept[i].reshape(-1)[_hard(pairs, count)] = True
     return np.asarray(kept)
 
 
-def detection_loss_of(param: Any, x: Array, labels: Array, negatives: Array) -> list[Array]:
+def detection_loss_of(param: Any, x: Array, labels: Array, negatives: Any) -> list[Array]:
     """The loss if these cells are the negatives."""
     p = param.detection_loss_param
     positive = labels[:, 0] != 0
@@ -155,11 +155,11 @@ def detection_group_loss(param: Any, bottoms: list[Array], blobs: list[Array], p
             assert positives <= math.floor(p.batch_size / (1 + p.bg_multiple) + 0.5)
             count = p.batch_size - positives
         own[label > 0] = True
-        own[_hard([(hard[j], j) for j in back], count)] = True
+        own[_hard([(float(hard[j]), int(j)) for j in back], count)] = True
     return detection_group_loss_of(param, bottoms, kept)
 
 
-def detection_group_loss_of(param: Any, bottoms: list[Array], kept: Array) -> list[Array]:
+def detection_group_loss_of(param: Any, bottoms: list[Array], kept: Any) -> list[Array]:
     """The loss if these are the samples."""
     p = param.detection_group_loss_param
     scores, offsets, labels = bottoms
@@ -191,7 +191,8 @@ def _accuracy(
         target = min(1, label) if p.objectness else label
         if target != ignore and not (target == 0 and labels[i, 5, h, w] >= p.bg_threshold):
             sign = 1 if later_first else -1
-            ranked = sorted(range(p.cls_num), key=lambda k, i=i, h=h, w=w: (scores[i, k, h, w], sign * k), reverse=True)
+            pairs = sorted(((float(scores[i, k, h, w]), sign * k) for k in range(p.cls_num)), reverse=True)
+            ranked = [sign * k for _, k in pairs]
             right.append(target in ranked[:top_k])
             if target != 0:
                 fore.append(right[-1])
@@ -222,7 +223,8 @@ def detection_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], pha
 def detection_group_accuracy(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
     p = param.detection_group_accuracy_param
     fields = list(zip(p.field_w, p.field_h, strict=True))
-    return _accuracy(param, p, *bottoms, fields, p.stride, 1, later_first=False, pixel=1)
+    scores, offsets, labels = bottoms
+    return _accuracy(param, p, scores, offsets, labels, fields, p.stride, 1, later_first=False, pixel=1)
 
 
 def proposal_target(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:

@@ -50,7 +50,7 @@ def test_as_the_reference(name: str) -> None:
 
 
 def one_object(box: list[float], rules: LabelRules = MSCNN, maps: list[AnchorMap] = MAPS, **more: Any) -> Any:
-    given = {"ignore": np.array([False]), "regions": np.zeros((0, 4)), "image": (0, 0, 120, 96)} | more
+    given: dict[str, Any] = {"ignore": np.array([False]), "regions": np.zeros((0, 4)), "image": (0, 0, 120, 96)} | more
     return label_maps(
         maps, rules, (96, 120), given["image"], np.array([box]), np.array([2]), given["ignore"], given["regions"]
     )

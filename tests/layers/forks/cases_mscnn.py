@@ -60,6 +60,7 @@ DETECTED = [
     Bottom((16, 6), one_image, smooth=False),
     SIZE,
 ]
+ONE: Shape = (1, 2)
 AGNOSTIC = " bbox_reg_param { cls_aware: false bbox_mean: [0.1, 0, 0, -0.2] bbox_std: [0.1, 0.1, 0.2, 0.2] }"
 ONE_FOR_ALL = [
     DETECTED[0],
@@ -172,20 +173,16 @@ BAD: list[tuple[str, str, list[Shape], str]] = [
         [(3, 2, 2, 2), (3, 8, 2, 2), (1, 2, 2, 2), (1, 4, 2, 2)],
         "'b1' is 3×8×2×2; it must be 3×4×2×2",
     ),
-    *(
-        ("FrcnnOutput", text, shapes, message)
-        for text, shapes, message in (
-            (
-                "frcnn_output_param { nms_type: '' }",
-                [(2, 3), (2, 12), (2, 5), (1, 2)],
-                "nms_type is ''; it must be one of",
-            ),
-            ("", [(2, 3), (2, 8), (2, 5), (1, 2)], "'b1' is 2×8; with 'b0' 2×3 it must be 2×12"),
-            (AGNOSTIC, [(2, 3), (2, 12), (2, 5), (1, 2)], "'b1' is 2×12; with 'b0' 2×3 it must be 2×8"),
-            ("", [(2, 3), (2, 12), (2, 7), (1, 2)], "'b2' is 2×7; .* must be 2×5 or 2×6"),
-            ("", [(2, 3), (2, 12), (2, 5), (2, 2)], "'b3' is 2×2; it must be 1×2, the height and width of one image"),
-        )
+    (
+        "FrcnnOutput",
+        "frcnn_output_param { nms_type: '' }",
+        [(2, 3), (2, 12), (2, 5), ONE],
+        "nms_type is ''; it must be one of",
     ),
+    ("FrcnnOutput", "", [(2, 3), (2, 8), (2, 5), ONE], "'b1' is 2×8; with 'b0' 2×3 it must be 2×12"),
+    ("FrcnnOutput", AGNOSTIC, [(2, 3), (2, 12), (2, 5), ONE], "'b1' is 2×12; with 'b0' 2×3 it must be 2×8"),
+    ("FrcnnOutput", "", [(2, 3), (2, 12), (2, 7), ONE], "'b2' is 2×7; .* must be 2×5 or 2×6"),
+    ("FrcnnOutput", "", [(2, 3), (2, 12), (2, 5), (2, 2)], "'b3' is 2×2; it must be 1×2, the height and width of one"),
     ("DecodeBBox", "", [(2, 4), (2, 5)], "'b0' is 2×4; it must be 2×8"),
     ("DecodeBBox", "", [(2, 8), (2, 4)], "'b1' is 2×4; it must be 2×5"),
     ("DecodeBBox", "", [(2, 8), (2, 5), (3, 6)], "'b2' is 3×6; it must be 2×K"),

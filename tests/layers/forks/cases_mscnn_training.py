@@ -128,14 +128,19 @@ CASES = [
     ),
 ]  # fmt: skip
 
-EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
+
+def empty(kind: str, text: str, *shapes: Shape) -> tuple[str, str, list[Shape], Shape]:
+    return kind, text % "", list(shapes), (1, 1, 1, 2)
+
+
+EMPTY = [
     *(
-        (kind, text % "", [(items, 7, height, 4), (items, 6, height, 4)], (1, 1, 1, 2))
+        empty(kind, text, (items, 7, height, 4), (items, 6, height, 4))
         for kind, text in (("DetectionLoss", LOSS), ("DetectionAccuracy", ACCURACY))
         for items, height in ((0, 5), (2, 0))
     ),
     *(
-        (kind, text % "", [(items, 3, height, 4), (items, 4, height, 4), (items, 6, height, 4)], (1, 1, 1, 2))
+        empty(kind, text, (items, 3, height, 4), (items, 4, height, 4), (items, 6, height, 4))
         for kind, text in (("DetectionGroupLoss", GROUP_LOSS), ("DetectionGroupAccuracy", GROUP_ACCURACY))
         for items, height in ((0, 5), (6, 0))
     ),

@@ -51,6 +51,7 @@ OBJECTS = Bottom((6, 8, 1, 1), draw_objects, smooth=False)
 MSCNN_OBJECTS = Bottom((5, 7), draw_objects, smooth=False)
 TARGET = "proposal_target_param { cls_num: 3 num_img_per_batch: 2 %s }"
 AGNOSTIC = " bbox_reg_param { cls_aware: false }"
+TWO: list[Shape] = [(2, 5), (2, 7)]
 FEWER: list[Shape] = [(7, 5, 1, 1), (4, 8, 1, 1)]
 
 CASES = [
@@ -98,7 +99,7 @@ EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
 
 BAD: list[tuple[str, str, list[Shape], str]] = [
     *(
-        ("ProposalTarget", (TARGET % options).replace("cls_num: 3", classes), [(2, 5), (2, 7)], message)
+        ("ProposalTarget", (TARGET % options).replace("cls_num: 3", classes), TWO, message)
         for options, classes, message in (
             ("", "", "needs a cls_num of at least 2 .the background counts., not 0"),
             ("batch_size: 0", "cls_num: 3", "batch_size must be positive, or -1 for all regions, not 0"),

@@ -10,8 +10,8 @@ import torch
 
 from caffe.errors import NetError
 from tests.layer_harness import Array, Case, gradients, make_layer, run
-from tests.layers.forks.cases_mscnn_training import ANCHORS, CASES, GROUP, GROUP_LOSS, LOSS, MAP, TIES, label_maps
 from tests.layers.comparison import drawn
+from tests.layers.forks.cases_mscnn_training import ANCHORS, CASES, GROUP, GROUP_LOSS, LOSS, MAP, TIES, label_maps
 from tests.reference import mscnn_training
 
 #: without equal scores: which of those are the hardest changes with small steps
@@ -71,7 +71,7 @@ def test_a_class_without_any_probability_has_a_finite_loss_and_a_gradient() -> N
     np.testing.assert_allclose(grad[0, :3, 0, 0], [1, 0, -1], atol=1e-12)
 
 
-def kept_by(layer: Any, arrays: list[Array], seed: int) -> tuple[Array, Array]:
+def kept_by(layer: Any, arrays: list[Array], seed: int) -> tuple[Array, Any]:
     """The layer's top, and the cells that it drew for it."""
     drew: list[torch.Tensor] = []
     name = "negatives" if layer.type_name == "DetectionLoss" else "samples"

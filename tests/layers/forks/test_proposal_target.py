@@ -10,8 +10,8 @@ import torch
 
 from caffe.errors import NetError
 from tests.layer_harness import Array, make_layer, run
+from tests.layers.comparison import drawn
 from tests.layers.forks.cases_proposal_target import CASES, TARGET, draw_objects, draw_regions
-from tests.layers.test_every_type import drawn
 
 #: fifty regions and five objects of two images
 REGIONS = torch.as_tensor(draw_regions(np.random.default_rng(3), (50, 5)))

@@ -207,7 +207,7 @@ class DetectionData(ObjectDataLayer):
         self._check_sizes(param)
         self._check_scales(param)
         if has(param, "distort_param"):
-            check_distortion(param.distort_param, f"layer '{self.name}' ({self.type_name})")
+            check_distortion(param.distort_param, self.where)
         images = self.listed(param.source, difficult=True)
         order, seed = self.order(len(images))
         # As in the fork, the default has no effect.

@@ -73,14 +73,14 @@ class _AnchorLoss(LossLayer):
     ) -> Tensor:
         """The top. `kept`: cells whose class counts; `taught`: cells whose offsets do; `weight`: of classes' losses."""
         index = cells.target.clamp(0, self.options.classes - 1)
-        losses, _ = NegativeLogSoftmax.apply(scores.flatten(2), index.flatten(1))  # type: ignore[no-untyped-call]
+        losses, _ = NegativeLogSoftmax.apply(scores.flatten(2), index.flatten(1))
         weight = torch.where(kept, weight, 0).flatten(1)
         of_classes = (losses * weight).sum() / kept.sum().clamp(min=1)
 
         goal = encoded(cells.box, self.options.fields(len(offsets)), self.options.stride, self.scale)
         if self.limited:
             least, most = self.limits.to(offsets)[:, None, :, None, None]
-            offsets = _Limited.apply(offsets, least, most)  # type: ignore[no-untyped-call]
+            offsets = _Limited.apply(offsets, least, most)
         difference = torch.where(taught[:, None], offsets - goal, 0)
         far = smooth_l1(difference, torch.zeros_like(difference)) if smooth else difference.square() / 2
         of_offsets = getattr(self.message, "lambda") * far.sum() / (4 * taught.sum()).clamp(min=1)

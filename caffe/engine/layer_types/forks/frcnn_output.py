@@ -13,7 +13,6 @@ from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, inclusive_overlap, moved_regions, offsets_scale
 from caffe.engine.layer_types.forks.suppression import suppress
 from caffe.engine.layer_types.shapes import count, full_precision, text
-from caffe.errors import CaffeError
 from caffe.runtime import runtime
 
 
@@ -51,11 +50,9 @@ class FrcnnOutput(Layer):
             self.fail(f"nms_type is '{param.nms_type}'; it must be one of {', '.join(NMS_TYPES)}")
         self.reshape(bottom)
         self.results: result_files.ResultFiles | None = None
-        try:
+        with self.named_in_errors():
             if runtime.layers_write and result_files.wanted(param.save_output_param):
                 self.results = result_files.ResultFiles(param.save_output_param, count(bottom[0], 1), 0)
-        except CaffeError as error:
-            raise type(error)(f"layer '{self.name}' ({self.type_name}): {error}") from None
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         names = self.param.bottom

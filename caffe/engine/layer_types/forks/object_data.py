@@ -77,10 +77,8 @@ class ObjectDataLayer(PrefetchingLayer):
 
     def listed(self, source: str, difficult: bool) -> list[ListedImage]:
         """The images of a window file. Errors name this layer."""
-        try:
+        with self.named_in_errors():
             images = read_objects(source, difficult)
-        except DataError as error:
-            raise DataError(f"layer '{self.name}' ({self.type_name}): {error}") from None
         log.info(log.here(), f"Number of images: {len(images)}")
         labels, counts = np.unique(np.concatenate([image.label for image in images]), return_counts=True)
         for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
