@@ -67,6 +67,23 @@ def test_batches_of_one_size_have_several_images(tmp_path: Path) -> None:
     assert sizes.reshape(2, 2).tolist() == [[96, 64]] * 2
 
 
+def test_a_list_of_sizes_of_other_images_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scenes(tmp_path, [(50, 80, []), (90, 33, [])], difficult=True)
+    layer = data_layer(tmp_path, "batch_size: 1")
+    for sizes, warning in (
+        ([(50, 80), (90, 33)], ""),
+        (
+            [(50, 80), (33, 90)],
+            "image 2 is 90 × 33 (width × height) in the list, but '1.png' is 33 × 90 in the window file",
+        ),
+        ([(50, 80)], "lists 1 images, the window file of layer 'l' 2"),
+    ):
+        capsys.readouterr()
+        layer.check_sizes("sizes.txt", sizes)
+        printed = capsys.readouterr().err
+        assert warning in printed if warning else not printed
+
+
 @pytest.mark.parametrize(
     ("options", "more", "message"),
     [

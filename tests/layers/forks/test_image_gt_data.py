@@ -183,6 +183,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             "",
             "max_whaspect at least 0.05 over it; found 1 and 1",
         ),
+        ("batch_size: 1 fg_img_multiple: 4000000000", "", "makes an epoch of 4,000,000,000 images; that is too many"),
         ("batch_size: 1 fg_img_multiple: 0", "", "fg_img_multiple is 0, and all images have objects"),
     ],
 )

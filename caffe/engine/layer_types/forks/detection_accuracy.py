@@ -46,6 +46,9 @@ class _AnchorAccuracy(Layer):
     def takes_gradient(self, index: int) -> bool:
         return False
 
+    def graph_obstacle(self) -> str:
+        return "copies its anchors from the host"
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.options = AnchorOptions(self, self.message, self.stride_field)
         self.scale = offsets_scale(self)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe import log
 from caffe.data.augment.object_view import ObjectView, nearest
 from caffe.data.feed.prefetch import Array
 from caffe.engine.layer import Shape, register
@@ -75,10 +76,28 @@ class EvalData(ObjectDataLayer):
         images = self.listed(param.source, difficult=True)
         order, seed = self.order(len(images))
         records = _Images(param, self.param.transform_param.scale, mean, images, param.root_folder, order, seed, False)
+        self._listed = [(image.path, image.height, image.width) for image in images]
         self.start(records, [], records.resized(images[-1].height, images[-1].width), param.batch_size, objects=True)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         return [*super().reshape(bottom), (self._data_shape[0], 2, 1, 1)][: self.num_tops]
+
+    def check_sizes(self, path: str, sizes: Sequence[tuple[int, int]]) -> None:
+        for number, (image, size) in enumerate(zip(self._listed, sizes, strict=False), 1):
+            if image[1:] != size:
+                log.warning(
+                    log.here(),
+                    f"name_size_file '{path}' does not fit the images of layer '{self.name}': image {number} is {size[1]} × "
+                    f"{size[0]} (width × height) in the list, but '{image[0]}' is {image[2]} × {image[1]} in the window "
+                    "file. Boxes are scaled with the sizes in the list, so results and scores will be wrong",
+                )
+                return
+        if len(self._listed) != len(sizes):
+            log.warning(
+                log.here(),
+                f"name_size_file '{path}' lists {len(sizes)} images, the window file of layer '{self.name}' "
+                f"{len(self._listed)}: sizes will be those of other images",
+            )
 
     def forward(self, *bottom: Tensor) -> tuple[Tensor, ...]:
         data, rows = super().forward()

@@ -20,6 +20,8 @@ from caffe.engine.layer_types.forks.object_data import ObjectDataLayer, ObjectIm
 _IN_REGIONS = 0.4
 #: an object without an anchor gets the one at its center, if some anchor overlaps it by as much
 _PICKUP = 0.2
+#: the most images of an epoch, for which there are lists in memory
+_MOST_IMAGES = 100_000_000
 #: scales in an octave, and the distance of aspect ratios
 _OCTAVE, _ASPECT_STEP = 2, 0.05
 
@@ -117,7 +119,11 @@ class ImageGtData(ObjectDataLayer):
         self._check_scales(param)
         images = self.listed(param.source, difficult=False)
         canvas = self._canvas(param, images[-1].height, images[-1].width)
-        times = [max(param.fg_img_multiple, 0) if (~image.ignore).any() else 1 for image in images]
+        times = [param.fg_img_multiple if (~image.ignore).any() else 1 for image in images]
+        if sum(times) > _MOST_IMAGES:
+            self.fail(
+                f"fg_img_multiple {param.fg_img_multiple} makes an epoch of {sum(times):,} images; that is too many"
+            )
         images = [image for image, count in zip(images, times, strict=True) for _ in range(count)]
         if not images:
             self.fail("fg_img_multiple is 0, and all images have objects: none is left")

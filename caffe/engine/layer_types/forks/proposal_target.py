@@ -256,6 +256,9 @@ class BboxAccuracy(Layer):
     def takes_gradient(self, index: int) -> bool:
         return False
 
+    def graph_obstacle(self) -> str:
+        return "copies means and deviations from the host"
+
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.scale = offsets_scale(self)
         self.aware: bool = self.param.bbox_reg_param.cls_aware
