@@ -22,14 +22,20 @@ _READERS = {
     "AnnotatedData": "data_param",
     "Data": "data_param",
     "DenseImageData": "dense_image_data_param",
+    "DetectionData": "detection_data_param",
+    "EvalData": "eval_data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
+    "ImageGtData": "image_gt_data_param",
     "ImageLabelmapData": "image_data_param",
     "ImageSegData": "image_data_param",
     "MemoryData": "memory_data_param",
     "VideoData": "data_param",
     "WindowData": "window_data_param",
 }
+#: of these, those of MS-CNN and Cascade R-CNN: how many values a row of their objects has; the field with the pixels per
+#: cell of their label maps
+_OBJECT_READERS = {"DetectionData": (8, "stride"), "EvalData": (8, ""), "ImageGtData": (7, "downsample_rate")}
 
 
 def without_files(net: Any) -> Any:
@@ -50,6 +56,8 @@ def without_files(net: Any) -> Any:
         if own.type == "DetectionOutput":
             own.detection_output_param.ClearField("save_output_param")
             own.detection_output_param.ClearField("visualize")
+        elif own.type == "FrcnnOutput":
+            own.frcnn_output_param.ClearField("save_output_param")
         elif own.type == "DetectionEvaluate":
             own.detection_evaluate_param.ClearField("name_size_file")
     return copy
@@ -66,6 +74,10 @@ def _input(layer: Any) -> Any:
     batch = max(1, min(_BATCH, param.batch_size or _BATCH))
     height, width = _size(layer)
     data = [batch, _channels(layer), height, width]
+    if layer.type in _OBJECT_READERS:
+        for shape in [data, *_object_tops(layer, param, batch, height, width)]:
+            stand_in.input_param.shape.add(dim=shape)
+        return stand_in
     label = [batch]
     if layer.type == "AnnotatedData":
         yolo = layer.annotated_data_param.yolo_data_type == 1
@@ -79,10 +91,27 @@ def _input(layer: Any) -> Any:
     return stand_in
 
 
+def _object_tops(layer: Any, param: Any, batch: int, height: int, width: int) -> list[list[int]]:
+    """The shapes of the tops after the data: label maps, and rows of objects."""
+    row, stride = _OBJECT_READERS[layer.type]
+    strides = getattr(param, stride) if stride else ()
+    maps = [[batch, 6, *(max(1, round(side / pixels)) for side in (height, width))] for pixels in strides if pixels]
+    return [*maps, [1, row, 1, 1], [batch, 2, 1, 1]][: len(layer.top) - 1]
+
+
 def _size(layer: Any) -> tuple[int, int]:
     """The height and width of the layer's images in the net."""
     transform, images, dense = layer.transform_param, layer.image_data_param, layer.dense_image_data_param
+    objects, detection, test = layer.image_gt_data_param, layer.detection_data_param, layer.eval_data_param
     pairs = [
+        (detection.crop_height, detection.crop_width),
+        (detection.crop_long_size, detection.crop_short_size),
+        (detection.resize_height, detection.resize_width),
+        (_multiple(detection.long_size), _multiple(detection.short_size)),
+        (test.resize_height, test.resize_width),
+        (_multiple(test.long_size), _multiple(test.short_size)),
+        (objects.crop_height, objects.crop_width),
+        (objects.resize_height, objects.resize_width),
         (dense.crop_height, dense.crop_width),
         (transform.crop_size, transform.crop_size),
         (transform.crop_h, transform.crop_w),
@@ -96,6 +125,11 @@ def _size(layer: Any) -> tuple[int, int]:
     ]
     unknown = _SEGNET if layer.type == "DenseImageData" else (_SIDE, _SIDE)
     return next(((high, wide) for high, wide in pairs if high and wide), unknown)
+
+
+def _multiple(side: int) -> int:
+    """The nearest multiple of 32, as DetectionData takes it."""
+    return (side + 16) // 32 * 32
 
 
 def _channels(layer: Any) -> int:

@@ -9,7 +9,6 @@ _TEXTBOXES = "TextBoxes++ (MhLiao/TextBoxes_plusplus)"
 _TSN = "TSN's Caffe (yjxiong/caffe)"
 _CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
 _CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
-_CASCADE = "Cascade R-CNN and MS-CNN (zhaoweicai/cascade-rcnn, zhaoweicai/mscnn)"
 _MNC = "MNC (daijifeng001/MNC)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
 _FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
@@ -36,7 +35,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "AnnotatedDataParameter": "single_class seg_scales seg_resize_width seg_resize_height difficult_label_warmup",
     },
     _YOLO_V2: {
-        "LayerParameter": "region_param eval_detection_param detection_loss_param",
+        "LayerParameter": "region_param eval_detection_param",
         "DataParameter": "side num_label",
         "DetectionOutputParameter": "biases classes coords nms_threshold side",
     },
@@ -60,10 +59,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     _CAFFE: {
         "InfogainLossParameter": "axis",
-    },
-    _CASCADE: {
-        "LayerParameter": "detection_accuracy_param detection_data_param detection_group_accuracy_param "
-        "detection_group_loss_param eval_data_param frcnn_output_param image_gt_data_param proposal_target_param",
     },
     _MNC: {"LayerParameter": "roi_warping_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
@@ -109,8 +104,6 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _CAFFE_SSD: "FocalLoss",
-    _CASCADE: "BboxAccuracy ProposalTarget DetectionAccuracy DetectionLoss "
-    "DetectionData DetectionGroupAccuracy DetectionGroupLoss ImageGtData EvalData FrcnnOutput",
     _MNC: "ROIWarping",
     _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",

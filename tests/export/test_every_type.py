@@ -50,13 +50,14 @@ REFUSED = {
     **dict.fromkeys(
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
-         "Yolov3", "CenterLoss", "SigmoidCrossEntropyBalanceLoss",
-         "GeneralContrastiveLoss", "GeneralTripletLoss"),
+         "Yolov3", "CenterLoss", "SigmoidCrossEntropyBalanceLoss", "GeneralContrastiveLoss", "GeneralTripletLoss",
+         "DetectionLoss", "DetectionGroupLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
-         "ROIAlign", "ScaleRoute", "SegAccuracy"),
+         "ROIAlign", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
+         "BboxAccuracy", "FrcnnOutput", "HardMining"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
@@ -83,7 +84,7 @@ FIXED_BATCH = {
 }
 #: without cases there: sources of data, layers that write or score, and those with tests of their own
 SOURCES = {"Data", "AnnotatedData", "ImageData", "MemoryData", "HDF5Data", "WindowData", "VideoData", "DenseImageData",
-           "ImageLabelmapData", "ImageSegData"}  # fmt: skip
+           "ImageGtData", "ImageLabelmapData", "ImageSegData"}  # fmt: skip
 ELSEWHERE = {"DetectionOutput", "DummyData", "Input", "Normalize", "PriorBox", "PriorBoxClustered", "Split"}
 
 

@@ -222,6 +222,7 @@ KINDS: dict[str, Kind] = {
     ),
     "name_sizes": Kind(lambda: [result_kinds.NAME_SIZES], result_kinds.read_name_size, ".txt"),
     "windows": Kind(lambda: [result_kinds.WINDOWS], result_kinds.read_window_file, ".txt"),
+    "objects": Kind(lambda: [result_kinds.OBJECTS], result_kinds.read_object_file, ".txt"),
     "similar": Kind(lambda: [result_kinds.SIMILAR], result_kinds.read_similar, ".txt"),
     "metrics": Kind(lambda: [result_kinds.METRICS], result_kinds.read_run("log/metrics.csv"), ".csv", names_file=False),
     "log": Kind(lambda: [result_kinds.LOG], result_kinds.read_run("log/caffe.INFO"), ".log", names_file=False),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe.data.feed.object_file import read_objects
 from caffe.data.feed.window_file import read_windows
 from caffe.data.name_size import read_name_sizes
 from caffe.default_boxes import reach
@@ -44,6 +45,7 @@ COCO_INSTANCES = b"""{"images": [{"id": 1, "file_name": "a.jpg", "height": 480, 
 """
 NAME_SIZES = b"a 480 640\nb 5 6\r\n"
 WINDOWS = b"# 0\na.jpg\n3\n480\n640\n2\n1 0.7 10 20 60 80\n0 0.1 0 0 9 9\n# 1\nb.jpg\n3\n50\n60\n0\n"
+OBJECTS = b"# 0\na.jpg\n3\n480 640\n2\n1 0 0 10 20 60 80\n2 1 1 0 0 9 9\n1\n5 5 90 90\n# 1 b.jpg 3 50 60 0 0\n"
 SIMILAR = b"# confused\ncat, dog, horse\ncow,horse # both\n"
 
 
@@ -85,6 +87,10 @@ def read_name_size(path: Path) -> int:
 def read_window_file(path: Path) -> int:
     found = read_windows(str(path), 0.5, 0.5)
     return len(found.foreground) + len(found.background)
+
+
+def read_object_file(path: Path) -> float:
+    return sum(float(image.boxes.sum()) + int(image.label.sum()) for image in read_objects(str(path), difficult=True))
 
 
 def read_similar(path: Path) -> int:

@@ -135,6 +135,19 @@ def test_a_net_runs_in_its_phase(tmp_path: Path) -> None:
     assert "is in image 7; the batch has images 0 to 1" in verdict.run_error
 
 
+def test_a_run_has_an_object_where_layers_need_one(tmp_path: Path) -> None:
+    """ProposalTarget refuses objects without a class."""
+    tops = "".join(f'top: "{name}" ' for name in ("r", "l", "t", "i", "o", "m"))
+    (tmp_path / "train.prototxt").write_text(
+        'layer { name: "data" type: "ImageGtData" top: "data" top: "label_8" top: "gt_boxes" image_gt_data_param { '
+        "batch_size: 1 resize_height: 64 resize_width: 64 downsample_rate: 8 field_w: 9 field_h: 9 output_gt_boxes: true "
+        '} }\nlayer { name: "rois" type: "Input" top: "rois" input_param { shape { dim: [2, 5] } } }\n'
+        f'layer {{ name: "t" type: "ProposalTarget" bottom: "rois" bottom: "gt_boxes" {tops} '
+        "proposal_target_param { cls_num: 2 } }\n"
+    )
+    assert check(tmp_path / "train.prototxt", run=True) == check(tmp_path / "train.prototxt")
+
+
 def stand_in(text: str) -> Any:
     (layer,) = without_files(parse_text(f"layer {{ {text} }}", caffe_pb2.NetParameter(), "net")).layer
     return layer.type, [list(shape.dim) for shape in layer.input_param.shape]
@@ -156,6 +169,20 @@ def stand_in(text: str) -> Any:
         ),
         ('type: "ImageLabelmapData" image_data_param { batch_size: 1 }', [[1, 3, 224, 224], [1, 1, 224, 224]]),
         ('type: "ImageSegData" transform_param { crop_size: 9 } top: "c"', [[1, 3, 9, 9], [1, 1, 9, 9], [1, 1, 1, 2]]),
+        (
+            'type: "ImageGtData" top: "c" image_gt_data_param { resize_height: 64 resize_width: 90 crop_height: 48 '
+            "crop_width: 40 downsample_rate: 8 output_gt_boxes: true }",
+            [[2, 3, 48, 40], [2, 6, 6, 5], [1, 7, 1, 1]],
+        ),
+        (
+            'type: "DetectionData" top: "c" detection_data_param { short_size: 600 long_size: 1000 batch_size: 1 stride: 16 '
+            "stride: 32 }",
+            [[1, 3, 992, 608], [1, 6, 62, 38], [1, 6, 31, 19]],
+        ),
+        (
+            'type: "EvalData" top: "c" eval_data_param { short_size: 600 long_size: 1000 batch_size: 1 }',
+            [[1, 3, 992, 608], [1, 8, 1, 1], [1, 2, 1, 1]],
+        ),
         ('type: "MemoryData" memory_data_param { channels: 2 height: 5 width: 6 }', [[2, 2, 5, 6], [2]]),
     ],
 )

@@ -120,21 +120,53 @@ def box_group_output(param: Any, bottoms: list[Array], blobs: list[Array], phase
     return _tops(found)[: len(param.top)]
 
 
-def decode_bbox(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+def _moved(param: Any, move: Array, region: Array) -> tuple[float, float, float, float]:
+    """Corners of a region x1, y1, x2, y2 moved by four offsets."""
     mean, deviation = _scale(param)
+    bx, by, bw, bh = (move[k] * deviation[k] + mean[k] for k in range(4))
+    wide, high = region[2] - region[0] + 1, region[3] - region[1] + 1
+    tw, th = wide * math.exp(bw), high * math.exp(bh)
+    x = bx * wide + 0.5 * (region[2] + region[0]) - (tw - 1) / 2
+    y = by * high + 0.5 * (region[3] + region[1]) - (th - 1) / 2
+    return x, y, x + tw - 1, y + th - 1
+
+
+def frcnn_output(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
+    p = param.frcnn_output_param
+    prob, offsets, regions, size = (b.reshape(len(b), -1) for b in bottoms)
+    height, width = size.ravel()
+    found: list[tuple[int, Box]] = []
+    for c in range(1, prob.shape[1]):
+        boxes: list[Box] = []
+        for r in range(len(prob)):
+            if prob[r, c] >= p.conf_thr:
+                at = 4 * (c if param.bbox_reg_param.cls_aware else 1)
+                x1, y1, x2, y2 = _moved(param, offsets[r, at : at + 4], regions[r, 1:5])
+                boxes.append((max(0, x1), max(0, y1), min(width, x2), min(height, y2), prob[r, c]))
+        boxes.sort(key=lambda box: -box[4])
+        keep = [True] * len(boxes)
+        for i, box in enumerate(boxes):
+            for j in range(i + 1, len(boxes)):
+                if keep[i] and keep[j] and _iou_of_pixels(p.nms_type, box, boxes[j]) > p.iou_thr:
+                    keep[j] = False
+        found += [(c, box) for box, kept in zip(boxes, keep, strict=True) if kept]
+    if 0 < p.max_det_num < len(found):
+        best = sorted(range(len(found)), key=lambda i: -found[i][1][4])[: p.max_det_num]
+        found = [found[i] for i in sorted(best)]
+    rows = [[0.0] + [-1.0] * 6, *([0, *box[:4], c, box[4]] for c, box in found)]
+    return [np.array(rows).reshape(-1, 7, 1, 1)]
+
+
+def decode_bbox(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> list[Array]:
     rows = []
     for r, (offsets, region) in enumerate(zip(bottoms[0].reshape(-1, 8), bottoms[1].reshape(-1, 5), strict=True)):
-        bx, by, bw, bh = (offsets[4 + k] * deviation[k] + mean[k] for k in range(4))
-        wide, high = region[3] - region[1] + 1, region[4] - region[2] + 1
-        tw, th = wide * math.exp(bw), high * math.exp(bh)
-        x = bx * wide + 0.5 * (region[3] + region[1]) - (tw - 1) / 2
-        y = by * high + 0.5 * (region[4] + region[2]) - (th - 1) / 2
+        x1, y1, x2, y2 = _moved(param, offsets[4:], region[1:])
         if phase == 0:
-            if x > x + tw - 1 or y > y + th - 1:
+            if x1 > x2 or y1 > y2:
                 continue
             if len(bottoms) > 2 and bottoms[2][r].ravel()[-1] >= param.decode_bbox_param.gt_iou_thr:
                 continue
-        rows.append([region[0], x, y, x + tw - 1, y + th - 1])
+        rows.append([region[0], x1, y1, x2, y2])
     return [np.array(rows).reshape(-1, 5, 1, 1)]
 
 

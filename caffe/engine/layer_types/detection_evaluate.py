@@ -16,6 +16,7 @@ from caffe.data.name_size import read_name_sizes
 from caffe.detection.image_boxes import in_image
 from caffe.detection.same_boxes import SameBoxes
 from caffe.engine.layer import Layer, Shape, SourceLayer, register
+from caffe.engine.layer_types.forks import frcnn_evaluation
 from caffe.engine.layer_types.shapes import text
 
 Floats = NDArray[np.float32]
@@ -28,10 +29,12 @@ class DetectionEvaluate(Layer):
     Top: 1×1×R×5. First one row per class: −1, label, number of positives, −1, −1. Then one row per detection, by image
     and label: image, label, score, 1 if a true positive, 1 if a false one. A detection whose best overlap is
     with a difficult object is neither, unless those are evaluated.
+
+    With a third bottom the layer is Cascade R-CNN's: see `caffe.engine.layer_types.forks.frcnn_evaluation`.
     """
 
     type_name = "DetectionEvaluate"
-    bottoms = (2, 2)
+    bottoms = (2, 3)
     dynamic_axes = MappingProxyType({2: "rows"})
     evaluates_detections = True
 
@@ -51,10 +54,15 @@ class DetectionEvaluate(Layer):
         if param.name_size_file:
             with self.named_in_errors():
                 self.sizes = [(e.height, e.width) for e in read_name_sizes(param.name_size_file)]
+        self.regions = len(bottom) > 2
         self._same = SameBoxes()
         self._first = 0  # of self.sizes: the size of the batch's image 0
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
+        if self.regions:
+            if problem := frcnn_evaluation.shape_problem(self.param.bottom, bottom):
+                self.fail(problem)
+            return [(1, 1, len(self.classes) + bottom[0][0], 5)]
         for name, shape, width in zip(self.param.bottom, bottom, (7, 8), strict=True):
             if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != width:
                 self.fail(f"'{name}' is {text(shape)}; it must be 1×1×(rows)×{width}")
@@ -72,7 +80,12 @@ class DetectionEvaluate(Layer):
 
     def forward(self, *bottom: Tensor) -> Tensor:
         self.reshape([tuple(b.shape) for b in bottom])
-        detections, truth = (b.detach().float().cpu().numpy()[0, 0] for b in bottom)
+        values = [b.detach().float().cpu().numpy() for b in bottom]
+        if self.regions:
+            size = self.sizes[self._first] if self.sizes else None
+            detections, truth = frcnn_evaluation.as_rows(values[0], values[1], values[2], size)
+        else:
+            detections, truth = (value[0, 0] for value in values)
         rows = self.evaluate(detections, truth)
         return torch.from_numpy(rows).to(bottom[0].device)[None, None]
 
@@ -127,6 +140,8 @@ class DetectionEvaluate(Layer):
 
     def _overlaps(self, boxes: Floats, objects: Floats, image: int) -> Floats:
         """Intersection over union, K×M, in pixels of the image if the sizes are known."""
+        if self.regions:
+            return frcnn_evaluation.overlaps(boxes, objects)
         if self.sizes:
             height, width = self.sizes[(self._first + image) % len(self.sizes)]
             boxes, areas = in_image(boxes, height, width, self.resize)

@@ -72,11 +72,13 @@ class SmoothL1Loss(LossLayer):
     """Smooth L1 (Girshick 2015) of the differences, over the batch size; a third bottom weights the differences.
 
     With a fourth bottom the layer is Fast R-CNN's: the third weights the differences, the fourth their losses, and both
-    are factors of the gradient. `sigma` of smooth_l1_loss_param: quadratic where |d| < 1 / sigma².
+    are factors of the gradient. `sigma` of smooth_l1_loss_param: quadratic where |d| < 1 / sigma². A second top (of
+    Cascade R-CNN) is the loss of each position, N × 1 × H × W, and passes no gradient on.
     """
 
     type_name = "SmoothL1Loss"
     bottoms = (2, 4)
+    tops = (1, 2)
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.sigma: float = self.param.smooth_l1_loss_param.sigma
@@ -94,9 +96,14 @@ class SmoothL1Loss(LossLayer):
                     f"its bottoms must have the same shape; '{self.param.bottom[0]}' is {text(bottom[0])} and "
                     f"'{self.param.bottom[i]}' is {text(shape)}"
                 )
-        return [()]
+        return [(), self.positions(bottom[0])][: max(self.num_tops, 1)]
 
-    def forward(self, *bottom: Tensor) -> Tensor:
+    @staticmethod
+    def positions(shape: Sequence[int]) -> Shape:
+        """The shape of the loss of each position."""
+        return (shape[0], 1, legacy_dim(shape, 2), legacy_dim(shape, 3))
+
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         a, b = (full_precision(x).reshape(-1) for x in bottom[:2])
         weights = [full_precision(x).detach().reshape(-1) for x in bottom[2:]]
         if len(weights) == 2:
@@ -104,7 +111,12 @@ class SmoothL1Loss(LossLayer):
             losses = outside * smooth_l1(inside * a, inside * b, None, self.sigma**2)
         else:
             losses = smooth_l1(a, b, weights[0] if weights else None, self.sigma**2)
-        return losses.sum() / bottom[0].shape[0]
+        loss = losses.sum() / bottom[0].shape[0]
+        if self.num_tops < 2:
+            return loss
+        shape = tuple(bottom[0].shape)
+        each = losses.detach().reshape(shape[0], legacy_dim(shape, 1), *self.positions(shape)[2:])
+        return loss, each.sum(dim=1, keepdim=True)
 
 
 class _Contrastive(torch.autograd.Function):

@@ -25,15 +25,14 @@ from caffe.errors import DataError
 Lines = Sequence[tuple[str, Any]]
 
 
-class ImageRecords:
+class ListedImages:
     """The images of a list; `shuffle` draws a new order for every epoch."""
 
     def __init__(
-        self, lines: Lines, root: str, image_format: ImageFormat, transformer: Transformer,
-        order: Order, seed: int, shuffle: bool,
-    ) -> None:  # fmt: skip
+        self, lines: Lines, root: str, image_format: ImageFormat, order: Order, seed: int, shuffle: bool
+    ) -> None:
         self.lines, self.root, self.image_format = lines, root, image_format
-        self.transformer, self.order, self.seed, self.shuffle = transformer, order, seed, shuffle
+        self.order, self.seed, self.shuffle = order, seed, shuffle
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:
@@ -59,6 +58,17 @@ class ImageRecords:
         except DataError as error:
             raise DataError(f"{self.where(place)}: {error}") from None
         return Source(image, self.where(place))
+
+
+class ImageRecords(ListedImages):
+    """The records of images with a label."""
+
+    def __init__(
+        self, lines: Lines, root: str, image_format: ImageFormat, transformer: Transformer,
+        order: Order, seed: int, shuffle: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(lines, root, image_format, order, seed, shuffle)
+        self.transformer = transformer
 
     def load(self, place: int, room: Array) -> tuple[Array, Array]:
         """Data [C, H, W], in `room` if that has its shape, and the label [1, 1]."""

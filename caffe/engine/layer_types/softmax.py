@@ -81,7 +81,7 @@ class Softmax(Neuron):
         return softmax(bottom[0], self.param.softmax_param.axis)
 
 
-class _NegativeLogSoftmax(torch.autograd.Function):
+class NegativeLogSoftmax(torch.autograd.Function):
     """−log of each position's label's softmax, cut off at −log of the smallest float32; the gradient is not cut off.
 
     scores are outer × classes × inner, labels outer × inner; a label that is not a class gives NaN.
@@ -111,14 +111,15 @@ class SoftmaxWithLoss(LossLayer):
 
     One label for each position apart from the class `axis`. `normalization`: VALID (labels that count), FULL,
     BATCH_SIZE (the size of the axes before the classes), NONE, PRE_FIXED (R-FCN's: pre_fixed_normalizer). A second top
-    holds the probabilities (and passes no gradient on).
+    holds the probabilities, and a third one (of Cascade R-CNN) the loss at each position, in the labels' shape, 0 where
+    the label is ignored. Only the first passes a gradient on.
 
     With weight_by_label_freqs (of SegNet) the loss of a label is multiplied by its class_weighting; VALID still divides
     by the number of labels.
     """
 
     type_name = "SoftmaxWithLoss"
-    tops = (1, 2)
+    tops = (1, 3)
     _class_weights: Tensor | None
 
     def setup(self, bottom: Sequence[Shape]) -> None:
@@ -147,13 +148,13 @@ class SoftmaxWithLoss(LossLayer):
                 f"'{self.param.bottom[0]}' {text(bottom[0])} with classes along axis {axis} needs {positions} labels; "
                 f"'{self.param.bottom[1]}' {text(bottom[1])} has {count(bottom[1])}"
             )
-        return [(), bottom[0]][: max(self.num_tops, 1)]
+        return [(), bottom[0], bottom[1]][: max(self.num_tops, 1)]
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
-        loss, prob, _ = self.loss_of(bottom)
-        return loss if self.num_tops < 2 else (loss, prob)
+        loss, prob, losses = self._loss_of(bottom)
+        return loss if self.num_tops < 2 else (loss, prob, losses.detach().reshape(bottom[1].shape))[: self.num_tops]
 
-    def loss_of(self, bottom: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _loss_of(self, bottom: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, the probabilities, and the loss at each position (outer × inner, 0 where the label is ignored)."""
         scores, label = full_precision(bottom[0]), labels_of(bottom[1])
         axis = self.canonical_axis(self.param.softmax_param.axis, scores.dim())
@@ -164,7 +165,7 @@ class SoftmaxWithLoss(LossLayer):
         self.check_labels(label, valid, classes)
         if valid is not None:
             label = torch.where(valid, label, 0)
-        losses, prob = _NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
+        losses, prob = NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
         if self._class_weights is not None:
             losses = losses * self._class_weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:

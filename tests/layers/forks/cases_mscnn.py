@@ -42,6 +42,33 @@ SORTED_REGIONS = Bottom(
     smooth=False,
 )  # fmt: skip
 SCORES = Bottom((6, 3), lambda rng, s: rng.normal(size=s), smooth=False)
+
+
+def one_image(rng: np.random.Generator, shape: Shape) -> Array:
+    """Regions of image 0, in pairs that overlap."""
+    rows = np.zeros(shape)
+    rows[:, 1:3] = rng.uniform(0, 30, (shape[0], 2))
+    rows[1::2, 1:3] = rows[: len(rows[1::2]) * 2 : 2, 1:3] + 3
+    rows[:, 3:5] = rows[:, 1:3] + rng.uniform(10, 40, (shape[0], 2))
+    return rows
+
+
+SIZE = Bottom((1, 2, 1, 1), lambda rng, s: np.array([40.0, 50]).reshape(s), smooth=False)
+DETECTED = [
+    Bottom((16, 3), probabilities, smooth=False),
+    Bottom((16, 12), lambda rng, s: 0.2 * rng.normal(size=s), smooth=False),
+    Bottom((16, 6), one_image, smooth=False),
+    SIZE,
+]
+ONE: Shape = (1, 2)
+AGNOSTIC = " bbox_reg_param { cls_aware: false bbox_mean: [0.1, 0, 0, -0.2] bbox_std: [0.1, 0.1, 0.2, 0.2] }"
+ONE_FOR_ALL = [
+    DETECTED[0],
+    Bottom((16, 8), DETECTED[1].draw, smooth=False),
+    Bottom((16, 5), one_image, smooth=False),
+    SIZE,
+]
+
 ALIGN = "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.5 %s }"
 
 CASES = [
@@ -67,6 +94,16 @@ CASES = [
             ("min_size: 500", "", 2),
         )
     ),
+    *(
+        Case("FrcnnOutput", f"frcnn_output_param {{ {options} }} {more}", bottoms, mscnn.frcnn_output, resized=shapes)
+        for options, more, bottoms, shapes in (
+            ("", "", DETECTED, [(7, 3), (7, 12), (7, 6), (1, 2)]),
+            ("conf_thr: 0.4 iou_thr: 0.2 max_det_num: 6", NORMALIZED, DETECTED, [(7, 3), (7, 12), (7, 6), (1, 2)]),
+            ("nms_type: 'IOMU' iou_thr: 0.7", AGNOSTIC, ONE_FOR_ALL, [(7, 5), (7, 8), (7, 5), (1, 2)]),
+            ("nms_type: 'IOFU' max_det_num: 99", AGNOSTIC, ONE_FOR_ALL, [(7, 2), (7, 8), (7, 5), (1, 2)]),
+            ("conf_thr: 2", "", DETECTED, [(7, 3), (7, 12), (7, 6), (1, 2)]),
+        )
+    ),
     Case("DecodeBBox", "", [OFFSETS, SORTED_REGIONS], mscnn.decode_bbox, phase=TEST),
     Case("DecodeBBox", NORMALIZED, [OFFSETS, SORTED_REGIONS], mscnn.decode_bbox),
     *(
@@ -87,6 +124,7 @@ EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
     ("BoxOutput", OUTPUT % "", [(2, 7, 0, 6), (2, 7, 3, 0)], (1, 5, 1, 1)),
     ("BoxGroupOutput", GROUPS % "", [(0, 2, 4, 5), (0, 4, 4, 5), (0, 2, 2, 3), (0, 4, 2, 3)], (1, 5, 1, 1)),
     ("DecodeBBox", "", [(0, 8), (0, 5)], (0, 5, 1, 1)),
+    ("FrcnnOutput", "", [(0, 3), (0, 12), (0, 5), (1, 2)], (1, 7, 1, 1)),
     ("ScaleRoute", "", [(0, 5)], (0, 5, 1, 1)),
     ("ROIAlign", ALIGN % "", [(1, 2, 4, 4), (0, 5)], (0, 2, 4, 3)),
     ("ROIAlign", ALIGN % "", [(1, 0, 4, 4), (2, 5)], (2, 0, 4, 3)),
@@ -135,6 +173,16 @@ BAD: list[tuple[str, str, list[Shape], str]] = [
         [(3, 2, 2, 2), (3, 8, 2, 2), (1, 2, 2, 2), (1, 4, 2, 2)],
         "'b1' is 3×8×2×2; it must be 3×4×2×2",
     ),
+    (
+        "FrcnnOutput",
+        "frcnn_output_param { nms_type: '' }",
+        [(2, 3), (2, 12), (2, 5), ONE],
+        "nms_type is ''; it must be one of",
+    ),
+    ("FrcnnOutput", "", [(2, 3), (2, 8), (2, 5), ONE], "'b1' is 2×8; with 'b0' 2×3 it must be 2×12"),
+    ("FrcnnOutput", AGNOSTIC, [(2, 3), (2, 12), (2, 5), ONE], "'b1' is 2×12; with 'b0' 2×3 it must be 2×8"),
+    ("FrcnnOutput", "", [(2, 3), (2, 12), (2, 7), ONE], "'b2' is 2×7; .* must be 2×5 or 2×6"),
+    ("FrcnnOutput", "", [(2, 3), (2, 12), (2, 5), (2, 2)], "'b3' is 2×2; it must be 1×2, the height and width of one"),
     ("DecodeBBox", "", [(2, 4), (2, 5)], "'b0' is 2×4; it must be 2×8"),
     ("DecodeBBox", "", [(2, 8), (2, 4)], "'b1' is 2×4; it must be 2×5"),
     ("DecodeBBox", "", [(2, 8), (2, 5), (3, 6)], "'b2' is 3×6; it must be 2×K"),

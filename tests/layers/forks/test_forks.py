@@ -14,7 +14,9 @@ from tests.layers.forks import (
     cases_maps,
     cases_masks,
     cases_mscnn,
+    cases_mscnn_training,
     cases_openpose,
+    cases_proposal_target,
     cases_regions,
     cases_segmentation,
     cases_training,
@@ -22,24 +24,27 @@ from tests.layers.forks import (
 )  # fmt: skip
 
 MODULES = (
-    cases_faces, cases_maps, cases_masks, cases_mscnn, cases_openpose, cases_regions, cases_segmentation,
-    cases_training, cases_yolo,
+    cases_faces, cases_maps, cases_masks, cases_mscnn, cases_mscnn_training, cases_openpose, cases_proposal_target,
+    cases_regions, cases_segmentation, cases_training, cases_yolo,
 )  # fmt: skip
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
-    "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "Maximum", "Nms", "PriorBoxClustered",
-    "Proposal", "ScaleRoute", "SegAccuracy", "YoloDetectionOutput", "Yolov3DetectionOutput",
+    "BboxAccuracy", "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy",
+    "DetectionGroupAccuracy", "FrcnnOutput", "HardMining", "ImResize", "Maximum", "Nms", "PriorBoxClustered", "Proposal",
+    "ProposalTarget", "ScaleRoute", "SegAccuracy", "YoloDetectionOutput", "Yolov3DetectionOutput",
 }  # fmt: skip
 #: a gradient that is not the derivative of the top, and is tested by itself
 OTHER_GRADIENT = {
-    "CenterLoss", "ChannelScale", "GeneralContrastiveLoss", "GeneralTripletLoss", "MarginInnerProduct", "RegionLoss",
-    "Yolov3",
+    "CenterLoss", "ChannelScale", "DetectionGroupLoss", "DetectionLoss", "GeneralContrastiveLoss", "GeneralTripletLoss",
+    "MarginInnerProduct", "RegionLoss", "Yolov3",
 }  # fmt: skip
+#: the least number of tops, where that is not 1
+TOPS = {"BoxAnnotatorOHEM": 2, "ProposalTarget": 6}
 #: Caffe's own, of which forks have options
 OPTIONS = {"Dropout", "InnerProduct", "Normalize", "Pooling", "SmoothL1Loss", "SoftmaxWithLoss"}
 #: reads files, and is tested by itself
-SOURCES = {"DenseImageData", "ImageLabelmapData", "ImageSegData"}
+SOURCES = {"DenseImageData", "DetectionData", "EvalData", "ImageGtData", "ImageLabelmapData", "ImageSegData"}
 
 
 @pytest.mark.parametrize("resized", [False, True], ids=["", "resized"])
@@ -72,15 +77,14 @@ def test_every_type_of_a_fork_has_a_case() -> None:
 
 @pytest.mark.parametrize(("kind", "text", "shapes", "top"), [e for module in MODULES for e in module.EMPTY])
 def test_an_empty_batch(kind: str, text: str, shapes: list[Shape], top: Shape) -> None:
-    tops = 2 if kind == "BoxAnnotatorOHEM" else 1
-    layer = make_layer(kind, text, shapes, tops)
+    layer = make_layer(kind, text, shapes, TOPS.get(kind, 1))
     assert tuple(run(layer, *(torch.zeros(s) for s in shapes))[0].shape) == top
 
 
 @pytest.mark.parametrize(("kind", "text", "shapes", "message"), [b for module in MODULES for b in module.BAD])
 def test_bad_settings(kind: str, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=f"layer 'l' .{kind}.: .*{message}"):
-        make_layer(kind, text, shapes, 2 if kind == "BoxAnnotatorOHEM" else 1)
+        make_layer(kind, text, shapes, TOPS.get(kind, 1))
 
 
 def test_unknown_types_are_named_at_once_with_the_fork() -> None:

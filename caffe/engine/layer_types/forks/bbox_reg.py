@@ -51,3 +51,21 @@ def little_overlap(
         return ~valid | (shared / over <= threshold)
 
     return apart
+
+
+def inclusive_overlap(threshold: float, nms_type: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """`little_overlap` as Cascade R-CNN computes it: both border pixels belong to a box.
+
+    Boxes that share one row of pixels do not overlap, those that share one column do.
+    """
+    return little_overlap(threshold, nms_type, 1, lambda across: (across[:, 0] >= 0) & (across[:, 1] > 0))
+
+
+def moved_regions(offsets: Tensor, regions: Tensor, scale: Tensor) -> Tensor:
+    """Regions R × 4 (corners inclusive) moved by offsets R × 4; `scale` is as of `offsets_scale`."""
+    mean, deviation = scale.to(offsets)
+    moves = offsets * deviation + mean
+    size = regions[:, 2:] - regions[:, :2] + 1
+    sides = size * moves[:, 2:].exp()
+    low = moves[:, :2] * size + 0.5 * (regions[:, 2:] + regions[:, :2]) - (sides - 1) / 2
+    return torch.cat([low, low + sides - 1], dim=1)

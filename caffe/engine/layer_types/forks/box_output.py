@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import Layer, Shape, register
-from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, little_overlap, offsets_scale
+from caffe.engine.layer_types.forks.anchor_maps import moved_anchors
+from caffe.engine.layer_types.forks.bbox_reg import NMS_TYPES, inclusive_overlap, little_overlap, offsets_scale
 from caffe.engine.layer_types.forks.suppression import suppress
 from caffe.engine.layer_types.shapes import full_precision, text
 
@@ -69,18 +69,8 @@ class _Proposals(Layer):
     def decoded(self, offsets: Tensor, field: Tensor, stride: float) -> tuple[Tensor, Tensor]:
         """Upper left corners and sides, both A × 2 × H × W, of anchors `field` (A × 2: width, height) moved by
         `offsets`, A × 4 × H × W."""
-        options, (height, width) = self.options, offsets.shape[2:]
-        mean, deviation = self.scale.to(offsets).reshape(2, 1, 4, 1, 1)
-        moves = offsets * deviation + mean
-        most = math.log(options.field_whr)
-        place = moves[:, :2].clamp(-1 / options.field_xyr, 1 / options.field_xyr)
-        growth = moves[:, 2:].clamp(-most, most)
-        sides = field.to(offsets)[:, :, None, None]
-        x = ((torch.arange(width, device=offsets.device, dtype=offsets.dtype) + 0.5) * stride).expand(height, width)
-        y = (torch.arange(height, device=offsets.device, dtype=offsets.dtype) + 0.5) * stride
-        center = place * sides + torch.stack([x, y[:, None].expand(height, width)])
-        sides = sides * growth.exp()
-        return center - sides / 2, sides
+        options = self.options
+        return moved_anchors(offsets, field, stride, self.scale, options.field_whr, options.field_xyr)
 
     def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         data = [full_precision(b.detach()) for b in bottom]
@@ -234,10 +224,4 @@ class BoxGroupOutput(_Proposals):
         return table[:, :4], table[:, 2:4] - table[:, :2] + 1, table[:, 4]
 
     def apart(self) -> Callable[[Tensor, Tensor], Tensor]:
-        # The fork's comparisons: boxes that share one row of pixels do not overlap, those that share one column do.
-        return little_overlap(
-            self.options.iou_thr,
-            self.options.nms_type,
-            1,
-            lambda across: (across[:, 0] >= 0) & (across[:, 1] > 0),
-        )
+        return inclusive_overlap(self.options.iou_thr, self.options.nms_type)

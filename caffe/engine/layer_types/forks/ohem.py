@@ -19,21 +19,9 @@ from caffe.engine.layer_types.softmax import SoftmaxWithLoss
 
 @register
 class SoftmaxWithLossOHEM(SoftmaxWithLoss):
-    """SoftmaxWithLoss with a third top: the loss at each position, in the labels' shape, 0 where the label is ignored.
-
-    Only the first top passes a gradient on.
-    """
+    """SoftmaxWithLoss under R-FCN's name: its third top is the loss at each position."""
 
     type_name = "SoftmaxWithLossOHEM"
-    tops = (1, 3)
-
-    def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
-        super().reshape(bottom)
-        return [(), bottom[0], bottom[1]][: max(self.num_tops, 1)]
-
-    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
-        loss, prob, losses = self.loss_of(bottom)
-        return loss if self.num_tops < 2 else (loss, prob, losses.detach().reshape(bottom[1].shape))[: self.num_tops]
 
 
 @register
@@ -49,13 +37,9 @@ class SmoothL1LossOHEM(SmoothL1Loss):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
-        return [(), self._positions(bottom[0])][: max(self.num_tops, 1)]
+        return [(), self.positions(bottom[0])][: max(self.num_tops, 1)]
 
-    @staticmethod
-    def _positions(shape: Sequence[int]) -> Shape:
-        return (shape[0], 1, legacy_dim(shape, 2), legacy_dim(shape, 3))
-
-    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]  # the second top is this type's own
+    def forward(self, *bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         num, channels, *image = (legacy_dim(bottom[0].shape, axis) for axis in range(4))
         a, b, *weight = (full_precision(x).reshape(num, channels, *image) for x in bottom)
         losses = smooth_l1(a, b, weight[0].detach() if weight else None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe.engine.layer import TRAIN, Layer, Shape, register
-from caffe.engine.layer_types.forks.bbox_reg import offsets_scale
+from caffe.engine.layer_types.forks.bbox_reg import moved_regions, offsets_scale
 from caffe.engine.layer_types.shapes import count, full_precision, legacy_dim, text
 
 
@@ -55,12 +55,7 @@ class DecodeBBox(_Regions):
     def forward(self, *bottom: Tensor) -> Tensor:
         offsets, regions = (full_precision(b.detach()) for b in bottom[:2])
         offsets, regions = offsets.reshape(-1, 8)[:, 4:], regions.reshape(-1, 5)
-        mean, deviation = self.scale.to(offsets)
-        moves = offsets * deviation + mean
-        size = regions[:, 3:] - regions[:, 1:3] + 1
-        sides = size * moves[:, 2:].exp()
-        low = moves[:, :2] * size + 0.5 * (regions[:, 3:] + regions[:, 1:3]) - (sides - 1) / 2
-        found = torch.cat([regions[:, :1], low, low + sides - 1], dim=1)
+        found = torch.cat([regions[:, :1], moved_regions(offsets, regions[:, 1:], self.scale)], dim=1)
         if self.phase == TRAIN:
             kept = ~(found[:, 1:3] > found[:, 3:]).any(dim=1)
             if len(bottom) > 2:
