@@ -152,7 +152,7 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert "has 0 DetectionOutput layers" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 1
-    assert "does not exist" in capsys.readouterr().err
+    assert "no such file; give a deploy prototxt" in capsys.readouterr().err
     weights = tmp_path / "a.caffemodel"
     weights.touch()
     (tmp_path / "deploy.prototxt").write_text(DETECTOR)
