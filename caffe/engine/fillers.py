@@ -130,6 +130,19 @@ def defer(blob: nn.Parameter, filler: Any, run: Fill) -> bool:
     return True
 
 
+def _check_range(filler: Any) -> None:
+    """Raises NetError for numbers between or around which nothing can be drawn."""
+    if filler.type == "gaussian" and not (math.isfinite(filler.mean) and 0 <= filler.std < math.inf):
+        raise NetError(
+            f"filler 'gaussian' needs a finite mean and a std of at least 0; found mean {filler.mean:g}, std {filler.std:g}"
+        )
+    if filler.type == "uniform" and not 0 <= filler.max - filler.min <= torch.finfo(torch.float32).max:
+        raise NetError(
+            f"filler 'uniform' needs min <= max, both finite and less than 3.4e38 apart; found min {filler.min:g}, "
+            f"max {filler.max:g}"
+        )
+
+
 def fill(blob: Tensor, filler: Any) -> None:
     """Fills `blob` in place as the FillerParameter says. Raises NetError for an unknown or unsuitable filler."""
     if filler.type not in _FILLERS:
@@ -138,6 +151,7 @@ def fill(blob: Tensor, filler: Any) -> None:
         raise NetError(f"filler '{filler.type}' has no sparse form; only gaussian does")
     if filler.type == "bilinear" and (blob.dim() != 4 or blob.shape[2] != blob.shape[3]):
         raise NetError(f"filler 'bilinear' needs a square filter of 4 axes, not {tuple(blob.shape)}")
+    _check_range(filler)
     if blob.numel():
         with torch.no_grad():
             _FILLERS[filler.type](blob, filler)

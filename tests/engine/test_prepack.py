@@ -7,7 +7,7 @@ import torch
 from google.protobuf import text_format
 
 from caffe.engine import acceleration
-from caffe.engine.layer_types import convolution
+from caffe.engine.layer_types import onednn_limits
 from caffe.engine.net import Net
 from caffe.engine.prepack import PackedConvolution, PackedDeconvolution, prepack
 from caffe.proto import caffe_pb2
@@ -80,7 +80,14 @@ def test_deconvolutions(text: str, packed: bool) -> None:
 
 
 def test_a_deconvolution_in_parts_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_MOST_SUMMED", 11)
+    monkeypatch.setattr(onednn_limits, "_MOST_SUMMED", 11)
+    for text, packed in (("kernel_size: 2 stride: 2", False), ("kernel_size: 2", True)):
+        steps = prepack(Net(text_format.Parse(DECONVOLUTION % text, caffe_pb2.NetParameter()), 1))
+        assert any(isinstance(step.layer, PackedDeconvolution) for step in steps) == packed
+
+
+def test_a_deconvolution_with_far_strides_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn_limits, "_MOST_STRIDE", 1)
     for text, packed in (("kernel_size: 2 stride: 2", False), ("kernel_size: 2", True)):
         steps = prepack(Net(text_format.Parse(DECONVOLUTION % text, caffe_pb2.NetParameter()), 1))
         assert any(isinstance(step.layer, PackedDeconvolution) for step in steps) == packed

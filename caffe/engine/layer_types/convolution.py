@@ -8,19 +8,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from caffe.engine.layer import ConvolutionWindow, Layer, Shape, register
+from caffe.engine.layer_types import onednn_limits
 from caffe.engine.layer_types.shapes import count, text
-
-#: With AVX-512, oneDNN 3.12's strided transposed convolution, which is also a convolution's gradient, writes beyond its
-#: memory from about 18,000 channels to sum over times the kernel's width (kernels wider than high). Such a one is
-#: computed in parts of this many, for every shape of the kernel.
-_MOST_SUMMED = 16384
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,6 @@ class Geometry:
     def extent(self, axis: int) -> int:
         """The number of pixels that the dilated kernel spans."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
-
-
-def _most_channels(device: str, geometry: Geometry) -> int | None:
-    """Over how many channels oneDNN's strided transposed convolution may sum at once; None if it is not used."""
-    return max(1, _MOST_SUMMED // max(geometry.kernel)) if device == "cpu" and max(geometry.stride) > 1 else None
 
 
 class _Windowed(Layer):
@@ -107,6 +98,7 @@ class _Convolving(_Windowed):
     fresh_tops = True
     keeps_bottoms = True
     rounds_blobs = True
+    transposed: ClassVar[bool] = False
     operations: tuple[Callable[..., Any], ...]
 
     def outputs_and_groups(self, channels: int) -> tuple[int, int]:
@@ -177,7 +169,11 @@ class _Convolving(_Windowed):
         return y if self.channel_axis == 1 else y.reshape(*lead, *y.shape[1:])
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
-        most = _most_channels(x.device.type, g)
+        if onednn_limits.is_far_apart(x.device.type, g.stride, self.written):
+            return onednn_limits.without_onednn(
+                x, weight, bias, (g.stride, g.pad, g.dilation), self.transposed, self.group
+            )
+        most = onednn_limits.most_channels(x.device.type, g.kernel, g.stride)
         if most is None or self.summed // self.group <= most:
             return self._operate(x, weight, bias, g, self.group)
         groups = zip(x.chunk(self.group, 1), weight.chunk(self.group), strict=True)
@@ -187,7 +183,12 @@ class _Convolving(_Windowed):
     @property
     def summed(self) -> int:
         """The channels that the transposed convolution sums over, which is the layer's or its gradient."""
-        raise NotImplementedError
+        return self.channels if self.transposed else self.num_output
+
+    @property
+    def written(self) -> int:
+        """The channels that it writes."""
+        return self.num_output if self.transposed else self.channels
 
     def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
         raise NotImplementedError
@@ -214,10 +215,6 @@ class Convolution(_Convolving):
     def output_sizes(self, bottom: Sequence[int]) -> list[int]:
         return self.window_counts(bottom)
 
-    @property
-    def summed(self) -> int:
-        return self.num_output
-
     def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
         y: Tensor = self.operations[len(g.kernel) - 1](x, weight, bias, g.stride, g.pad, g.dilation, group)
         return y
@@ -231,11 +228,15 @@ class Deconvolution(_Convolving):
     """Transposed convolution: out = stride·(in − 1) + extent − 2·pad; weight channels × num_output/group × kernel."""
 
     type_name = "Deconvolution"
+    transposed = True
     operations = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
     def as_deconvolution(self) -> ConvolutionWindow | None:
         window = self.plain_window() if type(self) is Deconvolution else None
-        most = None if window is None else _most_channels("cpu", self.geometry)
+        g = self.geometry
+        if window is None or onednn_limits.is_far_apart("cpu", g.stride, self.written):
+            return None
+        most = onednn_limits.most_channels("cpu", g.kernel, g.stride)
         return window if most is None or self.channels // self.group <= most else None
 
     def weight_shape(self, channels: int, num_output: int, group: int) -> Shape:
@@ -253,10 +254,6 @@ class Deconvolution(_Convolving):
                 )
             sizes.append(out)
         return sizes
-
-    @property
-    def summed(self) -> int:
-        return self.channels
 
     def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, group: int = 1) -> Tensor:
         y: Tensor = self.operations[len(g.kernel) - 1](x, weight, bias, g.stride, g.pad, 0, group, g.dilation)
