@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from tests.layer_harness import run
 
 Corners = tuple[int, int, int, int]
 
@@ -47,3 +51,10 @@ def random_scenes(count: int, height: int = 64, width: int = 64, seed: int = 0) 
             boxes.append((x, y, x + int(side[0]), y + int(side[1])))
         scenes.append((height, width, boxes))
     return scenes
+
+
+def batches(layer: Any, count: int) -> list[list[torch.Tensor]]:
+    """The tops of the first batches of a data layer, which is closed then."""
+    result = [run(layer) for _ in range(count)]
+    layer.close()
+    return result

@@ -13,7 +13,7 @@ from caffe.engine.layer import TRAIN
 from caffe.errors import CaffeError
 from caffe.runtime import runtime, set_random_seed
 from tests.layer_harness import make_layer, run
-from tests.layers.forks.object_scenes import random_scenes, write_scenes
+from tests.layers.forks.object_scenes import batches, random_scenes, write_scenes
 
 MAPS = "stride: [8, 16] field_w: [16, 32] field_h: [16, 32]"
 
@@ -29,12 +29,6 @@ def _seed() -> Any:
 def layer_of(folder: Path, options: str, more: str = "", tops: int = 4, maps: str = MAPS) -> Any:
     text = f'detection_data_param {{ source: "{folder}/windows.txt" root_folder: "{folder}/" {maps} {options} }} {more}'
     return make_layer("DetectionData", text, [], tops, TRAIN)
-
-
-def batches(layer: Any, count: int) -> list[list[torch.Tensor]]:
-    result = [run(layer) for _ in range(count)]
-    layer.close()
-    return result
 
 
 def test_images_label_maps_and_objects(tmp_path: Path) -> None:

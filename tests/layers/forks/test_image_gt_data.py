@@ -13,7 +13,7 @@ from caffe.engine.layer import TEST, TRAIN
 from caffe.errors import CaffeError, DataError
 from caffe.runtime import runtime, set_random_seed
 from tests.layer_harness import make_layer, run
-from tests.layers.forks.object_scenes import random_scenes, write_scenes
+from tests.layers.forks.object_scenes import batches, random_scenes, write_scenes
 
 MAPS = "downsample_rate: [8, 16] field_w: [16, 24] field_h: [16, 24]"
 
@@ -32,12 +32,6 @@ def layer_of(
 ) -> Any:  # fmt: skip
     text = f'image_gt_data_param {{ source: "{folder}/windows.txt" root_folder: "{folder}/" {maps} {options} }} {more}'
     return make_layer("ImageGtData", text, [], tops, phase)
-
-
-def batches(layer: Any, count: int) -> list[list[torch.Tensor]]:
-    result = [run(layer) for _ in range(count)]
-    layer.close()
-    return result
 
 
 def test_images_label_maps_and_objects_in_the_order_of_the_file(tmp_path: Path) -> None:

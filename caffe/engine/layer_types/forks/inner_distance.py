@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,21 +10,6 @@ from torch import Tensor
 from caffe.engine.layer import Layer, Shape, register
 from caffe.engine.layer_types.forks.unit_norm import normalize_rows
 from caffe.engine.layer_types.shapes import class_index, count, full_precision, labels_of, text
-
-
-class _OwnCenterOnly(torch.autograd.Function):
-    """Passes distances M × N on for the gradient of the vectors alone, and that of each item for its own class."""
-
-    @staticmethod
-    def forward(ctx: Any, distances: Tensor, labels: Tensor) -> Tensor:
-        ctx.save_for_backward(labels)
-        return distances.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (labels,) = ctx.saved_tensors
-        own = torch.arange(grads[0].shape[1], device=labels.device) == labels[:, None]
-        return grads[0] * own, None
 
 
 @register
@@ -91,7 +75,8 @@ class InnerDistance(Layer):
             top = self._distances(x, vectors)
         else:  # the same values twice, each with the gradient of one side
             labels, _ = class_index(labels_of(bottom[2]), len(vectors))
-            to_vectors = _OwnCenterOnly.apply(self._distances(x.detach(), vectors), labels)
+            own = torch.arange(len(vectors), device=labels.device) == labels[:, None]
+            to_vectors = self._distances(x.detach(), vectors) * own
             top = self._distances(x, vectors.detach()) + to_vectors - to_vectors.detach()
         return top.reshape(*bottom[0].shape[:axis], len(vectors)).to(bottom[0].dtype)
 
