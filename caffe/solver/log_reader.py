@@ -15,7 +15,8 @@ MADE_WITH = "Made with"
 _PREFIX = re.compile(r"^[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)\s+\d+ [^\]]*\] (.*)$")
 _ITERATION = re.compile(r"Iteration ([0-9]{1,18})")
 _NUMBER = r"([-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|nan|inf))"
-_LOSS = re.compile(rf"Iteration \d+.*?, loss = {_NUMBER}")
+# matched at the beginning of a message: from every place of a long line, it would be searched to the end
+_LOSS = re.compile(rf"\s*Iteration \d+.*?, loss = {_NUMBER}")
 _RATE = re.compile(rf"Iteration \d+, lr = {_NUMBER}")
 _OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
 
@@ -118,7 +119,7 @@ def _moment(prefix: re.Match[str]) -> datetime.datetime | None:
 
 def _take(log: TrainingLog, message: str, iteration: int, seconds: float) -> None:
     """Adds what one log line says. Of a resumed run, it replaces what an earlier one did after the snapshot."""
-    if loss := _LOSS.search(message):
+    if loss := _LOSS.match(message):
         _forget_from(log.losses, iteration)
         log.losses.append((iteration, seconds, float(loss[1])))
     elif rate := _RATE.search(message):

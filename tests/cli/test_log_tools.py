@@ -86,6 +86,17 @@ def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
     assert [iteration for iteration, *_ in read.losses] == [0, 20]
 
 
+def test_a_line_without_end(log_file: Path, tmp_path: Path) -> None:
+    """A crash may join lines. What says "Iteration" 100,000 times is not searched from each of them to its end."""
+    path = tmp_path / "joined.log"
+    path.write_text(f"{LOG}I1122 06:51:06.0  1 solver.cpp:330] {'Iteration 30, Testing ' * 100_000}\n")
+    found, expected = read_training_log(path), read_training_log(log_file)
+    assert expected.losses
+    assert (found.losses, len(found.train), len(found.test)) == (
+        expected.losses, len(expected.train), len(expected.test),
+    )  # fmt: skip
+
+
 def test_the_originals_log(shared: Path) -> None:
     log = read_training_log(shared / "golden" / "train_run" / "caffe.log")
     assert [row["NumIters"] for row in log.train] == list(range(240))
