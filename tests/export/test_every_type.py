@@ -13,37 +13,15 @@ from caffe.proto import caffe_pb2
 from tests.export.runs import engine, run
 from tests.layer_harness import Case, spread_out
 from tests.layers.cases import CASES as CAFFES
-from tests.layers.forks import (
-    cases_faces,
-    cases_maps,
-    cases_masks,
-    cases_mscnn,
-    cases_openpose,
-    cases_regions,
-    cases_segmentation,
-    cases_yolo,
-)  # fmt: skip
+from tests.layers.forks.cases import CASES as FORKS
+from tests.layers.forks.cases_masks import CASES as MASKS
 
 # without onnx, the lines above skip this module
 # isort: split
 from caffe.export.onnx_model import onnx_model
 from caffe.export.registry import ExportError, converter
 
-MODULES = (
-    cases_faces,
-    cases_maps,
-    cases_masks,
-    cases_mscnn,
-    cases_openpose,
-    cases_regions,
-    cases_segmentation,
-    cases_yolo,
-)
-CASES = [
-    case
-    for case in (*CAFFES, *(case for module in MODULES for case in module.CASES))
-    if not layer_class(case.type, "").constant_tops
-]
+CASES = [case for case in (*CAFFES, *FORKS) if not layer_class(case.type, "").constant_tops]
 #: of those with cases: what has no place in a net that is exported, and why
 REFUSED = {
     "Accuracy": "there is no conversion for this type. There is one for AbsVal",
@@ -165,7 +143,7 @@ def test_no_type_is_forgotten() -> None:
     assert set(layer_types()) > SOURCES
 
 
-@pytest.mark.parametrize("case", [c for c in cases_masks.CASES if c.type == "PriorBoxClustered"], ids=str)
+@pytest.mark.parametrize("case", [c for c in MASKS if c.type == "PriorBoxClustered"], ids=str)
 def test_priors_become_constants(case: Case) -> None:
     """They are added to a blob, because a graph of constants alone does not run."""
     arrays = [np.zeros(bottom.shape) for bottom in case.bottoms]

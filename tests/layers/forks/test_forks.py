@@ -9,25 +9,8 @@ from caffe.engine.layer import _registry, check_types
 from caffe.errors import NetError
 from tests.layer_harness import Case, Shape, make_layer, run
 from tests.layers.comparison import assert_as_reference, assert_gradient
-from tests.layers.forks import (
-    cases_faces,
-    cases_maps,
-    cases_masks,
-    cases_mscnn,
-    cases_mscnn_training,
-    cases_openpose,
-    cases_proposal_target,
-    cases_regions,
-    cases_segmentation,
-    cases_training,
-    cases_yolo,
-)  # fmt: skip
+from tests.layers.forks.cases import CASES, MODULES
 
-MODULES = (
-    cases_faces, cases_maps, cases_masks, cases_mscnn, cases_mscnn_training, cases_openpose, cases_proposal_target,
-    cases_regions, cases_segmentation, cases_training, cases_yolo,
-)  # fmt: skip
-CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 #: no gradient at all
 WITHOUT_GRADIENT = {
     "BboxAccuracy", "BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionAccuracy",
