@@ -25,6 +25,8 @@ class Runtime:
     compile: bool = False
     #: whether a GPU's work is recorded as CUDA graphs: see caffe.engine.cuda_graph
     graph: bool = False
+    #: whether a GPU's ways to do the same are timed and the fastest is taken: see caffe.engine.acceleration
+    tune: bool = False
     #: results of a test that cannot be written are warned of; otherwise they are an error. True while training, which
     #: is worth more than they are
     results_are_secondary: bool = False

@@ -37,7 +37,7 @@ def add_net_state(parser: FlagParser) -> None:
 
 
 def add_acceleration(parser: FlagParser) -> None:
-    """The flags -precision, -compile and -graph, which change a net's speed, and the last digits of its numbers."""
+    """The flags -precision, -compile, -graph and -tune, which change a net's speed and the last digits of its numbers."""
     parser.flag(
         "precision", default="fp32", choices=PRECISIONS,
         help="fp32: the original's numbers; tf32 (GPU): convolutions of rounded inputs; bf16: convolutions in bfloat16",
@@ -49,6 +49,18 @@ def add_acceleration(parser: FlagParser) -> None:
         help="compile the net with torch.compile: takes minutes, then runs faster",
     )
     parser.flag("graph", default=False, type=boolean, help="GPU: run passes as CUDA graphs, if the layers allow it")
+    add_tune(parser)
+
+
+def add_tune(parser: FlagParser) -> None:
+    """The flag -tune."""
+    parser.flag(
+        "tune",
+        default=False,
+        type=boolean,
+        help="GPU: time cuDNN's algorithms, and several streams in CUDA graphs, and take the fastest: seconds at the "
+        "start, and last digits may differ from run to run",
+    )
 
 
 def add_allow_python(parser: FlagParser) -> None:
@@ -73,7 +85,7 @@ def accelerate(flags: argparse.Namespace) -> None:
     """Applies the flags of `add_acceleration` to nets that are made from now on."""
     from caffe.engine import acceleration
 
-    acceleration.use(flags.precision, flags.compile, flags.graph)
+    acceleration.use(flags.precision, flags.compile, flags.graph, flags.tune)
 
 
 def stages(flags: argparse.Namespace) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe.cli.flags import LABEL_MAP, PRECISIONS, WEIGHTS, FlagParser, boolean, number, run
-from caffe.cli.net_flags import add_allow_python, only_look
+from caffe.cli.net_flags import add_allow_python, add_tune, only_look
 from caffe.errors import CaffeError, counted
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _parser() -> FlagParser:
     parser.flag("skip_broken", type=boolean, default=False, help="exit with status 0 although files were left out")
     parser.flag("precision", default="fp32", choices=PRECISIONS,
                 help="tf32 (GPU) or bf16 convolutions; fp32: exact")  # fmt: skip
+    add_tune(parser)
     parser.flag("turn", type=boolean, default=True, help="turn photographs as their orientation tag says")
     parser.max_pixels()
     add_allow_python(parser)
@@ -138,7 +139,7 @@ def _detect(flags: argparse.Namespace, files: list[str]) -> int:
     from caffe.image_detector import ImageDetector
 
     only_look(flags)
-    use_acceleration(flags.precision)
+    use_acceleration(flags.precision, tune=flags.tune)
     keep_freed_memory()
     videos = None
     if flags.file_type == "webcam":

@@ -1,4 +1,4 @@
-"""Ways to run a net faster, at a price or under conditions: lower precision, compilation, CUDA graphs.
+"""Ways to run a net faster, at a price or under conditions: lower precision, compilation, CUDA graphs, tuning.
 
 None of them is in a prototxt: they are chosen for the process (`runtime`), by flags of the commands.
 """
@@ -20,19 +20,24 @@ from caffe.runtime import runtime
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
-def use(precision: str = "fp32", compile: bool = False, graph: bool = False) -> None:
-    """Sets the choices for all nets made from now on. `graph`: CUDA graphs (caffe.engine.cuda_graph), on a GPU."""
+def use(precision: str = "fp32", compile: bool = False, graph: bool = False, tune: bool = False) -> None:
+    """Sets the choices for all nets made from now on.
+
+    On a GPU, `graph`: CUDA graphs (caffe.engine.cuda_graph); `tune`: where there are several ways to do the same, they
+    are timed, and the fastest is taken: cuDNN's algorithms, and CUDA graphs on one or on several streams.
+    """
     if precision not in PRECISIONS:
         raise CaffeError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
-    runtime.precision, runtime.compile, runtime.graph = precision, compile, graph
-    apply_tf32()
+    runtime.precision, runtime.compile, runtime.graph, runtime.tune = precision, compile, graph, tune
+    apply()
 
 
-def apply_tf32() -> None:
-    """Tells PyTorch whether float32 on a GPU may be rounded to tf32; its own default is yes for convolutions."""
+def apply() -> None:
+    """Passes the choices on to PyTorch. Its own defaults round float32 to tf32 in convolutions, and do not tune."""
     allowed = runtime.precision != "fp32"
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.benchmark = runtime.tune
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -46,7 +46,7 @@ class Remembered(Layer):
         super().__init__(layer.param, layer.phase)
         self.type_name = layer.type_name  # type: ignore[misc]  # that of the layer it stands for
         self.layer = layer
-        self._from_shapes = from_shapes
+        self.from_shapes = from_shapes
         #: with the bottoms, so that no other tensors take over their ids
         self._made: dict[tuple[object, ...], tuple[tuple[Tensor, ...], Tensor | tuple[Tensor, ...]]] = {}
 
@@ -54,7 +54,7 @@ class Remembered(Layer):
         if torch.compiler.is_compiling():  # while tracing, tensors stand for values and must not be kept
             traced: Tensor | tuple[Tensor, ...] = self.layer(*bottom)
             return traced
-        key = tuple((x.shape, x.device) if self._from_shapes else id(x) for x in bottom)
+        key = tuple((x.shape, x.device) if self.from_shapes else id(x) for x in bottom)
         if key not in self._made:
-            self._made[key] = (() if self._from_shapes else bottom), self.layer(*bottom)
+            self._made[key] = (() if self.from_shapes else bottom), self.layer(*bottom)
         return self._made[key][1]

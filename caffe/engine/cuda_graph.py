@@ -20,6 +20,7 @@ from torch import Tensor
 from caffe import log
 from caffe.engine import acceleration
 from caffe.engine.layer import Layer, SourceLayer
+from caffe.engine.streams import CudaStreams, Plan, Streams, run_on_streams
 from caffe.engine.wiring import Step
 from caffe.errors import NetError
 from caffe.runtime import runtime
@@ -32,6 +33,8 @@ Key = tuple[object, ...]
 LEAST_ROWS = 64
 #: the number of recordings, for batches of different shapes, that are kept
 MOST_RECORDINGS = 4
+#: the number of replays by which two recordings are compared
+_TIMED_REPLAYS = 20
 
 
 class Recorder(ABC):
@@ -44,6 +47,10 @@ class Recorder(ABC):
     @abstractmethod
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         """Records the work without doing it. Returns its outputs, and the call that does it and fills them."""
+
+    @abstractmethod
+    def seconds(self, replay: Callable[[], None]) -> float:
+        """The time that a replay takes on the device."""
 
 
 class CudaRecorder(Recorder):
@@ -64,6 +71,17 @@ class CudaRecorder(Recorder):
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = work()
         return outputs, graph.replay
+
+    def seconds(self, replay: Callable[[], None]) -> float:
+        times: list[float] = []
+        for _ in range(_TIMED_REPLAYS):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            replay()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end) / 1e3)
+        return min(times)
 
 
 def _is_trimmed(layer: Layer) -> bool:
@@ -196,10 +214,11 @@ class _Recording:
 class GraphedForward:
     """A TEST net's forward as one CUDA graph, as far as its layers allow; the layers after that run one by one.
 
-    Takes and returns what `Net.forward` does. A batch of other shapes causes a new recording.
+    Takes and returns what `Net.forward` does. A batch of other shapes causes a new recording. Where `runtime.tune` asks
+    for it, branches are also recorded on several streams, and the faster recording is kept.
     """
 
-    def __init__(self, net: Any, recorder: Recorder | None = None) -> None:
+    def __init__(self, net: Any, recorder: Recorder | None = None, streams: Streams | None = None) -> None:
         self.net = net
         self._recorder = recorder or CudaRecorder()
         steps = net.inference_steps
@@ -207,6 +226,8 @@ class GraphedForward:
         self._head, self._tail = steps[:count], steps[count:]
         run_head = self._run_head
         self._run: Callable[..., Any] = acceleration.compiled(run_head) if runtime.compile else run_head
+        self._plan = Plan(self._head) if runtime.tune and not runtime.compile else None
+        self._streams = streams or CudaStreams(net.device)
         self._recordings: dict[Key, _Recording] = {}
         if reason and runtime.rank == 0:
             log.info(
@@ -246,6 +267,19 @@ class GraphedForward:
     def _record(self, batch: Mapping[str, Tensor], keep: frozenset[str]) -> _Recording:
         inputs = StaticInputs(batch, frozenset())
         inputs.fill(batch)
+        recording = self._recorded(inputs, keep, self._run)
+        if self._plan is None or self._plan.streams == 1:
+            return recording
+        on_streams = self._recorded(inputs, keep, self._run_head_on_streams)
+        one, several = (self._recorder.seconds(each.replay) for each in (recording, on_streams))
+        log.info(
+            log.here(),
+            f"CUDA graph: on {self._plan.streams} streams a pass takes {several / one:.2f} of its time on one, which "
+            f"is {one * 1e3:.2f} ms; {'several' if several < one else 'one'} will be used",
+        )
+        return on_streams if several < one else recording
+
+    def _recorded(self, inputs: StaticInputs, keep: frozenset[str], run: Callable[..., Any]) -> _Recording:
         to_trim = [step.layer for step in self._head if _is_trimmed(step.layer)]
         for layer in to_trim:
             layer.static_shape = True
@@ -253,7 +287,7 @@ class GraphedForward:
         def work() -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
             # Inside, so that weights cast for autocast belong to the recording.
             with torch.no_grad(), acceleration.autocast(self.net.device):
-                result: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]] = self._run(dict(inputs.tensors), keep)
+                result: tuple[Tensor, dict[str, Tensor], dict[str, Tensor]] = run(dict(inputs.tensors), keep)
                 return result
 
         try:
@@ -270,6 +304,14 @@ class GraphedForward:
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
         loss = self.net.run_steps(self._head, blobs, keep, kept)
+        return torch.zeros((), device=self.net.device) if loss is None else loss, blobs, kept
+
+    def _run_head_on_streams(
+        self, blobs: dict[str, Tensor], keep: frozenset[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        assert self._plan is not None
+        kept: dict[str, Tensor] = {}
+        loss = run_on_streams(self.net, self._plan, self._streams, blobs, keep, kept)
         return torch.zeros((), device=self.net.device) if loss is None else loss, blobs, kept
 
     def _trimmed(self, name: str, value: Tensor) -> Tensor:

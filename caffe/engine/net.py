@@ -83,7 +83,7 @@ class Net(nn.Module):
     def _move(self, device: torch.device) -> None:
         self.to(device)
         if device.type == "cuda":
-            acceleration.apply_tf32()
+            acceleration.apply()
             self.to(memory_format=acceleration.memory_format(device))  # type: ignore[call-overload]  # absent from its overloads
         self.parameter_table.tie()
         #: the steps of a pass without gradients: `steps`, or fewer with the same result, which may leave out blobs
