@@ -2,8 +2,9 @@
 
 Each run waits for its boxes, as a camera's would. The same nets with separate convolutions for each source's places and
 confidences, which are otherwise one (caffe/engine/merged.py), run in turn with them, after their boxes have been
-compared. With --kernels: where the device's time goes, kernel by kernel, as a table and as
-results/gpu_batch1_kernels.json.
+compared. Tuned: with cuDNN's fastest algorithms, and on several streams where that is faster (caffe/engine/streams.py);
+the time on several streams relative to one is among the figures. With --kernels: where the device's time goes, kernel by
+kernel, as a table and as results/gpu_batch1_kernels.json.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ GOALS = {"MDSSD300": 1000, "MDSSD512": 250}
 WAYS = {"": True, ", separate convolutions": False}
 
 #: what a figure's name adds for them
-MODES: dict[str, dict[str, bool]] = {"": {}, ", CUDA graph": {"graph": True}}
+MODES: dict[str, dict[str, bool]] = {
+    "": {},
+    ", CUDA graph": {"graph": True},
+    ", CUDA graph, tuned": {"graph": True, "tune": True},
+}
 COMPILED = {", CUDA graph, compiled": {"graph": True, "compile": True}}
 
 
@@ -55,6 +60,10 @@ def main() -> None:
                 for way, rate in images_a_second(nets, data, args.rounds).items():
                     print(f"{how}{way}: {rate:.0f} images a second (goal on an H200: over {goal})", flush=True)
                     figures[how + way] = round(rate, 1)
+                graphed = nets[""]._cuda_graph
+                if graphed is not None and graphed.several_to_one is not None:
+                    print(f"{how}: time on several streams / on one: {graphed.several_to_one:.3f}", flush=True)
+                    figures[f"{how}: several streams / one"] = round(graphed.several_to_one, 3)
                 if args.kernels and not settings.get("graph"):
                     passes = min(20, args.rounds)
                     found = {way: profile(partial(boxes, net, data), passes) for way, net in nets.items()}

@@ -18,12 +18,19 @@ from caffe.engine import acceleration
 from caffe.engine.layer_types.detection_output import DetectionOutput
 from caffe.runtime import runtime
 
+WAYS: tuple[dict[str, bool], ...] = (
+    {"graph": True},
+    {"graph": True, "tune": True},
+    {"graph": True, "compile": True},
+    {"graph": True, "compile": True, "tune": True},
+)
+
 
 def main() -> None:
     batch, rate, figures = begin(__doc__, "MDSSD300 forward")
     with torch.no_grad():
-        for settings in ({"graph": True}, {"graph": True, "compile": True}):
-            name = " and ".join(settings)
+        for settings in WAYS:
+            name = ", ".join(settings)
             acceleration.use("bf16", **settings)
             took, detection = with_detections(batch)
             share = batch * FORWARD_OPERATIONS / (took / 1e3) / rate

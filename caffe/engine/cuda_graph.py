@@ -228,6 +228,8 @@ class GraphedForward:
         self._run: Callable[..., Any] = acceleration.compiled(run_head) if runtime.compile else run_head
         self._plan = Plan(self._head) if runtime.tune and not runtime.compile else None
         self._streams = streams or CudaStreams(net.device)
+        #: the time of the last recording on several streams, relative to the one on one stream; None if there was none
+        self.several_to_one: float | None = None
         self._recordings: dict[Key, _Recording] = {}
         if reason and runtime.rank == 0:
             log.info(
@@ -272,10 +274,11 @@ class GraphedForward:
             return recording
         on_streams = self._recorded(inputs, keep, self._run_head_on_streams)
         one, several = (self._recorder.seconds(each.replay) for each in (recording, on_streams))
+        self.several_to_one = several / one
         log.info(
             log.here(),
-            f"CUDA graph: on {self._plan.streams} streams a pass takes {several / one:.2f} of its time on one, which "
-            f"is {one * 1e3:.2f} ms; {'several' if several < one else 'one'} will be used",
+            f"CUDA graph: on {self._plan.streams} streams a pass takes {self.several_to_one:.2f} of its time on one, "
+            f"which is {one * 1e3:.2f} ms; {'several' if several < one else 'one'} will be used",
         )
         return on_streams if several < one else recording
 

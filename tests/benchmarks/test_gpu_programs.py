@@ -58,7 +58,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 def test_batch_1(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     written = run("gpu_batch1", "--rounds", "1", "--precisions", "fp32", "--kernels", GOALS={"MDSSD300": 500})
     figures = written["gpu_batch1"]
-    for how in ("MDSSD300, fp32", "MDSSD300, fp32, CUDA graph"):
+    for how in ("MDSSD300, fp32", "MDSSD300, fp32, CUDA graph", "MDSSD300, fp32, CUDA graph, tuned"):
         assert figures[how] > 0
         assert figures[f"{how}, separate convolutions"] > 0
         assert figures[f"{how}: boxes that differ"] == 0
