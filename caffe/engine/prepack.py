@@ -25,6 +25,9 @@ from caffe.engine.wiring import Step
 from caffe.ops.winograd import WinogradConvolution
 from caffe.runtime import runtime
 
+#: the number of channels in 16 bytes of memory; 1 where a GPU does without tensor cores
+_VECTOR = {"fp32": 1, "tf32": 4, "bf16": 8}
+
 
 def prepack(net: Net, *, merging: bool = True) -> list[Step]:
     """The net's `inference_steps` with weights that are laid out for good; to be made its inference_steps.
@@ -54,7 +57,7 @@ def _for_gpu(net: Net, merging: bool) -> list[Step]:
     steps = net.steps
     if merging:
         # What is rounded is in memory of its own anyway. Otherwise the net's weights move into those of merged layers.
-        steps = join_flattened(merge(steps, share=not rounding))
+        steps = join_flattened(merge(steps, share=not rounding, multiple=_VECTOR[runtime.precision]))
         net.parameter_table.tie()
     steps = fuse_on(net.device, steps)
     return _rounded(steps) if rounding else list(steps)

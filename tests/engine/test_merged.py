@@ -184,9 +184,10 @@ IN_PLACE = [
     ids=["inception", "residual", "proposals", "in place"],
 )  # fmt: skip
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
-def test_small_nets(layers: list[str], count: int, form: torch.memory_format) -> None:
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_small_nets(layers: list[str], count: int, form: torch.memory_format, multiple: int) -> None:
     net = net_of(*layers)
-    steps = merge(net.steps)
+    steps = merge(net.steps, multiple=multiple)
     assert len(names(steps)) == count
     for images_in_batch in (1, 3):
         batch = {"data": images(net, images_in_batch)["data"].contiguous(memory_format=form)}
@@ -196,9 +197,13 @@ def test_small_nets(layers: list[str], count: int, form: torch.memory_format) ->
 @pytest.mark.parametrize(
     ("network", "count"), [(MDSSD300, 7), (SSD300, 6), (SSD321, 20)], ids=["MDSSD300", "SSD300", "SSD321"],
 )  # fmt: skip
-def test_whole_detectors(network: Network, count: int) -> None:
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_whole_detectors(network: Network, count: int, multiple: int) -> None:
     net = detector(network)
-    steps = merge(net.steps)
+    steps = merge(net.steps, multiple=multiple)
+    for step in steps:
+        if isinstance(step.layer, MergedConvolution):
+            assert all(len(blob) % multiple == 0 for blob in step.layer.blobs)
     merged = names(steps)
     assert len(merged) == count
     assert sum("_mbox_loc" in name and "_mbox_conf" in name for name in merged) == (6 if network != MDSSD300 else 7)
@@ -212,16 +217,18 @@ def test_whole_detectors(network: Network, count: int) -> None:
     assert int(same.sum()) >= 0.98 * len(rows)
 
 
-def test_weights_are_in_memory_once_and_the_net_s_own() -> None:
+@pytest.mark.parametrize(("multiple", "filters"), [(1, 18), (4, 20)])
+def test_weights_are_in_memory_once_and_the_net_s_own(multiple: int, filters: int) -> None:
     net = net_of(*PROPOSALS)
     before = [parameter.clone() for parameter in net.parameters()]
     expected = blobs(net, net.steps, images(net))
-    steps = merge(net.steps, share=True)
+    steps = merge(net.steps, share=True, multiple=multiple)
     (merged,) = (step.layer for step in steps if isinstance(step.layer, MergedConvolution))
     originals = [step.layer for step in net.steps if step.layer.name in ("scores", "boxes")]
     for index in range(2):
         joined = merged.blobs[index]
-        assert joined.untyped_storage().nbytes() == 4 * sum(layer.blobs[index].numel() for layer in originals)
+        assert joined.untyped_storage().nbytes() == 4 * filters * originals[0].blobs[index][0].numel()
+        assert not joined[18:].any()
         for one in originals:
             assert one.blobs[index].untyped_storage().data_ptr() == joined.untyped_storage().data_ptr()
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
@@ -229,6 +236,19 @@ def test_weights_are_in_memory_once_and_the_net_s_own() -> None:
     assert [p.requires_grad for p in net.parameters()] == [True] * len(before)
     net.inference_steps = net.steps
     assert all(torch.equal(v, expected[k]) for k, v in blobs(net, net.steps, images(net)).items())
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+def test_weights_keep_their_memory_format(share: bool, form: torch.memory_format) -> None:
+    """Otherwise cuDNN would have them converted in every pass."""
+    net = net_of(convolution("a", 5), convolution("b", 6))
+    net.to(memory_format=form)  # type: ignore[call-overload]  # absent from its overloads
+    (merged,) = (step.layer for step in merge(net.steps, share=share, multiple=8) if step.layer.blobs)
+    assert merged.blobs[0].shape == (16, 6, 3, 3)
+    for weight in [merged.blobs[0], *(step.layer.blobs[0] for step in net.steps if step.layer.blobs)]:
+        assert weight.is_contiguous(memory_format=form)
+        assert not weight.is_contiguous() or form == torch.contiguous_format
 
 
 def test_shared_weights_stay_shared() -> None:
