@@ -68,17 +68,23 @@ void run_block(std::mt19937_64& random) {
   }
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
+  // About a quarter of the warps pause until no other can go on. So warps get ahead of others as far as the barriers of
+  // the block let them, and a barrier that is missing, or is one of a warp only, shows.
+  uint64_t paused = seed != 0 ? random() & random() : 0;
   for (size_t left = count; left > 0;) {
     if (seed != 0) std::shuffle(order.begin(), order.end(), random);
-    bool progress = false;
+    bool progress = false, ran = false;
     for (size_t i : order) {
       if (fibers[i].done || fibers[i].waits != Wait::NONE) continue;
       progress = true;
+      if (paused >> (i / 32) & 1) continue;
+      ran = true;
       current = i;
       thread_index = fibers[i].index;
       swapcontext(&scheduler, &fibers[i].context);
       left -= fibers[i].done;
     }
+    if (seed != 0 && !ran) paused = random() & random();
     for (size_t warp = 0; warp < count; warp += 32) progress |= release(warp, std::min(warp + 32, count), Wait::WARP);
     progress |= release(0, count, Wait::BLOCK);
     if (left > 0 && !progress) {
