@@ -66,6 +66,28 @@ __device__ T block_max(T value) {
   return block_reduce<threads>(value, Greater<T>());
 }
 
+// The sum of the values of earlier threads; `total`: that of all threads.
+template <unsigned threads, typename T>
+__device__ T block_scan(T value, T* total) {
+  __shared__ T parts[threads / kWarp];
+  const unsigned warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  T sum = value;  // of the lanes up to this one
+  for (unsigned step = 1; step < kWarp; step *= 2) {
+    const T lower = __shfl_up_sync(kAllLanes, sum, step);
+    if (lane >= step) sum += lower;
+  }
+  __syncthreads();  // a previous call's parts have been read
+  if (lane == kWarp - 1) parts[warp] = sum;
+  __syncthreads();
+  T before = sum - value;
+  *total = 0;
+  for (unsigned i = 0; i < threads / kWarp; ++i) {
+    if (i < warp) before += parts[i];
+    *total += parts[i];
+  }
+  return before;
+}
+
 // The number of earlier threads that have the flag set; `count`: that of all threads.
 template <unsigned threads>
 __device__ int block_place(bool flag, int* count) {

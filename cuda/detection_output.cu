@@ -1,44 +1,42 @@
 // DetectionOutput on the GPU. Three kernels: gather (scores over the threshold, as keys, class by class), suppress (one
 // block per image and class: selection, sort, decoding, non-maximum suppression), keep_best (one block per image).
 //
-// The places of candidates in their lists depend on the order in which blocks run. That order does not matter: keys are
-// distinct, and everything that is read from a list is selected by key.
+// The order in which blocks run decides where candidates are in their lists, and where the kept boxes of a class are
+// among those of its image. It does not matter: keys are distinct, and everything that is read from a list is selected
+// by key.
 #include <cuda_runtime.h>
 
 #include "arena.h"
 #include "block.cuh"
 #include "detection_output.h"
 #include "score_key.h"
+#include "select.cuh"
 
 namespace caffe {
 namespace {
 
-using Key = uint64_t;
-
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kPriorsPerBlock = 256;     // of gather
-constexpr int kClassesPerBlock = 1024;   // of gather: what its counters in shared memory allow
-constexpr int kSharedCandidates = 1024;  // up to this many candidates of a class stay in shared memory: 32 KiB
+constexpr int kScoresPerThread = 4;      // of gather
+constexpr int kSharedCandidates = 1024;  // up to this many candidates of a class stay in shared memory: 28 KiB
+
+// The maximum number of boxes that a class keeps: of more than keep_top_k, the others would not reach the rows.
+CAFFE_HOST_DEVICE int most_kept(const DetectionOutputOptions& o) {
+  return o.capacity() < o.candidates() ? static_cast<int>(o.capacity()) : o.candidates();
+}
 
 struct Workspace {
-  int* count;       // num × num_classes: candidates
-  int* num_kept;    // num × num_classes
-  Key* keys;        // num × num_classes × num_priors: candidates
-  Key* kept_keys;   // num × num_classes × candidates(): best first
-  Box* kept_boxes;  // the same
-  Key* sorted;      // num × num_classes × padded; this and the rest only if shared memory is too small
-  Box* boxes;       // num × num_classes × candidates()
-  float* areas;     // the same
-  float* overlaps;  // the same
+  int* count;            // num × num_classes: candidates; later the first row of the class
+  int* num_kept;         // num × num_classes
+  uint32_t* total_kept;  // num: kept boxes of all classes
+  uint32_t* first_kept;  // num × num_classes: where the kept boxes of the class start among those of the image
+  Key* keys;             // num × num_classes × num_priors: candidates
+  Key* kept_keys;        // num × num_classes·most_kept(): one class after another in any order, each best first
+  Box* kept_boxes;       // the same
+  Key* sorted;           // num × num_classes × padded; this and the rest only if shared memory is too small
+  Box* boxes;            // num × num_classes × candidates()
+  float* areas;          // the same
 };
-
-// The smallest power of two that is at least `n`: bitonic sort needs lists of such lengths.
-CAFFE_HOST_DEVICE int padded(int n) {
-  int size = 1;
-  while (size < n) size *= 2;
-  return size;
-}
 
 Workspace workspace_in(const DetectionOutputOptions& o, Arena* arena) {
   const int64_t lists = static_cast<int64_t>(o.num) * o.num_classes, candidates = o.candidates();
@@ -46,109 +44,125 @@ Workspace workspace_in(const DetectionOutputOptions& o, Arena* arena) {
   Workspace w;
   w.count = arena->take<int>(lists);
   w.num_kept = arena->take<int>(lists);
+  w.total_kept = arena->take<uint32_t>(o.num);
+  w.first_kept = arena->take<uint32_t>(lists);
   w.keys = arena->take<Key>(lists * o.num_priors);
-  w.kept_keys = arena->take<Key>(lists * candidates);
-  w.kept_boxes = arena->take<Box>(lists * candidates);
+  w.kept_keys = arena->take<Key>(lists * most_kept(o));
+  w.kept_boxes = arena->take<Box>(lists * most_kept(o));
   w.sorted = arena->take<Key>(spilled * padded(o.candidates()));
   w.boxes = arena->take<Box>(spilled * candidates);
   w.areas = arena->take<float>(spilled * candidates);
-  w.overlaps = arena->take<float>(spilled * candidates);
   return w;
 }
 
-// Appends the scores over the threshold to the lists of their classes. A block counts those of its priors, reserves
-// room in each list at once, then writes.
+// Appends the scores over the threshold to the lists of their classes. A block takes a run of scores of one image and
+// counts those of each class, reserves room in each list at once, then writes.
 __global__ void gather(DetectionOutputOptions o, const float* conf, Workspace w) {
-  __shared__ int counts[kClassesPerBlock];
-  __shared__ int starts[kClassesPerBlock];
-  const int image = blockIdx.y;
-  const int first_prior = blockIdx.x * kPriorsPerBlock, first_class = blockIdx.z * kClassesPerBlock;
-  const int priors = min(kPriorsPerBlock, o.num_priors - first_prior);
-  const int classes = min(kClassesPerBlock, o.num_classes - first_class);
-  const int64_t first_list = static_cast<int64_t>(image) * o.num_classes + first_class;
-  const float* scores = conf + (static_cast<int64_t>(image) * o.num_priors + first_prior) * o.num_classes + first_class;
+  constexpr uint32_t kScoresPerBlock = kScoresPerThread * kThreads;
+  __shared__ int counts[kScoresPerBlock];  // of the classes in the order in which the block meets them
+  __shared__ int starts[kScoresPerBlock];
+  const int64_t image = blockIdx.y;
+  const uint32_t classes = o.num_classes, num_scores = classes * o.num_priors;  // less than 2^32
+  const uint32_t first = blockIdx.x * kScoresPerBlock, first_class = first % classes;
+  const uint32_t met = min(classes, kScoresPerBlock);
+  const float* scores = conf + image * num_scores;
+  if (blockIdx.x == 0 && threadIdx.x == 0) w.total_kept[image] = 0;  // suppress adds to it
 
-  for (int c = threadIdx.x; c < classes; c += kThreads) counts[c] = 0;
+  // All loads of a thread are under way at once. Past the end: a score that is over no threshold.
+  float score[kScoresPerThread];
+#pragma unroll
+  for (int k = 0; k < kScoresPerThread; ++k) {
+    const uint32_t offset = k * kThreads + threadIdx.x;
+    score[k] = offset < num_scores - first ? scores[first + offset] : -INFINITY;
+  }
+  for (uint32_t i = threadIdx.x; i < met; i += kThreads) counts[i] = 0;
   __syncthreads();
-  for (int pass = 0; pass < 2; ++pass) {
-    for (int i = threadIdx.x; i < priors * classes; i += kThreads) {
-      const int p = i / classes, c = i - p * classes;
-      const float score = scores[static_cast<int64_t>(p) * o.num_classes + c];
-      if (!(score > o.confidence_threshold) || first_class + c == o.background_label_id) continue;
-      const int place = atomicAdd(&counts[c], 1);
-      if (pass == 1) {
-        const uint32_t id = static_cast<uint32_t>(first_class + c) * o.num_priors + first_prior + p;
-        w.keys[(first_list + c) * o.num_priors + starts[c] + place] = score_key(score, id);
-      }
-    }
-    __syncthreads();
-    if (pass == 0) {
-      for (int c = threadIdx.x; c < classes; c += kThreads) {
-        starts[c] = counts[c] > 0 ? atomicAdd(&w.count[first_list + c], counts[c]) : 0;
-        counts[c] = 0;
-      }
-      __syncthreads();
-    }
+  int place[kScoresPerThread];  // among the candidates of its class in this block; -1: not a candidate
+#pragma unroll
+  for (int k = 0; k < kScoresPerThread; ++k) {
+    const uint32_t offset = k * kThreads + threadIdx.x;
+    const bool over = score[k] > o.confidence_threshold;
+    const bool background = static_cast<int>((first + offset) % classes) == o.background_label_id;
+    place[k] = over && !background ? atomicAdd(&counts[offset % classes], 1) : -1;
+  }
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < met; i += kThreads) {
+    const uint32_t c = (first_class + i) % classes;
+    if (counts[i] > 0) starts[i] = atomicAdd(&w.count[image * classes + c], counts[i]);
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < kScoresPerThread; ++k) {
+    if (place[k] < 0) continue;
+    const uint32_t offset = k * kThreads + threadIdx.x;
+    const uint32_t p = (first + offset) / classes, c = (first + offset) % classes;
+    Key* list = w.keys + (image * classes + c) * o.num_priors;
+    list[starts[offset % classes] + place[k]] = score_key(score[k], c * o.num_priors + p);
   }
 }
 
-// A key so that exactly `best` of the keys are not below it, 0 < best < their number; for all threads of a block. All
-// threads together, `visit` calls its argument once for each key. Eight bits per pass, from the highest.
-template <typename Visit>
-__device__ Key cut_of(int64_t best, const Visit& visit) {
-  __shared__ int histogram[256];
-  __shared__ Key shared_prefix;
-  __shared__ int64_t shared_rest;
-  __shared__ bool shared_done;
-  Key prefix = 0, mask = 0;
-  int64_t rest = best;  // how many of the keys that start with the prefix to take
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += kThreads) histogram[i] = 0;
-    __syncthreads();
-    visit([&](Key key) {
-      if ((key & mask) == prefix) atomicAdd(&histogram[(key >> shift) & 255], 1);
-    });
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      int digit = 255;
-      while (histogram[digit] < rest) rest -= histogram[digit--];
-      shared_prefix = prefix | static_cast<Key>(digit) << shift;
-      shared_rest = rest;
-      shared_done = histogram[digit] == rest;
-    }
-    __syncthreads();
-    prefix = shared_prefix;
-    rest = shared_rest;
-    mask |= Key{255} << shift;
-    if (shared_done) break;
-  }
-  __syncthreads();
-  return prefix;
-}
+// Greedy non-maximum suppression of `num` boxes, best first: moves those that are kept, at most most_kept(), to the
+// front of the arrays, and returns their number. For all threads of a block.
+//
+// The boxes are taken in tiles, one box per lane. The warps share the comparisons of a tile with the boxes kept before
+// it, and of its boxes with each other. What has to be done in order is then little: one warp goes through the bits of
+// these comparisons. While eta changes the threshold with each kept box, a tile is a single box.
+__device__ int non_maximum_suppression(const DetectionOutputOptions& o, int num, Key* keys, Box* boxes, float* areas) {
+  __shared__ unsigned removed_by[kWarps];  // the boxes of the tile that overlap an earlier one, as each warp found
+  __shared__ unsigned removes[kWarp];      // the later boxes of the tile that each of its boxes overlaps
+  __shared__ int shared_kept;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int most = most_kept(o);
+  float threshold = o.nms_threshold;
+  int kept = 0;
+  for (int first = 0; first < num && kept < most;) {
+    const bool falls = o.eta < 1.0f && threshold > 0.5f;  // the threshold falls after the next kept box
+    const int tile = falls ? 1 : min(static_cast<int>(kWarp), num - first);
+    const int mine = first + min(lane, tile - 1);
+    const Key key = keys[mine];
+    const Box box = boxes[mine];
+    const float box_area = areas[mine];
+    const auto overlaps = [&](int other) { return !(overlap(box, box_area, boxes[other], areas[other]) <= threshold); };
 
-// Sorts `size` keys, a power of two, highest first; by all threads of a block. Bitonic.
-__device__ void sort_descending(Key* keys, int size) {
-  for (int run = 2; run <= size; run *= 2) {
-    for (int step = run / 2; step > 0; step /= 2) {
-      for (int i = threadIdx.x; i < size / 2; i += kThreads) {
-        const int low = i / step * step * 2 + i % step, high = low + step;
-        const Key a = keys[low], b = keys[high];
-        const bool descending = (low & run) == 0;
-        if ((a < b) == descending) {
-          keys[low] = b;
-          keys[high] = a;
-        }
-      }
-      __syncthreads();
+    bool removed = false;
+    for (int k = warp; k < kept; k += kWarps) removed |= overlaps(k);
+    const unsigned removed_lanes = __ballot_sync(kAllLanes, removed);
+    if (lane == 0) removed_by[warp] = removed_lanes;
+    for (int i = warp; i < tile; i += kWarps) {
+      const unsigned later = __ballot_sync(kAllLanes, lane > i && overlaps(first + i));
+      if (lane == 0) removes[i] = later;
     }
+    __syncthreads();
+    if (warp == 0) {
+      unsigned stay = kAllLanes >> (kWarp - tile);
+#pragma unroll
+      for (int i = 0; i < kWarps; ++i) stay &= ~removed_by[i];
+#pragma unroll
+      for (int i = 0; i < static_cast<int>(kWarp); ++i) {
+        const unsigned later = removes[i];  // read in any case, so that no read waits for the bits before it
+        stay &= stay >> i & 1 ? ~later : kAllLanes;
+      }
+      const int place = kept + __popc(stay & ((1u << lane) - 1));
+      if (stay >> lane & 1) {
+        keys[place] = key;
+        boxes[place] = box;
+        areas[place] = box_area;
+      }
+      if (lane == 0) shared_kept = min(kept + __popc(stay), most);
+    }
+    __syncthreads();
+    if (falls && shared_kept > kept) threshold *= o.eta;
+    kept = shared_kept;
+    first += tile;
   }
+  return kept;
 }
 
 // The kept boxes of one image and class.
 __global__ void suppress(DetectionOutputOptions o, const float* loc, const float* prior, Workspace w) {
   extern __shared__ __align__(16) char shared[];
   const int64_t list = blockIdx.x;
-  const int image = static_cast<int>(list / o.num_classes), c = static_cast<int>(list % o.num_classes);
+  const int image = blockIdx.x / static_cast<unsigned>(o.num_classes), c = blockIdx.x - image * o.num_classes;
   const int room = o.candidates(), found = w.count[list], num = min(found, room);
   if (num == 0) {
     if (threadIdx.x == 0) w.num_kept[list] = 0;
@@ -158,26 +172,23 @@ __global__ void suppress(DetectionOutputOptions o, const float* loc, const float
   Box* boxes = fits ? reinterpret_cast<Box*>(shared) : w.boxes + list * room;
   Key* sorted = fits ? reinterpret_cast<Key*>(boxes + room) : w.sorted + list * padded(room);
   float* areas = fits ? reinterpret_cast<float*>(sorted + padded(room)) : w.areas + list * room;
-  float* overlaps = fits ? areas + room : w.overlaps + list * room;
 
   const Key* keys = w.keys + list * o.num_priors;
   const int size = padded(num);
   if (found > num) {
-    const Key cut = cut_of(num, [&](const auto& take) {
-      for (int i = threadIdx.x; i < found; i += kThreads) take(keys[i]);
-    });
+    const Key cut = cut_of<kThreads>(keys, found, num);
     __shared__ int filled;
     if (threadIdx.x == 0) filled = 0;
     __syncthreads();
-    for (int i = threadIdx.x; i < found; i += kThreads) {
-      if (keys[i] >= cut) sorted[atomicAdd(&filled, 1)] = keys[i];
-    }
+    for_each_key<kThreads>(keys, found, [&](Key key) {
+      if (key >= cut) sorted[atomicAdd(&filled, 1)] = key;
+    });
   } else {
     for (int i = threadIdx.x; i < num; i += kThreads) sorted[i] = keys[i];
   }
   for (int i = num + threadIdx.x; i < size; i += kThreads) sorted[i] = 0;  // below every key
   __syncthreads();
-  sort_descending(sorted, size);
+  sort_descending<kThreads>(sorted, size);
 
   const int loc_classes = o.share_location ? 1 : o.num_classes;
   for (int i = threadIdx.x; i < num; i += kThreads) {
@@ -187,86 +198,81 @@ __global__ void suppress(DetectionOutputOptions o, const float* loc, const float
     boxes[i] = decode(o.code_type, o.variance_encoded_in_target, load_box(prior + p * 4),
                       load_box(prior + (o.num_priors + p) * 4), load_box(loc + code));
     areas[i] = area(boxes[i]);
-    overlaps[i] = 0.0f;
   }
   __syncthreads();
 
-  // overlaps[j] is the largest overlap of box j with the kept ones before it. All threads walk along the boxes
-  // together; each kept one is compared with those behind it, which are shared between the threads.
-  float threshold = o.nms_threshold;
-  int kept = 0;
-  for (int i = 0; i < num; ++i) {
-    if (!(overlaps[i] <= threshold)) continue;
-    const Box box = boxes[i];
-    const float box_area = areas[i];
-    if (threadIdx.x == 0) {
-      w.kept_keys[list * room + kept] = sorted[i];
-      w.kept_boxes[list * room + kept] = box;
-    }
-    ++kept;
-    for (int j = i + 1 + threadIdx.x; j < num; j += kThreads) {
-      overlaps[j] = max_of(overlaps[j], overlap(boxes[j], areas[j], box, box_area));
-    }
-    if (o.eta < 1.0f && threshold > 0.5f) threshold *= o.eta;
-    __syncthreads();
+  const int kept = non_maximum_suppression(o, num, sorted, boxes, areas);
+  __shared__ uint32_t first;
+  if (threadIdx.x == 0) {
+    first = atomicAdd(&w.total_kept[image], static_cast<uint32_t>(kept));
+    w.first_kept[list] = first;
+    w.num_kept[list] = kept;
   }
-  if (threadIdx.x == 0) w.num_kept[list] = kept;
+  __syncthreads();
+  const int64_t start = static_cast<int64_t>(image) * o.num_classes * most_kept(o) + first;
+  for (int i = threadIdx.x; i < kept; i += kThreads) {
+    w.kept_keys[start + i] = sorted[i];
+    w.kept_boxes[start + i] = boxes[i];
+  }
+}
+
+// The number of keys, in falling order, that are not below `cut`.
+__device__ int count_from(const Key* keys, int n, Key cut) {
+  int low = 0, high = n;  // keys before `low` are not below, those from `high` on are
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (keys[middle] >= cut) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
 }
 
 // The rows of one image: the keep_top_k best of its kept boxes, class by class.
 __global__ void keep_best(DetectionOutputOptions o, Workspace w, float* rows, int32_t* counts) {
-  const int image = blockIdx.x, room = o.candidates();
+  const int image = blockIdx.x;
   const int64_t first_list = static_cast<int64_t>(image) * o.num_classes;
+  const Key* keys = w.kept_keys + first_list * most_kept(o);
+  const Box* boxes = w.kept_boxes + first_list * most_kept(o);
+  const uint32_t* first_kept = w.first_kept + first_list;
   int* num_kept = w.num_kept + first_list;
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-
-  int64_t total = 0;
-  for (int c = 0; c < o.num_classes; ++c) total += num_kept[c];
-  if (o.keep_top_k >= 0 && total > o.keep_top_k) {  // capacity > 0, so keep_top_k is
-    const Key cut = cut_of(o.keep_top_k, [&](const auto& take) {
-      for (int c = warp; c < o.num_classes; c += kWarps) {
-        for (int i = lane; i < num_kept[c]; i += kWarp) take(w.kept_keys[(first_list + c) * room + i]);
-      }
-    });
-    for (int c = threadIdx.x; c < o.num_classes; c += kThreads) {
-      const Key* keys = w.kept_keys + (first_list + c) * room;
-      int low = 0, high = num_kept[c];  // keys before `low` are kept, those from `high` on are not
-      while (low < high) {
-        const int middle = (low + high) / 2;
-        if (keys[middle] >= cut) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      num_kept[c] = low;
-    }
-    total = o.keep_top_k;
-  }
-  // The lists' lengths become the starts of their rows, stored in place of the candidates' counts.
-  __syncthreads();
   int* begin = w.count + first_list;
-  if (threadIdx.x == 0) {
-    int sum = 0;
-    for (int c = 0; c < o.num_classes; ++c) {
-      begin[c] = sum;
-      sum += num_kept[c];
+
+  const uint32_t total = w.total_kept[image];
+  // keep_top_k is not 0: no kernel runs if the capacity is.
+  const bool too_many = o.keep_top_k >= 0 && total > static_cast<uint32_t>(o.keep_top_k);
+  const Key cut = too_many ? cut_of<kThreads>(keys, total, o.keep_top_k) : 0;
+  int count = 0;
+  for (int base = 0; base < o.num_classes; base += kThreads) {
+    const int c = base + threadIdx.x;
+    int mine = c < o.num_classes ? num_kept[c] : 0;
+    if (too_many && mine > 0) mine = count_from(keys + first_kept[c], mine, cut);
+    int of_these;
+    const int before = block_scan<kThreads>(mine, &of_these);
+    if (c < o.num_classes) {
+      num_kept[c] = mine;
+      begin[c] = count + before;
     }
-    counts[image] = sum;
+    count += of_these;
   }
+  if (threadIdx.x == 0) counts[image] = count;
   __syncthreads();
+
   const int64_t capacity = o.capacity();
   rows += image * capacity * 7;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   for (int c = warp; c < o.num_classes; c += kWarps) {
     for (int i = lane; i < num_kept[c]; i += kWarp) {
       float* row = rows + static_cast<int64_t>(begin[c] + i) * 7;
       row[0] = static_cast<float>(image);
       row[1] = static_cast<float>(c);
-      row[2] = score_of(w.kept_keys[(first_list + c) * room + i]);
-      store_box(w.kept_boxes[(first_list + c) * room + i], row + 3);
+      row[2] = score_of(keys[first_kept[c] + i]);
+      store_box(boxes[first_kept[c] + i], row + 3);
     }
   }
-  for (int64_t i = total * 7 + threadIdx.x; i < capacity * 7; i += kThreads) {
+  for (int64_t i = count * INT64_C(7) + threadIdx.x; i < capacity * 7; i += kThreads) {
     rows[i] = i % 7 == 0 ? static_cast<float>(image) : -1.0f;
   }
 }
@@ -289,11 +295,12 @@ int detection_output_cuda(const DetectionOutputOptions& o, const float* loc, con
   const int lists = o.num * o.num_classes, room = o.candidates();
   cudaError_t error = cudaMemsetAsync(w.count, 0, lists * sizeof(int), queue);
   if (error != cudaSuccess) return error;
-  const dim3 grid(blocks_for(o.num_priors, kPriorsPerBlock), o.num, blocks_for(o.num_classes, kClassesPerBlock));
+  const int64_t scores = static_cast<int64_t>(o.num_priors) * o.num_classes;
+  const dim3 grid(blocks_for(scores, kScoresPerThread * kThreads), o.num);
   gather<<<grid, kThreads, 0, queue>>>(o, conf, w);
   if ((error = cudaGetLastError()) != cudaSuccess) return error;
   const size_t shared =
-      room <= kSharedCandidates ? room * (sizeof(Box) + 2 * sizeof(float)) + padded(room) * sizeof(Key) : 0;
+      room <= kSharedCandidates ? room * (sizeof(Box) + sizeof(float)) + padded(room) * sizeof(Key) : 0;
   suppress<<<lists, kThreads, shared, queue>>>(o, loc, prior, w);
   if ((error = cudaGetLastError()) != cudaSuccess) return error;
   keep_best<<<o.num, kThreads, 0, queue>>>(o, w, rows, counts);

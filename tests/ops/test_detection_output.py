@@ -192,22 +192,6 @@ def test_errors(change: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("num", "priors", "classes", "top_k", "keep_top_k"),
-    [(8, 31232, 21, 400, 200), (64, 2000, 21, 400, 200), (2, 90100, 3, 1000, -1), (1, 3000, 5, -1, -1)],
-)
-def test_gpu_decides_as_the_cpu(num: int, priors: int, classes: int, top_k: int, keep_top_k: int) -> None:
-    inputs = scene(10, num, priors, classes, levels=5000)
-    options: dict[str, Any] = dict(
-        num_classes=classes, code_type=CENTER_SIZE, confidence_threshold=0.6, nms_threshold=0.45, top_k=top_k,
-        keep_top_k=keep_top_k,
-    )  # fmt: skip
-    assert torch.equal(
-        detection_output(*inputs, **options), detection_output(*(t.cuda() for t in inputs), **options).cpu()
-    )
-
-
-@pytest.mark.gpu
 def test_captured_in_a_cuda_graph() -> None:
     arguments = _static_arguments("cuda")
     eager = detection_output_static(*arguments)
