@@ -75,10 +75,15 @@ __global__ void choose_examples(DeviceBatch b) {
         atomicAdd(&histogram[rank[p] >> shift & 255], 1);
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      int bin = 255;
-      while (bin > 0 && histogram[bin] < left) left -= histogram[bin--];
-      least |= static_cast<uint32_t>(bin) << shift;
+    // Each of the first threads sums the bins above its own: one of them has the bin in which `left` is reached.
+    const uint32_t bin = 255 - threadIdx.x;
+    const int mine = threadIdx.x < 256 ? histogram[bin] : 0;
+    const int64_t rest = left;
+    int all;
+    const int above = block_scan<kSelectThreads>(mine, &all);
+    if (above < rest && rest <= above + mine) {
+      least |= bin << shift;
+      left = rest - above;
     }
     __syncthreads();
   }
