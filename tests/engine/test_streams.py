@@ -316,6 +316,24 @@ def test_the_faster_recording_is_kept(
 
 
 @torch.no_grad()
+def test_memory_for_one_recording_only(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+
+    class Full(CpuRecorder):
+        def warm_up(self, work: Any) -> Any:
+            if self.warm_ups == 2:
+                raise torch.OutOfMemoryError
+            return super().warm_up(work)
+
+    net = as_on_a_gpu(SSD300)
+    acceleration.use(graph=True, tune=True)
+    graphed, batch = GraphedForward(net, Full(), CheckedStreams()), images(net)
+    assert torch.equal(graphed(batch, frozenset())[1]["detection_out"], plainly(net, batch)["detection_out"])
+    assert graphed.several_to_one is None
+    assert "memory is too small" in capfd.readouterr().err
+
+
+@torch.no_grad()
 def test_one_recording_without_tuning_or_branches() -> None:
     chain = parse("""
         layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 } } }
