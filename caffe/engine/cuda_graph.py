@@ -272,7 +272,11 @@ class GraphedForward:
         recording = self._recorded(inputs, keep, self._run)
         if self._plan is None or self._plan.streams == 1:
             return recording
-        on_streams = self._recorded(inputs, keep, self._run_head_on_streams)
+        try:
+            on_streams = self._recorded(inputs, keep, self._run_head_on_streams)
+        except torch.OutOfMemoryError:
+            log.info(log.here(), "CUDA graph: on one stream; for several, which hold more blobs, memory is too small")
+            return recording
         one, several = (self._recorder.seconds(each.replay) for each in (recording, on_streams))
         self.several_to_one = several / one
         log.info(

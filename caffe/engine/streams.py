@@ -44,8 +44,7 @@ class Plan:
 
     def __init__(self, steps: Sequence[Step], most: int = MOST_STREAMS) -> None:
         self.steps = steps
-        self.needs = _needs(steps)
-        self.places = _places(steps, self.needs, most)
+        self.places = _places(steps, _needs(steps), most)
         self.streams = 1 + max((place.stream for place in self.places), default=0)
         #: steps that others wait for
         self.awaited = frozenset(i for place in self.places for i in place.waits)

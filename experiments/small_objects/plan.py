@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from caffe.errors import CaffeError, shown
@@ -73,6 +73,11 @@ class Arm:
         return "-".join([self.network, self.boxes, *["scratch"] * (self.start == "scratch")])
 
     @property
+    def mdssd(self) -> Arm:
+        """MDSSD300 with the same boxes and start, whose time the `longer` arms get."""
+        return replace(self, network="mdssd300", longer=False)
+
+    @property
     def name(self) -> str:
         """The name in directories, tables and --arms."""
         start = [] if self.start == "trunk" else [self.start]
@@ -96,6 +101,8 @@ ARMS = {
         Arm("mdssd300-shallow", "designed"),
         Arm("mdssd300-shallow", "designed", start="function"),
         Arm("ssd300", "designed", start="function", longer=True),
+        Arm("mdssd300-shallow", "designed", start="scratch"),
+        Arm("ssd300", "designed", start="scratch", longer=True),
         *(Arm(f"dssd321-{control}", "designed", start="scratch") for control in CONTROLS),
         *(
             Arm(network, boxes, start="scratch")

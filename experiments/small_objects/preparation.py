@@ -57,10 +57,10 @@ class Folder:
         return dict(values[arm.model])
 
     def iterations(self, arm: Arm) -> int:
-        """Returns the iterations of an arm. `longer` arms get the time of MDSSD with the same kind of boxes."""
+        """Returns the iterations of an arm. `longer` arms get the time of MDSSD with the same boxes and start."""
         if not arm.longer:
             return self.plan.iterations
-        ratio = self.cost(Arm("mdssd300", arm.boxes))["seconds_per_iteration"] / self.cost(arm)["seconds_per_iteration"]
+        ratio = self.cost(arm.mdssd)["seconds_per_iteration"] / self.cost(arm)["seconds_per_iteration"]
         return round(self.plan.iterations * max(ratio, 1.0))
 
 
@@ -141,7 +141,8 @@ def measure_costs(commands: Commands, folder: Folder, arms: list[Arm]) -> None:
         chosen = [arm for arm in arms if arm.boxes == boxes]
         # from a trained SSD, SSD300 and MDSSD300 are compared, of which one may be missing here
         both = [Arm(network, boxes) for network in NETWORKS if any(arm.start != "scratch" for arm in chosen)]
-        models = {arm.model: folder.model(arm) for arm in (*both, *chosen)}
+        longest = [arm.mdssd for arm in chosen if arm.longer]
+        models = {arm.model: folder.model(arm) for arm in (*both, *chosen, *longest)}
         new = {n: m for n, m in models.items() if n not in known and (m / "solver.prototxt").exists()}
         if not new or not all((folder.model(arm) / "solver.prototxt").exists() for arm in both):
             continue

@@ -58,6 +58,21 @@ DIFFERENCES = (
         "mdssd300-designed-function",
         "mdssd300-shallow-designed-function",
     ),
+    (
+        "MDSSD − MDSSD without deep sides, designed boxes, from random numbers",
+        "mdssd300-designed-scratch",
+        "mdssd300-shallow-designed-scratch",
+    ),
+    (
+        "MDSSD without deep sides − SSD, designed boxes, from random numbers",
+        "mdssd300-shallow-designed-scratch",
+        "ssd300-designed-scratch",
+    ),
+    (
+        "MDSSD − SSD, designed boxes, from random numbers, equal time",
+        "mdssd300-designed-scratch",
+        "ssd300-designed-scratch-longer",
+    ),
     ("start of SSD's function − the paper's, SSD, released boxes", "ssd300-released-function", "ssd300-released"),
     ("start of SSD's function − the paper's, SSD, designed boxes", "ssd300-designed-function", "ssd300-designed"),
     ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),
@@ -107,7 +122,7 @@ def read(out: Path, arms: Iterable[str] = ARMS) -> Results:
     final: dict[str, Measured] = {}
     curve: dict[str, list[tuple[int, Measured]]] = {}
     for name, arm in ((name, ARMS[name]) for name in arms):
-        if not (out / "runs" / name).is_dir() or (arm.longer and f"mdssd300-{arm.boxes}" not in costs):
+        if not (out / "runs" / name).is_dir() or (arm.longer and arm.mdssd.model not in costs):
             continue
         points = [(i, _measured(out / "runs" / name, i)) for i in plan.checkpoints(folder.iterations(arm))]
         curve[name] = points

@@ -25,7 +25,7 @@ from prototxt_gen.mdssd300 import MDSSD300
 from prototxt_gen.network import Network
 from prototxt_gen.ssd300 import SSD300
 from prototxt_gen.ssd321 import SSD321
-from tests.narrow import narrow_deploy
+from tests.engine.test_merged import detector
 from tests.recording import CpuRecorder
 from tests.streams import CheckedStreams, Race
 
@@ -41,7 +41,7 @@ def default_choices() -> Iterator[None]:
 def as_on_a_gpu(network: Network, precision: str = "fp32") -> Net:
     """A narrow detector with the steps that it has on a GPU."""
     acceleration.use(precision)
-    net = Net(narrow_deploy(network), 1)
+    net = detector(network)
     net.inference_steps = remember(fuse(prepack._for_gpu(net, merging=True)))
     return net
 
@@ -316,6 +316,24 @@ def test_the_faster_recording_is_kept(
 
 
 @torch.no_grad()
+def test_memory_for_one_recording_only(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+
+    class Full(CpuRecorder):
+        def warm_up(self, work: Any) -> Any:
+            if self.warm_ups == 2:
+                raise torch.OutOfMemoryError
+            return super().warm_up(work)
+
+    net = as_on_a_gpu(SSD300)
+    acceleration.use(graph=True, tune=True)
+    graphed, batch = GraphedForward(net, Full(), CheckedStreams()), images(net)
+    assert torch.equal(graphed(batch, frozenset())[1]["detection_out"], plainly(net, batch)["detection_out"])
+    assert graphed.several_to_one is None
+    assert "memory is too small" in capfd.readouterr().err
+
+
+@torch.no_grad()
 def test_one_recording_without_tuning_or_branches() -> None:
     chain = parse("""
         layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 } } }
@@ -333,25 +351,30 @@ def test_one_recording_without_tuning_or_branches() -> None:
 @pytest.mark.parametrize("precision", acceleration.PRECISIONS)
 @torch.no_grad()
 def test_on_a_gpu(precision: str, network: Network) -> None:
-    """Recorded on several streams, whichever is faster, the detections are those of the layers one by one."""
+    """Pass after pass on several streams, predictions and detections are those of a recording on one."""
     acceleration.use(precision)
-    net = Net(narrow_deploy(network), 1)
+    net = detector(network)
     net.inference_steps = prepack.prepack(net)
-    expected = {seed: net({"data": images(net, seed)["data"].cuda()}, ["mbox_loc"])[1] for seed in range(4)}
-    acceleration.use(precision, graph=True, tune=True)
+    keep = frozenset({"mbox_loc", "mbox_conf"})
+    batches = [{name: value.cuda() for name, value in images(net, seed).items()} for seed in range(4)]
+    one = GraphedForward(net)
+    expected = [one(batch, keep)[1] for batch in batches]
+    acceleration.use(precision, tune=True)
+    torch.backends.cudnn.benchmark = False  # the same kernels, so the same numbers
 
     class PreferLater(CudaRecorder):
+        asked = 0
+
         def seconds(self, replay: Any) -> float:
             assert super().seconds(replay) > 0
-            self.asked = getattr(self, "asked", 0) - 1
-            return self.asked
+            self.asked += 1
+            return 1 / self.asked
 
-    graphed = GraphedForward(net, PreferLater())
-    tolerance = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}[precision]
+    several = GraphedForward(net, PreferLater())
     for _ in range(20):
-        for seed, blobs in expected.items():
-            found = graphed({"data": images(net, seed)["data"].cuda()}, frozenset({"mbox_loc"}))[1]
-            difference = (found["mbox_loc"].float() - blobs["mbox_loc"].float()).norm()
-            assert difference <= tolerance * blobs["mbox_loc"].float().norm()
-            if precision == "fp32":
-                torch.testing.assert_close(found["detection_out"], blobs["detection_out"], rtol=1e-4, atol=1e-4)
+        for batch, blobs in zip(batches, expected, strict=True):
+            found = several(batch, keep)[1]
+            assert found.keys() == blobs.keys()
+            for name, value in blobs.items():
+                torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
+    assert several.several_to_one == 0.5

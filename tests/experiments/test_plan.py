@@ -78,11 +78,18 @@ def test_a_plan_stays_as_it_began(tmp_path: Path) -> None:
 
 
 def test_longer_arms_take_as_much_time(tmp_path: Path) -> None:
-    costs = {"ssd300-released": {"seconds_per_iteration": 0.5}, "mdssd300-released": {"seconds_per_iteration": 0.8}}
+    costs = {
+        name: {"seconds_per_iteration": seconds}
+        for name, seconds in (
+            ("ssd300-released", 0.5), ("mdssd300-released", 0.8),
+            ("ssd300-designed-scratch", 0.6), ("mdssd300-designed-scratch", 0.9),
+        )
+    }  # fmt: skip
     folder = Folder(tmp_path, PLAN)
     folder.costs.write_text(json.dumps(costs))
     assert folder.iterations(ARMS["ssd300-released-longer"]) == 1920
     assert folder.iterations(ARMS["ssd300-released"]) == 1200
+    assert folder.iterations(ARMS["ssd300-designed-scratch-longer"]) == 1800
 
 
 def test_seeds_are_finished_one_by_one(tmp_path: Path) -> None:
