@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from caffe.engine.constants import Remembered, remember
 from caffe.engine.cuda_graph import CudaRecorder, GraphedForward
 from caffe.engine.fused import fuse
 from caffe.engine.net import Net
-from caffe.engine.streams import Plan, run_on_streams
+from caffe.engine.streams import CudaStreams, Plan, run_on_streams
 from caffe.engine.wiring import Step
 from caffe.proto import caffe_pb2
 from prototxt_gen.mdssd300 import MDSSD300
@@ -123,6 +124,54 @@ def longest_chain(plan: Plan) -> int:
         length.append(launches(step) + max((length[j] for j in before), default=0))
         last[place.stream] = i
     return max(length)
+
+
+@torch.no_grad()
+def test_cuda_s_streams_and_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's calls in their place: each stream is one of the checked ones, each event one of their marks."""
+    checked = CheckedStreams()
+    current: list[Any] = []
+
+    class Stream:
+        number = 0
+
+        def __init__(self, device: torch.device) -> None:
+            Stream.number += 1
+            self.number = Stream.number
+
+        def wait_event(self, event: Any) -> None:
+            assert self is current[-1]
+            checked.wait(event.mark)
+
+    class Event:
+        def record(self, stream: Any) -> None:
+            assert stream is current[-1]
+            self.mark = checked.mark()
+
+    @contextmanager
+    def on(stream: Any) -> Iterator[None]:
+        current.append(stream)
+        with checked.on(stream.number):
+            yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
+    net = as_on_a_gpu(MDSSD300)
+    plan, batch = Plan(net.inference_steps), images(net)
+    first = Stream(net.device)
+    first.number = Stream.number = 0
+    current.append(first)
+    streams = CudaStreams(net.device)
+    for _ in range(2):  # the second pass has the same streams
+        blobs = dict(batch)
+        with checked:
+            run_on_streams(net, plan, streams, blobs, frozenset(), {})
+        assert torch.equal(blobs["detection_out"], plainly(net, batch)["detection_out"])
+    assert set(checked.work) == set(range(plan.streams))
+    assert Stream.number == plan.streams - 1
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
