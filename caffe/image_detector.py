@@ -20,7 +20,7 @@ from torch import Tensor
 from caffe import log
 from caffe.data.images import ImageFormat, read_image
 from caffe.data.label_map import LabelMap
-from caffe.data.slices import Slices, Window
+from caffe.data.slices import Slices, Window, as_slices
 from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward
 from caffe.engine.layer import TEST
@@ -353,11 +353,6 @@ class ImageDetector:
         for read, rows in zip(batch, self._collect(pending, threshold), strict=True):
             assert read.image is not None
             yield read.path, read.image, rows
-
-
-def as_slices(slices: Slices | str | None) -> Slices | None:
-    """Slices as they are, or from their text (see Slices.parse)."""
-    return Slices.parse(slices) if isinstance(slices, str) else slices
 
 
 def _checked(image: object, what: str) -> Image:

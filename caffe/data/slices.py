@@ -94,6 +94,11 @@ class Slices:
         return remaining[np.lexsort((remaining, -scores[remaining]))]
 
 
+def as_slices(slices: Slices | str | None) -> Slices | None:
+    """Slices as they are, or from their text (see Slices.parse)."""
+    return Slices.parse(slices) if isinstance(slices, str) else slices
+
+
 def _suppressed(order: NDArray[Any], corners: NDArray[np.float64], slices: Slices) -> NDArray[Any]:
     """Greedy non-maximum suppression of one class, in `order`."""
     boxes = corners[order]
