@@ -63,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str]) -> None:
     flags = parser().parse_args(argv)
+    if not flags.models and not _MODELS.is_dir():
+        raise CaffeError(
+            "without MODEL it measures the networks of a checkout of this project, and this package was installed "
+            "without one; give a deploy prototxt"
+        )
     paths = [_deploy(name) for name in flags.models or [str(_MODELS / name / "VOC") for name in DEFAULT]]
     weights = weight_files(flags.weights)
     if weights and len(weights) != len(paths):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from caffe.cli import detector_speed
+from caffe.cli import detector_speed, speed
 from caffe.cli.speed import main
 from caffe.engine.layer import TEST
 from caffe.engine.net import Net
@@ -145,6 +145,14 @@ def test_a_measured_net_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     finally:
         gc.enable()
     assert len(built) == 4
+
+
+def test_the_paper_s_networks_need_a_checkout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_MODELS", tmp_path / "models")
+    assert main(["-images", "1"]) == 1
+    assert "without MODEL it measures the networks of a checkout" in capsys.readouterr().err
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
