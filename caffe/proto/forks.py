@@ -54,9 +54,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "VideoDataParameter": "source batch_size rand_skip shuffle new_height new_width new_length num_segments scale "
         "mean_file crop_size mirror modality name_pattern encoded grayscale",
     },
-    _CAFFE_SSD: {
-        "LayerParameter": "focal_loss_param",
-    },
+    _CAFFE_SSD: {"FocalLossParameter": "type beta"},
     _CAFFE: {
         "InfogainLossParameter": "axis",
     },
@@ -103,7 +101,6 @@ _TYPES: dict[str, str] = {
     _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
-    _CAFFE_SSD: "FocalLoss",
     _MNC: "ROIWarping",
     _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",

@@ -29,7 +29,7 @@ REFUSED = {
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
          "Yolov3", "CenterLoss", "SigmoidCrossEntropyBalanceLoss", "GeneralContrastiveLoss", "GeneralTripletLoss",
-         "DetectionLoss", "DetectionGroupLoss"),
+         "DetectionLoss", "DetectionGroupLoss", "FocalLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(

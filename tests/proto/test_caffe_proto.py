@@ -58,6 +58,8 @@ OF_FORKS = {
     ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),
+    ("LayerParameter", "focal_loss_param"),
+    ("MultiBoxLossParameter.ConfLossType", "FOCALLOSS"),
     ("LayerParameter", "seg_accuracy_param"),
     ("LayerParameter", "flip_param"),
     ("LayerParameter", "inner_distance_param"),
