@@ -16,7 +16,6 @@ _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_tr
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
 _CRF = "CRF-RNN (torrvision/crfasrnn)"
-_DEFORMABLE = "deformable convolutions for Caffe (unsky/Deformable-ConvNets-caffe)"
 _SYNOPSYS = "Synopsys' Caffe (foss-for-synopsys-dwc-arc-processors/synopsys-caffe)"
 _NVIDIA = "NVIDIA's Caffe (NVIDIA/caffe)"
 _INTEL = "Intel's Caffe (intel/caffe)"
@@ -70,7 +69,6 @@ _FIELDS: dict[str, dict[str, str]] = {
         "DataParameter": "min_size_and min_size_or",
     },
     _CRF: {"LayerParameter": "multi_stage_meanfield_param"},
-    _DEFORMABLE: {"LayerParameter": "deformable_convolution_param"},
     _NVIDIA: {
         "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug "
         "detectnet_groundtruth_param detectnet_augmentation_param trt_param",
@@ -102,7 +100,6 @@ _TYPES: dict[str, str] = {
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
     _MNC: "ROIWarping",
-    _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "

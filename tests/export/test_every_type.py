@@ -35,7 +35,7 @@ REFUSED = {
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
          "ROIAlign", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
-         "BboxAccuracy", "FrcnnOutput", "HardMining"),
+         "BboxAccuracy", "FrcnnOutput", "HardMining", "DeformableConvolution", "ModulatedDeformableConvolution"),
         "there is no conversion for this type",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",

@@ -59,6 +59,8 @@ OF_FORKS = {
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),
     ("LayerParameter", "focal_loss_param"),
+    ("LayerParameter", "deformable_convolution_param"),
+    ("LayerParameter", "modulated_deformable_convolution_param"),
     ("MultiBoxLossParameter.ConfLossType", "FOCALLOSS"),
     ("LayerParameter", "seg_accuracy_param"),
     ("LayerParameter", "flip_param"),
