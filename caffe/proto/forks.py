@@ -9,7 +9,6 @@ _TEXTBOXES = "TextBoxes++ (MhLiao/TextBoxes_plusplus)"
 _TSN = "TSN's Caffe (yjxiong/caffe)"
 _CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
 _CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
-_MNC = "MNC (daijifeng001/MNC)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
 _FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
 _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
@@ -57,7 +56,6 @@ _FIELDS: dict[str, dict[str, str]] = {
     _CAFFE: {
         "InfogainLossParameter": "axis",
     },
-    _MNC: {"LayerParameter": "roi_warping_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
     _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
@@ -99,7 +97,6 @@ _TYPES: dict[str, str] = {
     _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
-    _MNC: "ROIWarping",
     _NVIDIA: "DetectNetTransformation TRT",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "

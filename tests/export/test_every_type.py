@@ -34,7 +34,7 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
-         "ROIAlign", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
+         "ROIAlign", "ROIWarping", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
          "BboxAccuracy", "FrcnnOutput", "HardMining", "DeformableConvolution", "ModulatedDeformableConvolution"),
         "there is no conversion for this type",
     ),

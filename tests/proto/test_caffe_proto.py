@@ -58,6 +58,7 @@ OF_FORKS = {
     ("LayerParameter", "center_loss_param"),
     ("LayerParameter", "imresize_param"),
     ("LayerParameter", "nms_param"),
+    ("LayerParameter", "roi_warping_param"),
     ("LayerParameter", "focal_loss_param"),
     ("LayerParameter", "deformable_convolution_param"),
     ("LayerParameter", "modulated_deformable_convolution_param"),
