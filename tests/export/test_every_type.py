@@ -34,9 +34,13 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
-         "ROIAlign", "ROIWarping", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
-         "BboxAccuracy", "FrcnnOutput", "HardMining", "DeformableConvolution", "ModulatedDeformableConvolution"),
+         "ROIAlign", "ROIWarping", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy",
+         "ProposalTarget", "BboxAccuracy", "FrcnnOutput", "HardMining"),
         "there is no conversion for this type",
+    ),
+    **dict.fromkeys(
+        ("DeformableConvolution", "ModulatedDeformableConvolution"),
+        "ONNX has deformable convolutions from opset 19 on, and models are written for opset 17",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
 }  # fmt: skip

@@ -97,8 +97,8 @@ class _Windowed(Layer):
 class _Convolving(_Windowed):
     """A learned filter bank; every bottom goes through the same one into the top with the same index."""
 
-    bottoms = (1, None)
-    tops = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
     same_count = True
     fresh_tops = True
     keeps_bottoms = True

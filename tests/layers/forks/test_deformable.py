@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.layer_harness import Layer, gradients, make_layer, run, spread_out
+from caffe.engine.layer import Layer
+from tests.layer_harness import gradients, make_layer, run, spread_out
 from tests.layers.forks.cases_deformable import FIELD, MODULATED, PLAIN
 from tests.reference import deformable
 

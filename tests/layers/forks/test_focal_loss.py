@@ -33,7 +33,7 @@ def test_certain_and_impossible_labels(gamma: float) -> None:
     (loss,) = run(layer, torch.tensor(scores[1:2]), torch.tensor(labels[1:2]))
     assert loss.item() == pytest.approx(-0.25 * math.log(torch.finfo(torch.float32).tiny))
     grad = gradients(layer, [scores, labels])[0]
-    np.testing.assert_allclose(grad[:2], [[0, 0], [-0.25, 0.25]], atol=1e-12)
+    np.testing.assert_allclose(grad[:2], np.array([[0, 0], [-0.25, 0.25]]), atol=1e-12)
     np.testing.assert_allclose(grad[2], focal_gradient(scores[2], 0, 0.25, gamma), rtol=1e-12)
 
 
@@ -52,8 +52,8 @@ def test_a_label_that_is_no_class() -> None:
 
 def multibox(kind: str, options: MultiBoxLossOptions, inputs: Any, text: str) -> Any:
     """The layer with these options, of which those are written that the tests vary."""
-    names = ("code_type", "mining_type", "share_location", "use_prior_for_matching", "map_object_to_agnostic")
-    names += ("num_classes", "background_label_id", "loc_weight", "sample_size", "neg_pos_ratio")
+    names = ["code_type", "mining_type", "share_location", "use_prior_for_matching", "map_object_to_agnostic"]
+    names += ["num_classes", "background_label_id", "loc_weight", "sample_size", "neg_pos_ratio"]
     loss = caffe_pb2.MultiBoxLossParameter(**{name: getattr(options, name) for name in names})
     if kind == "MultiBoxLoss":
         loss.conf_loss_type = LOSS.FOCALLOSS
@@ -84,7 +84,9 @@ def test_multibox_loss_equals_the_reference(options: MultiBoxLossOptions, kind: 
         loc, conf = loc.detach().requires_grad_(), conf.detach().requires_grad_()
         (loss,) = run(layer, loc, conf, prior, label)
         (2 * loss).backward()
-        expected = reference.multibox_loss(*(t.numpy() for t in inputs), options, focus=(0.6, 1.5))
+        expected = reference.multibox_loss(
+            inputs[0].numpy(), inputs[1].numpy(), prior.cpu().numpy(), label.cpu().numpy(), options, focus=(0.6, 1.5)
+        )
         assert expected.positives
         np.testing.assert_allclose(loss.item(), expected.loss, rtol=2e-5)
         for leaf, diff in ((loc, expected.loc_diff), (conf, expected.conf_diff)):

@@ -141,4 +141,5 @@ class FocalMultiBoxLoss:
         losses, _ = FocalLosses.apply(scores, target.reshape(-1, 1), *self.focus)
         if o.mining_type != _LOSS.NONE:
             losses = torch.where((row == _NOT_CHOSEN).reshape(-1, 1), 0, losses)
-        return loss + losses.sum() / normalizer(o.normalization, images, priors, counts[0])
+        total: Tensor = loss + losses.sum() / normalizer(o.normalization, images, priors, counts[0])
+        return total

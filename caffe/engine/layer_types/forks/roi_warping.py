@@ -60,4 +60,5 @@ class ROIWarping(RegionLayer):
         """Zeros, R × places, whose gradient is that of the places along an axis (0: x) by the regions' corners."""
         share = (line.low + line.part - start[:, axis, None]) / (side[:, axis, None] + 1).clamp(min=1)
         first, last = ((v - v.detach())[:, None] for v in (regions[:, 1 + axis], regions[:, 3 + axis]))
-        return self.scale * ((1 - share) * first + share * last)
+        moves: Tensor = self.scale * ((1 - share) * first + share * last)
+        return moves
