@@ -42,8 +42,9 @@ def param_name_dict() -> dict[str, str]:
         if field.name.endswith("_param") and field.message_type is not None:
             # Layers of other forks share some messages; the type that a message is named after comes first.
             names.setdefault(field.message_type.name.removesuffix("Parameter"), field.name.removesuffix("_param"))
-    # Shares its message with Convolution, so its name alone does not give it.
+    # They share the message of another type, so their names alone do not give it.
     names["Deconvolution"] = "convolution"
+    names["ModulatedDeformableConvolution"] = "modulated_deformable_convolution"
     return names
 
 

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from caffe.engine.layer import Shape
 from caffe.engine.layer_types.forks.masks import resize_weights
-from caffe.export.graph import Graph
+from caffe.export.graph import OPSET, Graph
 from caffe.export.registry import blob, converts, fail, reshape
 from caffe.proto import caffe_pb2
 
@@ -138,6 +138,11 @@ def _roi_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], 
 @converts("PSROIPooling")
 def _psroi_pooling(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
     raise fail(layer, "ONNX has no pooling in which each cell has channels of its own")
+
+
+@converts("DeformableConvolution", "ModulatedDeformableConvolution")
+def _deformable(g: Graph, layer: Any, bottoms: list[str], shapes: list[Shape], tops: list[Shape]) -> list[str]:
+    raise fail(layer, f"ONNX has deformable convolutions from opset 19 on, and models are written for opset {OPSET}")
 
 
 @converts("MaskPooling")

@@ -30,12 +30,19 @@ def multibox_loss(loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, optio
     no box. Computed in float32, sums in double precision. On a GPU, where labels are not checked beforehand, a label
     that is not a class makes the loss NaN. Raises NetError if shapes do not fit, DataError for labels.
     """
+    return multibox_loss_and_matches(loc, conf, prior, label, options)[0]
+
+
+def multibox_loss_and_matches(
+    loc: Tensor, conf: Tensor, prior: Tensor, label: Tensor, options: MultiBoxLossOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`multibox_loss`, the matches and the numbers of positives and negatives (see `multibox_loss_forward`)."""
     problem = shape_problem(loc.shape, conf.shape, prior.shape, label.shape, options)
     if problem:
         raise NetError(problem)
     inputs = [t.to(loc.device, torch.float32).contiguous() for t in (loc, conf, prior.detach(), label.detach())]
     outputs: tuple[Tensor, Tensor, Tensor] = multibox_loss_forward(*inputs, options.text)
-    return outputs[0]
+    return outputs
 
 
 def shape_problem(

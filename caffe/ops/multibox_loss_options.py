@@ -106,6 +106,7 @@ class MultiBoxLossOptions:
         """The options that a layer of a prototxt asks for; raises NetError where they contradict each other.
 
         Options are fields of its multibox_loss_param by the same names, except for those written out here.
+        conf_loss_type FOCALLOSS becomes SOFTMAX.
         """
         p, loss = layer.multibox_loss_param, layer.loss_param
         if not p.HasField("num_classes"):
@@ -117,6 +118,9 @@ class MultiBoxLossOptions:
             )
         options: dict[str, Any] = {name: getattr(p, name) for name in _NAMES if name in p.DESCRIPTOR.fields_by_name}
         options["with_loc"], options["with_conf"] = [*layer.propagate_down, True, True][:2]
+        # The focal loss has softmax's matches, negatives and background; what differs is in layer_types/forks/focal_loss.
+        if p.conf_loss_type == _LOSS.FOCALLOSS:
+            options["conf_loss_type"] = _LOSS.SOFTMAX
         # The field is unsigned; −1, "no background", is written as 2³² − 1.
         if p.background_label_id >= 1 << 31:
             options["background_label_id"] = p.background_label_id - (1 << 32)

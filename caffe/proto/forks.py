@@ -9,14 +9,12 @@ _TEXTBOXES = "TextBoxes++ (MhLiao/TextBoxes_plusplus)"
 _TSN = "TSN's Caffe (yjxiong/caffe)"
 _CAFFE_SSD = "CAFFE_SSD (lzx1413/CAFFE_SSD)"
 _CAFFE = "Caffe itself, after the SSD branch left it (BVLC/caffe)"
-_MNC = "MNC (daijifeng001/MNC)"
 _CTPN = "CTPN's Caffe (tianzhi0549/CTPN)"
 _FLOWNET = "FlowNet2 (lmb-freiburg/flownet2)"
 _OPENPOSE_TRAINING = "OpenPose's training (CMU-Perceptual-Computing-Lab/caffe_train, openpose_caffe_train)"
 _WINDOWS = "caffe-windows, NormFace and AMSoftmax (happynear/caffe-windows)"
 _MASK_YOLO = "MaskYolo (leon-liangwu/MaskYolo_Caffe)"
 _CRF = "CRF-RNN (torrvision/crfasrnn)"
-_DEFORMABLE = "deformable convolutions for Caffe (unsky/Deformable-ConvNets-caffe)"
 _SYNOPSYS = "Synopsys' Caffe (foss-for-synopsys-dwc-arc-processors/synopsys-caffe)"
 _NVIDIA = "NVIDIA's Caffe (NVIDIA/caffe)"
 _INTEL = "Intel's Caffe (intel/caffe)"
@@ -54,13 +52,10 @@ _FIELDS: dict[str, dict[str, str]] = {
         "VideoDataParameter": "source batch_size rand_skip shuffle new_height new_width new_length num_segments scale "
         "mean_file crop_size mirror modality name_pattern encoded grayscale",
     },
-    _CAFFE_SSD: {
-        "LayerParameter": "focal_loss_param",
-    },
+    _CAFFE_SSD: {"FocalLossParameter": "type beta"},
     _CAFFE: {
         "InfogainLossParameter": "axis",
     },
-    _MNC: {"LayerParameter": "roi_warping_param"},
     _CTPN: {"LayerParameter": "lstm_param reverse_param transpose_param", "BNParameter": "moving_average"},
     _OPENPOSE_TRAINING: {"LayerParameter": "cpm_transform_param op_transform_param"},
     _WINDOWS: {
@@ -72,7 +67,6 @@ _FIELDS: dict[str, dict[str, str]] = {
         "DataParameter": "min_size_and min_size_or",
     },
     _CRF: {"LayerParameter": "multi_stage_meanfield_param"},
-    _DEFORMABLE: {"LayerParameter": "deformable_convolution_param"},
     _NVIDIA: {
         "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug "
         "detectnet_groundtruth_param detectnet_augmentation_param trt_param",
@@ -103,9 +97,6 @@ _TYPES: dict[str, str] = {
     _YOLO: "YoloSeg GaussianYolov3 SegmentationEvaluate AssistedExcitation LaneData",
     _YOLO_V2: "BoxData Region EvalDetection",
     _TSN: "SegData BatchReduction Gather",
-    _CAFFE_SSD: "FocalLoss",
-    _MNC: "ROIWarping",
-    _DEFORMABLE: "DeformableConvolution",
     _NVIDIA: "DetectNetTransformation TRT",
     _OPENPOSE_TRAINING: "CPMData OPData OPVideo",
     _FLOWNET: "Correlation Correlation1D FlowWarp Resample ChannelNorm CustomData DataAugmentation "

@@ -16,6 +16,8 @@ _MAX_SHOWN = 20
 SLIP = 0.84
 """Similarity from which an unknown solver field counts as misspelled rather than foreign."""
 UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
+_LAST_OF_CAFFE = "video_data_param"
+"""The field of LayerParameter that those of other forks follow."""
 _UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named (\S+?)|with number (\S+?))\.$')
 
 
@@ -161,7 +163,8 @@ def _unknown_field(owner: str, name: str, blocks: list[str], root: Descriptor, l
         if field.message_type is not None and name in field.message_type.fields_by_name
     ]
     if holders:
-        return f"{problem}; it belongs in {either(holders[:4])}"
+        caffes = known[: known.index(_LAST_OF_CAFFE) + 1] if _LAST_OF_CAFFE in known else known
+        return f"{problem}; it belongs in {either([f for f in holders if f in caffes][:4] or holders[:4])}"
     if len(known) <= 24:
         return f"{problem}; known fields: {', '.join(known)}"
     return problem

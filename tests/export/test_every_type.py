@@ -29,14 +29,18 @@ REFUSED = {
         ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "SmoothL1Loss", "HingeLoss", "InfogainLoss",
          "MultinomialLogisticLoss", "ContrastiveLoss", "SoftmaxWithLossOHEM", "SmoothL1LossOHEM", "RegionLoss", "L1Loss",
          "Yolov3", "CenterLoss", "SigmoidCrossEntropyBalanceLoss", "GeneralContrastiveLoss", "GeneralTripletLoss",
-         "DetectionLoss", "DetectionGroupLoss"),
+         "DetectionLoss", "DetectionGroupLoss", "FocalLoss"),
         "it is for training; export the deploy net",
     ),
     **dict.fromkeys(
         ("BoxAnnotatorOHEM", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "ImResize", "MarginInnerProduct", "Nms",
-         "ROIAlign", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy", "ProposalTarget",
-         "BboxAccuracy", "FrcnnOutput", "HardMining"),
+         "ROIAlign", "ROIWarping", "ScaleRoute", "SegAccuracy", "DetectionAccuracy", "DetectionGroupAccuracy",
+         "ProposalTarget", "BboxAccuracy", "FrcnnOutput", "HardMining"),
         "there is no conversion for this type",
+    ),
+    **dict.fromkeys(
+        ("DeformableConvolution", "ModulatedDeformableConvolution"),
+        "ONNX has deformable convolutions from opset 19 on, and models are written for opset 17",
     ),
     "PSROIPooling": "ONNX has no pooling in which each cell has channels of its own",
 }  # fmt: skip

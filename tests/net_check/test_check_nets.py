@@ -33,7 +33,7 @@ NETS = {
     "good/solver.prototxt": 'net: "train.prototxt" base_lr: 0.1',
     "bad/type.prototxt": INPUT + 'layer { name: "m" type: "Mish" bottom: "data" top: "m" }',
     "bad/field.prototxt": INPUT + CONV.replace("num_output: 2", "num_output: 2 dilation_h: 2") +
-    'layer { name: "f" type: "FocalLoss" bottom: "data" top: "f" focal_loss_param { a: 1 } }',
+    'layer { name: "f" type: "YoloSeg" bottom: "data" top: "f" yolo_seg_param { a: 1 } }',
     "bad/template.prototxt": 'layer { name: "d" type: "Data" top: "data"\n data_param { source: {{SOURCE}} } }',
     "bad/shape.prototxt": INPUT + CONV.replace("3 weight", "99 weight"),
     "bad/filler.prototxt": INPUT + CONV.replace("xavier", "xaver"),
@@ -78,7 +78,7 @@ def test_what_counts_as_a_net(folder: Path) -> None:
             LACKS,
             (
                 "field ConvolutionParameter.dilation_h of TSN's Caffe (yjxiong/caffe)",
-                "layer type FocalLoss of CAFFE_SSD (lzx1413/CAFFE_SSD)",
+                "layer type YoloSeg of MobileNet-YOLO (eric612/MobileNet-YOLO)",
             ),
         ),
         ("bad/template", NO_TEXT, ()),
@@ -207,7 +207,7 @@ def test_the_command_prints_writes_and_counts(folder: Path, capsys: pytest.Captu
     assert "8 nets (not counted: 1 copy and 2 other files)\n     1 built, 1 of them run\n" in printed
     assert "     2 lacking layer types or fields\n     1 lacking Python modules\n" in printed
     assert "     1     1  layer type Mish of Synopsys' Caffe" in printed
-    assert "     1     0  layer type FocalLoss of CAFFE_SSD" in printed
+    assert "     1     0  layer type YoloSeg of MobileNet-YOLO" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["state"] for row in rows] == [LACKS, ERROR, PYTHON, ERROR, NO_TEXT, LACKS, "", ERROR]
     assert main([str(folder / "good/deploy.prototxt"), "-short"]) == 0

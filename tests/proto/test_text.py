@@ -28,7 +28,8 @@ def problem_with(text: str) -> str:
     [
         ("layer {\n  namx: 'x'\n}", "net.prototxt:2:3: unknown field 'namx' in 'layer' (LayerParameter); did you mean"),
         ("layer { convolution_param { kernal_size: 3 } }", "did you mean 'kernel_size'?"),
-        ("layer { kernel_size: 3 }", "it belongs in 'convolution_param' or 'pooling_param'"),
+        ("layer { kernel_size: 3 }", "it belongs in 'convolution_param' or 'pooling_param'\n"),
+        ("layer { post_nms_topn: 3 }", "it belongs in 'proposal_param'"),
         ("layer { convolution_param { bottom: 'x' } }", "it belongs in 'layer' around it"),
         ("layer { layer { } }", "it belongs in the net itself"),
         ("layer { dropout_param { zzz: 1 } }", "known fields: dropout_ratio"),

@@ -145,10 +145,18 @@ def test_several_resize_param() -> None:
     )
 
 
-def test_deconvolution_takes_convolution_fields_directly_and_as_a_message() -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Deconvolution", "convolution_param"),
+        ("DeformableConvolution", "deformable_convolution_param"),
+        ("ModulatedDeformableConvolution", "modulated_deformable_convolution_param"),
+    ],
+)
+def test_convolutions_take_their_fields_directly_and_as_a_message(kind: str, message: str) -> None:
     data = L.Input(shape=dict(dim=[1, 1, 2, 2]))
-    direct = L.Deconvolution(data, num_output=4, kernel_size=2, stride=2)
-    whole = L.Deconvolution(data, convolution_param=dict(num_output=4, kernel_size=2, stride=2))
+    direct = getattr(L, kind)(data, num_output=4, kernel_size=2, stride=2)
+    whole = getattr(L, kind)(data, **{message: dict(num_output=4, kernel_size=2, stride=2)})
     assert direct.to_proto() == whole.to_proto()
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from caffe.ops.multibox_loss_options import MultiBoxLossOptions
 from caffe.proto import caffe_pb2
+from tests.reference.focal_loss import focal_gradient, focal_loss
 
+Focus = tuple[float, float]
 LOSS, CODE, NORMALIZATION = caffe_pb2.MultiBoxLossParameter, caffe_pb2.PriorBoxParameter, caffe_pb2.LossParameter
 F = np.float32
 
@@ -116,13 +118,17 @@ def sigmoid_loss(x: float, target: int) -> float:
     return max(x, 0) - x * target + math.log1p(math.exp(-abs(x)))
 
 
-def conf_loss(o: MultiBoxLossOptions, x: np.ndarray, target: int) -> float:
+def conf_loss(o: MultiBoxLossOptions, x: np.ndarray, target: int, focus: Focus | None = None) -> float:
     if o.conf_loss_type == LOSS.SOFTMAX:
+        if focus:
+            return focal_loss(x, target, *focus)
         return -math.log(max(softmax(x)[target], float(np.finfo(F).tiny)))
     return sum(sigmoid_loss(float(v), int(c == target)) for c, v in enumerate(x))
 
 
-def conf_gradient(o: MultiBoxLossOptions, x: np.ndarray, target: int) -> np.ndarray:
+def conf_gradient(o: MultiBoxLossOptions, x: np.ndarray, target: int, focus: Focus | None = None) -> np.ndarray:
+    if o.conf_loss_type == LOSS.SOFTMAX and focus:
+        return focal_gradient(x, target, *focus)
     p = softmax(x) if o.conf_loss_type == LOSS.SOFTMAX else 1 / (1 + np.exp(-x.astype(np.float64)))
     if 0 <= target < len(x):
         p[target] -= 1
@@ -161,12 +167,13 @@ def choose(o: MultiBoxLossOptions, ranked: list[int], wanted: int, boxes: np.nda
 
 def multibox_loss(
     loc: np.ndarray, conf: np.ndarray, prior: np.ndarray, label: np.ndarray, o: MultiBoxLossOptions,
-    moved: np.ndarray | None = None, likely: np.ndarray | None = None,
+    moved: np.ndarray | None = None, likely: np.ndarray | None = None, focus: Focus | None = None,
 ) -> Answer:  # fmt: skip
     """The op's inputs, as float32 arrays; gradients are those of the loss itself.
 
     RefineDet's: `moved` has boxes for each image, N × P × 4, instead of the priors'; a box that is not `likely`, N × P,
     cannot be a negative.
+    `focus`, the focal loss's alpha and gamma: SOFTMAX's losses are multiplied by alpha · (1 − p)^gamma, but not to mine.
     """
     boxes, variances = prior.reshape(2, -1, 4)
     rows = label.reshape(-1, 8)
@@ -240,14 +247,14 @@ def multibox_loss(
         for n, p in negatives:
             targets[n, p] = o.background_label_id
         for (n, p), target in targets.items():
-            total += conf_loss(o, scores[n, p], target)
-            conf_diff[n, p] = conf_gradient(o, scores[n, p], target)
+            total += conf_loss(o, scores[n, p], target, focus)
+            conf_diff[n, p] = conf_gradient(o, scores[n, p], target, focus)
     elif o.conf_loss_type == LOSS.SOFTMAX:
         for n in range(images):
             for p in range(priors):
                 target = targets.get((n, p), o.background_label_id)
-                total += conf_loss(o, scores[n, p], target)
-                conf_diff[n, p] = conf_gradient(o, scores[n, p], target)
+                total += conf_loss(o, scores[n, p], target, focus)
+                conf_diff[n, p] = conf_gradient(o, scores[n, p], target, focus)
     else:  # each target where the original puts it
         flags = np.zeros(scores.size, int)
         for (n, _, p), r in positives.items():

@@ -19,7 +19,7 @@ def _per_axis(param: Any, field: str, stem: str, axes: int, default: int) -> lis
     return given * axes if len(given) == 1 else given
 
 
-def _geometry(param: Any, axes: int) -> tuple[list[int], list[int], list[int], list[int]]:
+def geometry(param: Any, axes: int) -> tuple[list[int], list[int], list[int], list[int]]:
     return (
         _per_axis(param, "kernel_size", "kernel", axes, 0),
         _per_axis(param, "stride", "stride", axes, 1),
@@ -41,7 +41,7 @@ def convolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: int
         channel_axis = conv.axis % x.ndim
         lead, image = x.shape[:channel_axis], x.reshape(-1, *x.shape[channel_axis:])
         sizes = image.shape[2:]
-        kernel, stride, pad, dilation = _geometry(conv, len(sizes))
+        kernel, stride, pad, dilation = geometry(conv, len(sizes))
         out = [
             (n + 2 * p - (d * (k - 1) + 1)) // s + 1
             for n, k, s, p, d in zip(sizes, kernel, stride, pad, dilation, strict=True)
@@ -69,7 +69,7 @@ def deconvolution(param: Any, bottoms: list[Array], blobs: list[Array], phase: i
     tops = []
     for x in bottoms:
         sizes = x.shape[2:]
-        kernel, stride, pad, dilation = _geometry(conv, len(sizes))
+        kernel, stride, pad, dilation = geometry(conv, len(sizes))
         out = [
             s * (n - 1) + d * (k - 1) + 1 - 2 * p
             for n, k, s, p, d in zip(sizes, kernel, stride, pad, dilation, strict=True)
@@ -95,7 +95,7 @@ def im2col(param: Any, bottoms: list[Array], blobs: list[Array], phase: int) -> 
     """Channel (c, row, column of the kernel) of output pixel p is the pixel under that part of the kernel."""
     x = bottoms[0]
     sizes = x.shape[2:]
-    kernel, stride, pad, dilation = _geometry(param.convolution_param, len(sizes))
+    kernel, stride, pad, dilation = geometry(param.convolution_param, len(sizes))
     out = [
         (n + 2 * p - (d * (k - 1) + 1)) // s + 1
         for n, k, s, p, d in zip(sizes, kernel, stride, pad, dilation, strict=True)

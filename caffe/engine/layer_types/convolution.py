@@ -36,8 +36,13 @@ class Geometry:
 class _Windowed(Layer):
     """Shared by the three types: the channel axis and the geometry."""
 
+    @property
+    def window_param(self) -> Any:
+        """The message with the fields of the window and the filters."""
+        return self.param.convolution_param
+
     def setup_geometry(self, bottom: Sequence[int]) -> None:
-        param = self.param.convolution_param
+        param = self.window_param
         self.channel_axis = self.canonical_axis(param.axis, len(bottom))
         axes = len(bottom) - self.channel_axis - 1
         self.geometry = Geometry(
@@ -48,7 +53,7 @@ class _Windowed(Layer):
         )
 
     def _per_axis(self, field: str, stem: str | None, axes: int, default: int | None, least: int) -> tuple[int, ...]:
-        param = self.param.convolution_param
+        param = self.window_param
         given = list(getattr(param, field))
         if stem and (param.HasField(f"{stem}_h") or param.HasField(f"{stem}_w")):
             if axes != 2:
@@ -92,8 +97,8 @@ class _Windowed(Layer):
 class _Convolving(_Windowed):
     """A learned filter bank; every bottom goes through the same one into the top with the same index."""
 
-    bottoms = (1, None)
-    tops = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
     same_count = True
     fresh_tops = True
     keeps_bottoms = True
@@ -103,7 +108,7 @@ class _Convolving(_Windowed):
 
     def outputs_and_groups(self, channels: int) -> tuple[int, int]:
         """The number of the tops' channels, and into how many groups both sides are divided."""
-        return self.param.convolution_param.num_output, self.param.convolution_param.group
+        return self.window_param.num_output, self.window_param.group
 
     def plain_window(self) -> ConvolutionWindow | None:
         """What `as_convolution` or `as_deconvolution` returns for a layer that computes nothing else."""
@@ -120,7 +125,7 @@ class _Convolving(_Windowed):
 
     def setup(self, bottom: Sequence[Shape]) -> None:
         self.setup_geometry(bottom[0])
-        param = self.param.convolution_param
+        param = self.window_param
         if len(self.geometry.kernel) > len(self.operations):
             self.fail(f"at most {len(self.operations)} spatial axes are supported; {text(bottom[0])} has more")
         self.channels = bottom[0][self.channel_axis]

@@ -138,7 +138,7 @@ class SoftmaxWithLoss(LossLayer):
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         super().reshape(bottom)
-        axis = self.canonical_axis(self.param.softmax_param.axis, len(bottom[0]))
+        axis = self.class_axis(len(bottom[0]))
         weights = self.param.loss_param.class_weighting
         if self.param.loss_param.weight_by_label_freqs and len(weights) != bottom[0][axis]:
             self.fail(f"has {len(weights)} class_weighting for the {bottom[0][axis]} classes of {text(bottom[0])}")
@@ -154,10 +154,19 @@ class SoftmaxWithLoss(LossLayer):
         loss, prob, losses = self._loss_of(bottom)
         return loss if self.num_tops < 2 else (loss, prob, losses.detach().reshape(bottom[1].shape))[: self.num_tops]
 
+    def class_axis(self, num_axes: int) -> int:
+        """The axis of the classes of a bottom with `num_axes` axes."""
+        return self.canonical_axis(self.param.softmax_param.axis, num_axes)
+
+    def losses_of(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each position (outer × inner) and the probabilities. scores: outer × classes × inner."""
+        losses, prob = NegativeLogSoftmax.apply(scores, labels)
+        return losses, prob
+
     def _loss_of(self, bottom: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, the probabilities, and the loss at each position (outer × inner, 0 where the label is ignored)."""
         scores, label = full_precision(bottom[0]), labels_of(bottom[1])
-        axis = self.canonical_axis(self.param.softmax_param.axis, scores.dim())
+        axis = self.class_axis(scores.dim())
         outer, classes, inner = count(scores.shape, 0, axis), scores.shape[axis], count(scores.shape, axis + 1)
         valid = None
         if self.ignore_label is not None:
@@ -165,7 +174,7 @@ class SoftmaxWithLoss(LossLayer):
         self.check_labels(label, valid, classes)
         if valid is not None:
             label = torch.where(valid, label, 0)
-        losses, prob = NegativeLogSoftmax.apply(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
+        losses, prob = self.losses_of(scores.reshape(outer, classes, inner), label.reshape(outer, inner))
         if self._class_weights is not None:
             losses = losses * self._class_weights.to(losses)[label.clamp(0, classes - 1)].reshape(outer, inner)
         if valid is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tests.layer_harness import Bottom, Case, Shape, labels
+from tests.layers.forks.cases_regions import MAP, REGIONS, REGIONS_OF_4_AXES
 from tests.reference import masks
+from tests.reference.roi_warping import roi_warping
 
 B = Bottom
 MAPS = B((2, 3, 6, 8))
@@ -26,7 +28,14 @@ def clustered(options: str) -> Case:
     return Case("PriorBoxClustered", text, [feature, image], masks.prior_boxes, resized=[(1, 2, 2, 1), (1, 3, 40, 60)])
 
 
+def warping(options: str, regions: Bottom = REGIONS) -> Case:
+    text = f"roi_warping_param {{ {options} }}"
+    return Case("ROIWarping", text, [MAP, regions], roi_warping, resized=[(2, 3, 5, 4), (9, *regions.shape[1:])])
+
+
 CASES = [
+    warping("pooled_h: 3 pooled_w: 2 spatial_scale: 0.5"),
+    warping("pooled_h: 1 pooled_w: 9", REGIONS_OF_4_AXES),
     Case("MaskPooling", "", [MAPS, B((2, 1, 6, 8))], masks.mask_pooling),
     *(
         Case("MaskResize", f"mask_resize_param {{ {text} }}", [MAPS], masks.mask_resize, resized=[(1, 2, 9, 5)])
@@ -51,6 +60,7 @@ CASES = [
 ]
 
 EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
+    ("ROIWarping", "roi_warping_param { pooled_h: 2 pooled_w: 3 }", [(1, 2, 4, 4), (0, 5)], (0, 2, 2, 3)),
     ("MaskPooling", "", [(0, 3, 2, 2), (0, 1, 2, 2)], (0, 3, 2, 2)),
     ("MaskResize", "mask_resize_param { output_height: 2 output_width: 3 }", [(0, 3, 4, 4)], (0, 3, 2, 3)),
     ("Maximum", "", [(0, 3, 2, 2)], (0, 3, 1, 3)),
@@ -58,6 +68,9 @@ EMPTY: list[tuple[str, str, list[Shape], Shape]] = [
 ]
 
 BAD: list[tuple[str, str, list[Shape], str]] = [
+    ("ROIWarping", "roi_warping_param { pooled_w: 2 }", [(1, 2, 4, 4), (1, 5)], "positive, not 0 and 2"),
+    ("ROIWarping", "roi_warping_param { pooled_h: 2 pooled_w: 2 }", [(1, 2, 4, 4), (1, 4)], "'b1' is 1×4"),
+    ("ROIWarping", "roi_warping_param { pooled_h: 2 pooled_w: 2 }", [(2, 4, 4), (1, 5)], "4 axes"),
     ("MaskPooling", "", [(2, 3, 4, 4), (2, 3, 4, 4)], "needs features .* they are 2×3×4×4 and 2×3×4×4"),
     ("MaskPooling", "", [(2, 3, 4, 4), (2, 1, 4, 5)], "they are 2×3×4×4 and 2×1×4×5"),
     (

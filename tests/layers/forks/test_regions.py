@@ -10,7 +10,7 @@ from caffe.engine.layer import TEST
 from caffe.errors import NetError
 from tests.layer_harness import gradients, make_layer, run
 from tests.layers.forks.cases_regions import REGIONS
-from tests.reference import forks
+from tests.reference import forks, roi_warping
 
 
 def test_roi_pooling_of_equal_values_gives_the_gradient_to_the_first() -> None:
@@ -37,6 +37,28 @@ def test_regions_of_r_cnn_at_full_size_pass_in_parts() -> None:
     top = run(layer, x, torch.from_numpy(regions))[0]
     (expected,) = forks.roi_pooling(layer.param, [x.numpy(), regions], [], TEST)
     np.testing.assert_array_equal(top.numpy(), expected)
+
+
+def test_the_regions_gradient_of_roi_warping_is_the_fork_s() -> None:
+    rng = np.random.default_rng(2)
+    text = "roi_warping_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.5 }"
+    layer = make_layer("ROIWarping", text, [(2, 3, 6, 7), (20, 5)])
+    x, regions = rng.normal(size=(2, 3, 6, 7)), REGIONS.values(rng, (20, 5))
+    regions[:4, 1:] = [[0, 0, 12, 10], [-3, -3, 2, 2], [5, 5, 5, 5], [9, 9, 4, 4]]  # the map, its corner, a pixel, none
+    diff = rng.normal(size=(20, 3, 3, 4))
+    found = gradients(layer, [x, regions], diff)[1].numpy()
+    expected = roi_warping.regions_gradient(layer.param, [x, regions], diff)
+    assert np.abs(expected[:, 1:]).any(axis=1).sum() > 5
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert [layer.takes_gradient(i) for i in (0, 1)] == [True, True]
+    assert layer.graph_obstacle() is None
+
+
+def test_roi_warping_is_the_same_with_a_gradient_for_regions() -> None:
+    rng = np.random.default_rng(4)
+    layer = make_layer("ROIWarping", "roi_warping_param { pooled_h: 5 pooled_w: 6 }", [(2, 3, 6, 7), (9, 5)])
+    x, regions = (torch.from_numpy(rng.normal(size=(2, 3, 6, 7))), torch.from_numpy(REGIONS.values(rng, (9, 5))))
+    assert torch.equal(run(layer, x, regions)[0], run(layer, x, regions.clone().requires_grad_())[0])
 
 
 def test_values_that_point_outside() -> None:

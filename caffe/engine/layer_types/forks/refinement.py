@@ -99,7 +99,7 @@ def refined_loss(
             inputs = [t[used] for t in inputs]
         loss, _, counts = multibox_loss_forward(*_batch_of_one(*inputs), own, single.text)
         total, positives = total + loss, positives + counts[0]
-    return total / _normalizer(options.normalization, images, priors, positives)
+    return total / normalizer(options.normalization, images, priors, positives)
 
 
 def _batch_of_one(loc: Tensor, conf: Tensor, boxes: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,7 +107,7 @@ def _batch_of_one(loc: Tensor, conf: Tensor, boxes: Tensor, variance: Tensor) ->
     return loc.reshape(1, -1).contiguous(), conf.reshape(1, -1).contiguous(), torch.stack([boxes, variance])[None]
 
 
-def _normalizer(mode: int, images: int, priors: int, positives: Tensor) -> Tensor | float:
+def normalizer(mode: int, images: int, priors: int, positives: Tensor) -> Tensor | float:
     """The divisor of a batch's summed loss, at least 1."""
     if mode == _NORMALIZATION.VALID:
         return positives.clamp(min=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,9 +54,54 @@ def padded(corners: Tensor, ratio: float) -> Tensor:
     return torch.cat([corners[:, :2] - pad, corners[:, 2:] + pad], dim=1)
 
 
-def pooled_size(layer: Layer) -> tuple[int, int]:
-    """pooled_h and pooled_w of a layer's roi_pooling_param."""
-    param = layer.param.roi_pooling_param
+def pooled_size(layer: Layer, param: Any) -> tuple[int, int]:
+    """pooled_h and pooled_w of a layer's `param`, its roi_pooling_param or one with the same fields."""
     if param.pooled_h < 1 or param.pooled_w < 1:
         layer.fail(f"pooled_h and pooled_w must be given and positive, not {param.pooled_h} and {param.pooled_w}")
     return param.pooled_h, param.pooled_w
+
+
+class Line(NamedTuple):
+    """Places along an axis of a map, regions × places: the two pixels around each, how far it is from `low`, and
+    whether it is outside, which is more than half a pixel from all pixels. Up to there it is on the nearest.
+    """
+
+    low: Tensor
+    high: Tensor
+    part: Tensor
+    outside: Tensor
+
+    def down(self) -> Line:
+        """As rows of a grid: regions × places × 1."""
+        return Line(*(t[:, :, None] for t in self))
+
+    def across(self) -> Line:
+        """As columns of a grid: regions × 1 × places."""
+        return Line(*(t[:, None] for t in self))
+
+
+def places(start: Tensor, step: Tensor, count: int, size: int) -> Line:
+    """`count` places from each start on, along an axis of `size` pixels."""
+    steps = torch.arange(count, device=start.device, dtype=start.dtype)
+    at = start[:, None] + steps * step[:, None]
+    outside = ~((at >= -0.5) & (at <= size - 0.5))
+    at = torch.where(outside, 0, at).clamp(0, size - 1)
+    low = at.floor()
+    return Line(low.long(), (low + 1).clamp(max=size - 1).long(), at - low, outside)
+
+
+def interpolated(x: Tensor, image: Tensor, rows: Line, columns: Line) -> Tensor:
+    """The values of a map N × C × H × W on a grid in each region, R × C × the grid's height × width; 0 outside.
+
+    image: each region's, R. The lines' tensors are R × the grid's height × width, or broadcast to that.
+    """
+    outside = rows.outside | columns.outside
+    pixels = x.permute(0, 2, 3, 1)
+    top: Tensor | None = None
+    for row, of_row in ((rows.low, 1 - rows.part), (rows.high, rows.part)):
+        for column, of_column in ((columns.low, 1 - columns.part), (columns.high, columns.part)):
+            weight = torch.where(outside, 0, of_row * of_column)
+            term = pixels[image[:, None, None], row, column] * weight[..., None].to(x)
+            top = term if top is None else top + term
+    assert top is not None
+    return top.permute(0, 3, 1, 2).contiguous()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from caffe.engine.layer import Shape, register
-from caffe.engine.layer_types.forks.regions import RegionLayer, padded, pooled_size
+from caffe.engine.layer_types.forks.regions import RegionLayer, interpolated, padded, places, pooled_size
 from caffe.engine.layer_types.shapes import full_precision
 
 
@@ -25,7 +24,7 @@ class ROIAlign(RegionLayer):
     type_name = "ROIAlign"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        self.cells = pooled_size(self)
+        self.cells = pooled_size(self, self.param.roi_pooling_param)
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         self.check_regions(bottom)
@@ -39,27 +38,10 @@ class ROIAlign(RegionLayer):
         malformed = (corners[:, 2:] <= corners[:, :2]).any(dim=1)
         if not x.numel() or not len(regions):
             return x.new_zeros(len(regions), x.shape[1], self.cells[0] + 1, self.cells[1] + 1)
-        across, outside_x = self._points(corners[:, 0], corners[:, 2], self.cells[1], x.shape[3])
-        down, outside_y = self._points(corners[:, 1], corners[:, 3], self.cells[0], x.shape[2])
-        pixels = x.permute(0, 2, 3, 1)
-        outside = outside_y[:, :, None] | outside_x[:, None] | malformed[:, None, None]
-        top: Tensor | None = None
-        for row, high in down:
-            for column, wide in across:
-                weight = torch.where(outside, 0, high[:, :, None] * wide[:, None])
-                term = pixels[image[:, None, None], row[:, :, None], column[:, None]] * weight[..., None].to(x)
-                top = term if top is None else top + term
-        assert top is not None
-        return top.permute(0, 3, 1, 2).contiguous()
-
-    @staticmethod
-    def _points(start: Tensor, end: Tensor, cells: int, size: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Along one axis, for each region and grid line: two pixels with their weights; and which lines are outside."""
-        steps = torch.arange(cells + 1, device=start.device, dtype=start.dtype)
-        at = start[:, None] + steps * ((end - start) / cells)[:, None]
-        outside = ~((at >= -0.5) & (at <= size - 0.5))
-        at = torch.where(outside, 0, at)
-        low = at.floor()
-        first, second = (pixel.clamp(0, size - 1) for pixel in (low, low + 1))
-        part = at.clamp(0, size - 1) - first
-        return [(first.long(), 1 - part), (second.long(), part)], outside
+        side = corners[:, 2:] - corners[:, :2]
+        across, down = (
+            places(corners[:, i], side[:, i] / cells, cells + 1, x.shape[3 - i])
+            for i, cells in enumerate(reversed(self.cells))
+        )
+        down = down._replace(outside=down.outside | malformed[:, None])
+        return interpolated(x, image, down.down(), across.across())

@@ -93,8 +93,9 @@ class ROIPooling(RegionLayer):
     type_name = "ROIPooling"
 
     def setup(self, bottom: Sequence[Shape]) -> None:
-        self.pooled = pooled_size(self)
-        self.scale, self.pad_ratio = self.param.roi_pooling_param.spatial_scale, self.param.roi_pooling_param.pad_ratio
+        param = self.param.roi_pooling_param
+        self.pooled = pooled_size(self, param)
+        self.scale, self.pad_ratio = param.spatial_scale, param.pad_ratio
 
     def reshape(self, bottom: Sequence[Shape]) -> list[Shape]:
         self.check_regions(bottom)
