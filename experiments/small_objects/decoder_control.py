@@ -1,7 +1,10 @@
-"""Controls of DSSD: a sum for the product in its deconvolution modules, a product that starts as the encoder, or none.
+"""Controls of DSSD and MDSSD: other ways to combine the deeper layers with the encoder's, or to start with.
 
-A module multiplies the encoder's blob with one that comes from the deeper layers, both batch-normalized, so both have
-a mean of 0. With random weights the deeper factor changes the encoder's sign and size at random.
+DSSD: a sum for the product in its deconvolution modules, a product that starts as the encoder, or none. A module
+multiplies the encoder's blob with one that comes from the deeper layers, both batch-normalized, so both have a mean of
+0. With random weights the deeper factor changes the encoder's sign and size at random.
+
+MDSSD: a deep side that starts small. A module adds it to the shallow side, both normalized to the same length.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from caffe.proto.text import read_net, to_text
 
 #: the deviation of the deeper factor around 1, for each channel, at the start of `near_one`
 _DEVIATION = 0.1
+#: the length of MDSSD's deep sides relative to the shallow ones, at the start of `small_deep`
+_SMALL = 0.05
 
 
 def use_sums(net: caffe_pb2.NetParameter) -> None:
@@ -48,12 +53,24 @@ def use_encoder_alone(net: caffe_pb2.NetParameter) -> None:
     net.layer.extend(changed.layer)
 
 
-#: by the ending of the network's name in an arm
+def start_with_small_deep_side(net: caffe_pb2.NetParameter) -> None:
+    """Lets the deep side of MDSSD's modules start with a twentieth of the shallow side's length, by its norm's filler."""
+    norms = {layer.name: layer.norm_param.scale_filler for layer in net.layer if layer.type == "Normalize"}
+    deep = [name for name in norms if name.endswith("_deep_norm")]
+    if not deep:
+        raise CaffeError(f"net '{net.name}' has no fusion modules; this needs an MDSSD")
+    for name in deep:
+        norms[name].value = _SMALL * norms[name.replace("_deep_norm", "_shallow_norm")].value
+
+
+#: of DSSD, by the ending of the network's name in an arm
 CONTROLS: dict[str, Callable[[caffe_pb2.NetParameter], None]] = {
     "sum": use_sums,
     "near_one": start_near_one,
     "encoder": use_encoder_alone,
 }
+#: and of MDSSD
+MDSSD_CONTROLS = {"small_deep": start_with_small_deep_side}
 
 
 def products(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
@@ -67,13 +84,14 @@ def products(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
 def change(folder: Path, control: str) -> None:
     """Makes the nets in a directory that a generator wrote into a control. It may be called again.
 
-    Raises CaffeError if they are not DSSD's.
+    Raises CaffeError if they are of another kind of network.
     """
+    changed = (CONTROLS | MDSSD_CONTROLS)[control]
     for path in sorted(folder.glob("*.prototxt")):
         if path.name.startswith("solver"):
             continue
         with log.quiet():
             net = read_net(str(path))
         heading = path.read_text(encoding="utf-8").partition("\n")[0]
-        CONTROLS[control](net)
+        changed(net)
         write_text(path, f"{heading}\n{to_text(net)}")

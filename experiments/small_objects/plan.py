@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caffe.errors import CaffeError, shown
 from caffe.files import write_text
-from experiments.small_objects.decoder_control import CONTROLS
+from experiments.small_objects.decoder_control import CONTROLS, MDSSD_CONTROLS
 
 NETWORKS = ("ssd300", "mdssd300")
 #: the networks by the approximate size of their input
@@ -29,7 +29,7 @@ class Arm:
     """One side of the comparison.
 
     network: the name of a generator, or of a control: `mdssd300-shallow`, MDSSD without the deep sides of its modules,
-    or a DSSD with the ending of a control of its decoder (decoder_control.py). boxes: those of the released models, or
+    or a DSSD or MDSSD with the ending of a control of its modules (decoder_control.py). boxes: those of the released models, or
     those that design_boxes proposes. start: `trunk`, everything except the prediction heads from a trained SSD, as in
     the paper; `function`, weights that initially compute what that SSD computes, where new heads consider the background
     likely (the generators' --start_from); or `scratch`, random numbers from the fillers of the prototxt, with batch
@@ -49,9 +49,9 @@ class Arm:
 
     @property
     def control(self) -> str | None:
-        """The control of DSSD's decoder, if it is one."""
+        """The control of DSSD's or MDSSD's modules, if it is one."""
         ending = self.network.partition("-")[2]
-        return ending if ending in CONTROLS else None
+        return ending if ending in CONTROLS | MDSSD_CONTROLS else None
 
     @property
     def flags(self) -> list[str]:
@@ -104,6 +104,7 @@ ARMS = {
         Arm("mdssd300-shallow", "designed", start="scratch"),
         Arm("ssd300", "designed", start="scratch", longer=True),
         *(Arm(f"dssd321-{control}", "designed", start="scratch") for control in CONTROLS),
+        *(Arm(f"mdssd300-{control}", "designed", start="scratch") for control in MDSSD_CONTROLS),
         *(
             Arm(network, boxes, start="scratch")
             for boxes in BOXES

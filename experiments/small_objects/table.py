@@ -73,6 +73,16 @@ DIFFERENCES = (
         "mdssd300-designed-scratch",
         "ssd300-designed-scratch-longer",
     ),
+    (
+        "MDSSD − MDSSD that starts with a small deep side, designed boxes, from random numbers",
+        "mdssd300-designed-scratch",
+        "mdssd300-small_deep-designed-scratch",
+    ),
+    (
+        "MDSSD that starts with a small deep side − MDSSD without deep sides, designed boxes, from random numbers",
+        "mdssd300-small_deep-designed-scratch",
+        "mdssd300-shallow-designed-scratch",
+    ),
     ("start of SSD's function − the paper's, SSD, released boxes", "ssd300-released-function", "ssd300-released"),
     ("start of SSD's function − the paper's, SSD, designed boxes", "ssd300-designed-function", "ssd300-designed"),
     ("start of SSD's function − the paper's, MDSSD, released boxes", "mdssd300-released-function", "mdssd300-released"),

@@ -17,13 +17,14 @@ from caffe.engine.net import Net
 from caffe.errors import CaffeError
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
-from experiments.small_objects.decoder_control import CONTROLS, change
+from experiments.small_objects.decoder_control import CONTROLS, MDSSD_CONTROLS, change
 from experiments.small_objects.decoder_start import area_under_curve, inside, kurtosis, main, separation
 from experiments.small_objects.decoder_trainings import NETWORKS, small_net, train
 from experiments.small_objects.decoder_trainings import main as train_all
 from experiments.small_objects.plan import ARMS
 from prototxt_gen.command_line import main as generate
 from prototxt_gen.dssd321 import DSSD321
+from prototxt_gen.mdssd300 import MDSSD300
 from prototxt_gen.network import WHOLE
 from prototxt_gen.ssd321 import SSD321
 from tests.narrow import narrow_deploy, narrow_train
@@ -72,6 +73,25 @@ def test_the_encoder_alone() -> None:
     assert Net(net, TRAIN).outputs == Net(plain, TRAIN).outputs, "no layer is left without a reader"
 
 
+def test_a_deep_side_that_starts_small(tmp_path: Path) -> None:
+    plain, net = narrow_train(2, MDSSD300), narrow_train(2, MDSSD300)
+    MDSSD_CONTROLS["small_deep"](net)
+    scales = [
+        {layer.name: layer.norm_param.scale_filler.value for layer in each.layer if layer.type == "Normalize"}
+        for each in (plain, net)
+    ]
+    assert len(scales[0]) == 6
+    for name, value in scales[0].items():
+        assert scales[1][name] == pytest.approx(0.05 * value if name.endswith("_deep_norm") else value)
+    (tmp_path / "deploy.prototxt").write_text(f"# Made by: a generator\n{to_text(plain)}")
+    for _ in range(2):
+        change(tmp_path, "small_deep")
+        text = (tmp_path / "deploy.prototxt").read_text()
+        assert text.removeprefix("# Made by: a generator\n") == to_text(net)
+    with pytest.raises(CaffeError, match="has no fusion modules; this needs an MDSSD"):
+        MDSSD_CONTROLS["small_deep"](narrow_deploy(SSD321))
+
+
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_need_a_decoder(control: str) -> None:
     with pytest.raises(CaffeError, match="has no deconvolution modules; this needs a DSSD"):
@@ -100,6 +120,8 @@ def test_arms_of_the_controls() -> None:
         assert arm.flags == ARMS["dssd321-designed-scratch"].flags
     assert ARMS["dssd321-designed-scratch"].control is None
     assert ARMS["mdssd300-shallow-designed"].control is None
+    assert ARMS["mdssd300-small_deep-designed-scratch"].control == "small_deep"
+    assert ARMS["mdssd300-small_deep-designed-scratch"].generator == "mdssd300"
 
 
 def test_cells_inside_objects() -> None:
