@@ -44,11 +44,15 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
-    """What commands that ran in this process have left is undone, their environment variables included."""
+    """What tests, and commands that ran in this process, have left is undone: the seed, what was chosen by
+    caffe.engine.acceleration, and environment variables.
+    """
     torch.manual_seed(0)
     runtime.python_layers = runtime.layers_write = True
-    environment = dict(os.environ)
+    environment, seed = dict(os.environ), runtime.seed
     yield
+    acceleration.use()
+    runtime.seed = seed
     if dict(os.environ) != environment:
         os.environ.clear()
         os.environ.update(environment)
@@ -56,10 +60,9 @@ def _fresh_process() -> Iterator[None]:
 
 @pytest.fixture
 def nets_on_gpu() -> Iterator[None]:
-    """Nets are made on the GPU; the mode, and what caffe.engine.acceleration chose, are restored afterwards."""
+    """Nets are made on the GPU; the mode is restored afterwards."""
     runtime.mode_gpu = True
     yield
-    acceleration.use()
     runtime.mode_gpu = False
 
 

@@ -21,7 +21,7 @@ from caffe import log
 from caffe.engine import acceleration
 from caffe.engine.layer import Layer, SourceLayer
 from caffe.engine.streams import CudaStreams, Plan, Streams, run_on_streams
-from caffe.engine.wiring import Step
+from caffe.engine.wiring import Step, log_root
 from caffe.errors import NetError
 from caffe.runtime import runtime
 
@@ -231,8 +231,8 @@ class GraphedForward:
         #: the time of the last recording on several streams, relative to the one on one stream; None if there was none
         self.several_to_one: float | None = None
         self._recordings: dict[Key, _Recording] = {}
-        if reason and runtime.rank == 0:
-            log.info(
+        if reason:
+            log_root(
                 log.here(),
                 f"CUDA graph: holds {count} of {len(steps)} layers; {reason}, so it and what follows run one by one",
             )
@@ -275,11 +275,11 @@ class GraphedForward:
         try:
             on_streams = self._recorded(inputs, keep, self._run_head_on_streams)
         except torch.OutOfMemoryError:
-            log.info(log.here(), "CUDA graph: on one stream; for several, which hold more blobs, memory is too small")
+            log_root(log.here(), "CUDA graph: on one stream; for several, which hold more blobs, memory is too small")
             return recording
         one, several = (self._recorder.seconds(each.replay) for each in (recording, on_streams))
         self.several_to_one = several / one
-        log.info(
+        log_root(
             log.here(),
             f"CUDA graph: on {self._plan.streams} streams a pass takes {self.several_to_one:.2f} of its time on one, "
             f"which is {one * 1e3:.2f} ms; {'several' if several < one else 'one'} will be used",

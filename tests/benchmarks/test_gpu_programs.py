@@ -13,7 +13,7 @@ import cv2
 import pytest
 import torch
 
-from caffe.engine import acceleration, prepack
+from caffe.engine import prepack
 from caffe.proto.text import to_text
 from prototxt_gen.ssd300 import SSD300
 from tests.narrow import CLASSES, narrow_deploy
@@ -48,7 +48,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         return written
 
     yield program
-    acceleration.use()
     cv2.setNumThreads(threads)
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "").parent == BENCHMARKS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -281,13 +280,6 @@ def test_with_a_relu_in_the_same_kernel(monkeypatch: pytest.MonkeyPatch) -> None
     assert_same(blobs(net, steps, images(net)), blobs(net, net.steps, images(net)))
 
 
-@pytest.fixture
-def default_precision() -> Iterator[None]:
-    yield
-    acceleration.use()
-
-
-@pytest.mark.usefixtures("default_precision")
 @pytest.mark.parametrize("precision", acceleration.PRECISIONS)
 def test_as_on_a_gpu_at_every_precision(precision: str) -> None:
     acceleration.use(precision)
@@ -348,7 +340,7 @@ def test_not_on_the_cpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("nets_on_gpu", "default_precision")
+@pytest.mark.usefixtures("nets_on_gpu")
 @pytest.mark.parametrize("network", [MDSSD300, SSD300, SSD321], ids=["MDSSD300", "SSD300", "SSD321"])
 @pytest.mark.parametrize("precision", acceleration.PRECISIONS)
 @torch.no_grad()
@@ -368,7 +360,6 @@ def test_predictions_on_a_gpu(precision: str, network: Network) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("default_precision")
 @pytest.mark.parametrize("graph", [False, True], ids=["steps", "graph"])
 def test_detections_on_a_gpu(tmp_path: Path, graph: bool) -> None:
     """Boxes in pixels and scores, merged and separate, from the same image at float32."""

@@ -20,7 +20,6 @@ from torch import Tensor
 
 import caffe
 from caffe.cli import caffe as command
-from caffe.engine import acceleration
 from caffe.engine.cuda_graph import GraphedForward, capturable_steps, compilable_steps
 from caffe.engine.layer import Layer, _registry, layer_types
 from caffe.engine.net import Net
@@ -80,7 +79,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     added(tmp_path, "gated_sum", FILE)
     yield tmp_path
-    acceleration.use()
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]

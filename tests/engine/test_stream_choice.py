@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +16,6 @@ from tests.engine.test_merged import detector
 from tests.engine.test_streams import NETWORKS, as_on_a_gpu, images, parse, plainly
 from tests.recording import CpuRecorder
 from tests.streams import CheckedStreams
-
-
-@pytest.fixture(autouse=True)
-def default_choices() -> Iterator[None]:
-    yield
-    acceleration.use()
 
 
 class TimedRecorder(CpuRecorder):

@@ -31,12 +31,6 @@ from tests.streams import CheckedStreams, Race
 NETWORKS = pytest.mark.parametrize("network", [MDSSD300, SSD300, SSD321], ids=["MDSSD300", "SSD300", "SSD321"])
 
 
-@pytest.fixture(autouse=True)
-def default_choices() -> Iterator[None]:
-    yield
-    acceleration.use()
-
-
 def as_on_a_gpu(network: Network, precision: str = "fp32") -> Net:
     """A narrow detector with the steps that it has on a GPU."""
     acceleration.use(precision)

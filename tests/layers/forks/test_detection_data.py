@@ -11,7 +11,7 @@ import torch
 
 from caffe.engine.layer import TRAIN
 from caffe.errors import CaffeError
-from caffe.runtime import runtime, set_random_seed
+from caffe.runtime import set_random_seed
 from tests.layer_harness import make_layer, run
 from tests.layers.forks.object_scenes import batches, random_scenes, write_scenes
 
@@ -19,11 +19,8 @@ MAPS = "stride: [8, 16] field_w: [16, 32] field_h: [16, 32]"
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> Any:
-    before = runtime.seed
+def _seed() -> None:
     set_random_seed(7)
-    yield
-    runtime.seed = before
 
 
 def layer_of(folder: Path, options: str, more: str = "", tops: int = 4, maps: str = MAPS) -> Any:

@@ -19,11 +19,8 @@ MAPS = "downsample_rate: [8, 16] field_w: [16, 24] field_h: [16, 24]"
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> Any:
-    before = runtime.seed
+def _seed() -> None:
     set_random_seed(7)
-    yield
-    runtime.seed = before
 
 
 def layer_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
-from caffe.runtime import runtime
 from caffe.solver.solver import Solver
 from tests.layers.forks.object_scenes import random_scenes, write_scenes
 
@@ -132,12 +130,10 @@ SOLVER = """net: "net.prototxt" base_lr: 0.02 momentum: 0.9 lr_policy: "fixed" s
 
 
 @pytest.fixture
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CAFFE_DATA_WORKERS", "1")
-    before = runtime.seed
-    yield tmp_path
-    runtime.seed = before
+    return tmp_path
 
 
 def solver_of(text: str) -> Solver:
